@@ -1,0 +1,3 @@
+"""certd: an ACME certificate lifecycle daemon."""
+
+__version__ = "0.1.0"

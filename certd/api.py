@@ -1,0 +1,59 @@
+"""Everything that a plugin may import.
+
+A plugin is a frozen dataclass whose fields are its settings, registered by an entry
+point (``certd.deploy_targets``, ``certd.dns_providers``). The core builds it from the
+operator's table; a field annotated ``pathlib.Path`` is resolved against the
+configuration file's folder, one annotated ``Secret`` is never shown.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from certd.errors import CertdError, ConfigError, ProviderError, TargetError
+from certd.failpoint import failpoint
+from certd.model import Bundle, Certificate, Identifier, TxtRecord
+from certd.secrets import Secret
+
+__all__ = [
+    "Bundle",
+    "CertdError",
+    "Certificate",
+    "ConfigError",
+    "DNSProvider",
+    "DeployTarget",
+    "Identifier",
+    "ProviderError",
+    "Secret",
+    "TargetError",
+    "TxtRecord",
+    "failpoint",
+]
+
+
+class DNSProvider(Protocol):
+    """Writes TXT records in zones of one account."""
+
+    def add_txt(self, record: TxtRecord) -> None:
+        """Publish the value; the other values at that name MUST stay."""
+
+    def remove_txt(self, record: TxtRecord) -> None:
+        """Remove this value only; an absent one counts as success."""
+
+
+class DeployTarget(Protocol):
+    """A place that serves certificates: a folder and its server, a load balancer …"""
+
+    def deploy(self, bundle: Bundle) -> None:
+        """Make this bundle the one in place.
+
+        Idempotent and atomic: until the new pair works the old one does, and a bundle
+        that is already in place is only made sure of. The core rolls back by deploying
+        the bundle before, so a deployment must not depend on its version being newer.
+
+        Raises:
+            TargetError: it could not be done; the core tries again later.
+        """
+
+    def serving(self, name: str) -> str | None:
+        """The fingerprint of what is in place for this lineage; None: it cannot be told."""

@@ -1,0 +1,52 @@
+"""Every error that certd raises on purpose: what happened, why, what to do next.
+
+The type says who must act. Anything else that reaches the boundary of a job is a
+bug of ours, and is shown as one.
+"""
+
+from __future__ import annotations
+
+
+class CertdError(Exception):
+    """What happened (``what``), why (``why``), and what to do next (``next``).
+
+    ``why`` and ``next`` may be empty; none of the three may hold a secret.
+    """
+
+    def __init__(self, what: str, why: str = "", next: str = "") -> None:
+        super().__init__(what, why, next)
+        self.what = what
+        self.why = why
+        self.next = next
+
+    def __str__(self) -> str:
+        text = f"{self.what}: {self.why}" if self.why else self.what
+        return f"{text}; {self.next}" if self.next else text
+
+
+class ConfigError(CertdError):
+    """The operator must change the configuration; trying again is useless."""
+
+
+class CAError(CertdError):
+    """The CA, or the way to it, failed. ``certd.ca.net.Problem`` holds its own words."""
+
+
+class BadCertificate(CAError):
+    """The CA sent something that is not the certificate that was asked for."""
+
+
+class ChallengeError(CertdError):
+    """A challenge could not be set up, or was not visible from here; tried again later."""
+
+
+class ProviderError(CertdError):
+    """A DNS provider failed; tried again later."""
+
+
+class TargetError(CertdError):
+    """A target could not be brought to serve the certificate; tried again later."""
+
+
+class StoreError(CertdError):
+    """The machine: disk, database, locks."""

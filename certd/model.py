@@ -1,0 +1,187 @@
+"""The frozen values that the rooms hand to each other. No behaviour beyond what the values say.
+
+Instants are aware UTC.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Literal
+
+from certd.secrets import Secret
+
+KeyType = Literal["ec-p256", "ec-p384", "rsa-2048", "rsa-3072", "rsa-4096"]
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Identifier:
+    """A name or IP address to certify (RFC 8555 section 9.7.7).
+
+    ``value`` is lower-case; a DNS name is in A-label form, with ``*.`` for a wildcard.
+    """
+
+    type: Literal["dns", "ip"]
+    value: str
+
+    def __str__(self) -> str:
+        return self.value
+
+
+@dataclass(frozen=True, slots=True)
+class CertificateSpec:
+    """A certificate as the operator wants it: one ``[certificate.NAME]`` table."""
+
+    name: str
+    identifiers: tuple[Identifier, ...]
+    cas: tuple[str, ...]
+    challenge: str = "http-01"
+    targets: tuple[str, ...] = ()
+    key_type: KeyType = "ec-p256"
+    renew_after: float | None = None  # fraction of the lifetime, where the CA has no opinion
+    self_check: bool = True  # fetch our own token before the CA is asked to
+
+
+@dataclass(frozen=True, slots=True)
+class Certificate:
+    """The facts of a leaf."""
+
+    identifiers: tuple[Identifier, ...]
+    not_before: datetime
+    not_after: datetime
+    serial: str  # lower-case hexadecimal
+    fingerprint: str  # SHA-256 of the DER, lower-case hexadecimal
+    spki_sha256: str  # SHA-256 of the SubjectPublicKeyInfo, base64: an SPKI pin
+    ari_id: str | None  # RFC 9773 section 4.1; None without an authority key identifier
+    issuer: str
+
+
+@dataclass(frozen=True, slots=True)
+class Bundle:
+    """One version of a lineage as it is handed to a target."""
+
+    name: str
+    version: int
+    leaf_pem: str
+    chain_pem: str  # the intermediates only; may be empty
+    key_pem: Secret
+    certificate: Certificate
+
+    @property
+    def fullchain_pem(self) -> str:
+        return self.leaf_pem + self.chain_pem
+
+
+@dataclass(frozen=True, slots=True)
+class Version:
+    """One issuance of a lineage, without its key."""
+
+    number: int
+    ca: str
+    certificate: Certificate
+    key_type: str
+
+
+@dataclass(frozen=True, slots=True)
+class RenewalInfo:
+    """What a CA suggested for one certificate (RFC 9773 section 4.2)."""
+
+    start: datetime
+    end: datetime
+    selected: datetime  # drawn once, uniform in [start, end), and kept
+    ask_again: datetime
+    explanation_url: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """When something is to be done, and why then."""
+
+    at: datetime
+    reason: str
+
+    def due(self, now: datetime) -> bool:
+        return self.at <= now
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """What went wrong last: shown to the operator, never a secret in it."""
+
+    what: str
+    why: str
+    next: str
+    at: datetime
+
+    def __str__(self) -> str:
+        text = f"{self.what}: {self.why}" if self.why else self.what
+        return f"{text}; {self.next}" if self.next else text
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """An ACME order of ours, as the store keeps it.
+
+    ``url`` is None until the CA's answer to newOrder is in the store. Key and CSR are
+    there from the start, so that nothing which the CA issues can lack its key.
+    """
+
+    id: int
+    name: str
+    ca: str
+    identifiers: tuple[Identifier, ...]
+    key_type: KeyType
+    key_pem: Secret
+    csr_pem: str
+    replaces: str | None  # ari_id of the certificate that this order replaces
+    url: str | None
+    created_at: datetime
+    retry_at: datetime | None = None
+
+
+TargetPhase = Literal["pending", "applied", "verified", "failed", "rolled-back"]
+
+
+@dataclass(frozen=True, slots=True)
+class TargetState:
+    """Where one target stands with one lineage.
+
+    pending -> applied -> verified, or failed / rolled-back, each with reason and next
+    attempt. ``version`` is the version that the phase speaks of; ``serving`` the newest
+    version that was ever verified there: what a roll-back goes back to.
+    """
+
+    target: str
+    phase: TargetPhase = "pending"
+    version: int | None = None
+    serving: int | None = None
+    failures: int = 0
+    since: datetime | None = None
+    retry_at: datetime | None = None
+    failure: Failure | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Lineage:
+    """All that the store knows of one configured certificate, without any key."""
+
+    name: str
+    current: Version | None = None
+    renewal: RenewalInfo | None = None
+    forced: bool = False  # the operator asked for a renewal now
+    failures: int = 0  # issuances that failed since the last one that did not
+    retry_at: datetime | None = None
+    failure: Failure | None = None
+    ordering: bool = False  # an order of ours is under way at the CA
+    targets: Mapping[str, TargetState] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class TxtRecord:
+    """A TXT record that proves control of a name; all of it worked out by the core."""
+
+    zone: str
+    name: str
+    value: str
+    ttl: int  # seconds

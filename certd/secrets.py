@@ -1,0 +1,36 @@
+"""Values that must never be printed."""
+
+from __future__ import annotations
+
+
+class Secret:
+    """A text that shows itself as ``***``; ``reveal()`` is the only way to it.
+
+    Equal secrets compare equal, so that values holding one stay values; the text is
+    in no ``repr``, ``str``, format, pickle or traceback.
+    """
+
+    __slots__ = ("_text",)
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+
+    def reveal(self) -> str:
+        return self._text
+
+    def __repr__(self) -> str:
+        return "***"
+
+    __str__ = __repr__
+
+    def __format__(self, spec: str) -> str:
+        return "***"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Secret) and other._text == self._text
+
+    def __hash__(self) -> int:
+        return hash(self._text)
+
+    def __reduce__(self) -> str:
+        raise TypeError("a Secret is not pickled: pass it, or a reference to it")
