@@ -90,7 +90,6 @@ class RenewalInfo:
     start: datetime
     end: datetime
     selected: datetime  # drawn once, uniform in [start, end), and kept
-    ask_again: datetime
     explanation_url: str | None = None
 
 
@@ -117,6 +116,15 @@ class Failure:
     def __str__(self) -> str:
         text = f"{self.what}: {self.why}" if self.why else self.what
         return f"{text}; {self.next}" if self.next else text
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """An account at a CA, known by the CA's directory URL; ``uri`` is None until registered."""
+
+    directory: str
+    key_pem: Secret
+    uri: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,6 +177,8 @@ class Lineage:
     name: str
     current: Version | None = None
     renewal: RenewalInfo | None = None
+    ask_again: datetime | None = None  # when to ask the CA for renewal information
+    ask_failures: int = 0  # unanswered questions in a row
     forced: bool = False  # the operator asked for a renewal now
     failures: int = 0  # issuances that failed since the last one that did not
     retry_at: datetime | None = None

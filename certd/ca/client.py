@@ -1,0 +1,317 @@
+"""What a CA offers (RFC 8555): directory, account, order, authorization, challenge, certificate.
+
+The only room that knows ``acme`` and ``josepy``: what leaves it are the frozen values
+below. Each method is one exchange with the CA; who waits, and how long, is decided by
+the caller.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol, TypeVar
+
+import josepy
+from acme import challenges, messages
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from certd.ca.net import Network, Problem, Reply
+from certd.errors import CAError, StoreError
+from certd.model import Account, Identifier
+from certd.secrets import Secret
+
+log = logging.getLogger(__name__)
+
+DIRECTORY_AGE = 3600.0  # seconds after which the directory is fetched again
+TOKEN = re.compile(r"[A-Za-z0-9_-]{22,128}")  # RFC 8555 section 8.3: 128 bits, base64url
+
+
+@dataclass(frozen=True, slots=True)
+class CAOrder:
+    """An order as the CA shows it (RFC 8555 section 7.1.3). ``retry_after`` is in seconds."""
+
+    url: str
+    status: str  # pending, ready, processing, valid, invalid
+    identifiers: frozenset[Identifier]
+    authorizations: tuple[str, ...]
+    finalize: str
+    certificate: str | None
+    error: str
+    retry_after: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class CAChallenge:
+    """A challenge (RFC 8555 section 7.1.5) with what it takes to answer it."""
+
+    url: str
+    type: str
+    status: str  # pending, processing, valid, invalid
+    token: str
+    key_authorization: Secret
+    error: str
+
+
+@dataclass(frozen=True, slots=True)
+class CAAuthorization:
+    """An authorization (RFC 8555 section 7.1.4). ``retry_after`` is in seconds."""
+
+    identifier: Identifier
+    wildcard: bool
+    status: str  # pending, valid, invalid, deactivated, expired, revoked
+    challenges: tuple[CAChallenge, ...]
+    retry_after: float | None
+
+
+class AccountBook(Protocol):
+    """Where accounts are kept: the store."""
+
+    def account(self, directory: str) -> Account | None: ...
+
+    def keep_account(self, account: Account) -> Account:
+        """Write it down unless there is one; returns the one that is there now."""
+
+    def keep_account_uri(self, account: Account) -> None: ...
+
+
+def new_account_key() -> Secret:
+    """A P-256 key: an ES256 signature costs a quarter of an RS256 one."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    return Secret(
+        key.private_bytes(
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.PKCS8,
+            serialization.NoEncryption(),
+        ).decode()
+    )
+
+
+T = TypeVar("T")
+
+
+class Client:
+    """One account at one CA; shared by all threads."""
+
+    def __init__(
+        self,
+        name: str,
+        directory: str,
+        network: Network,
+        accounts: AccountBook,
+        contact: tuple[str, ...] = (),
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.name = name
+        self.directory_url = directory
+        self._network = network
+        self._accounts = accounts
+        self._contact = contact
+        self._monotonic = monotonic
+        self._directory: Mapping[str, Any] = {}
+        self._directory_until = 0.0
+        self._account: Account | None = None
+        self._key: josepy.JWK | None = None
+        self._lock = threading.RLock()
+
+    def directory(self) -> Mapping[str, Any]:
+        """The CA's directory (RFC 8555 section 7.1.1), at most an hour old."""
+        with self._lock:
+            if self._monotonic() >= self._directory_until:
+                self._network.trust(self.directory_url)
+                directory = self._network.get(self.directory_url).json()
+                for resource in ("newNonce", "newAccount", "newOrder"):
+                    if not isinstance(directory.get(resource), str):
+                        raise CAError(
+                            f"{self.directory_url} is no ACME directory",
+                            f"it lacks {resource}",
+                            f"correct directory in [ca.{self.name}]",
+                        )
+                for value in directory.values():
+                    if isinstance(value, str) and value.startswith("https://"):
+                        self._network.trust(value)
+                self._network.new_nonce_url = directory["newNonce"]
+                self._directory = directory
+                self._directory_until = self._monotonic() + DIRECTORY_AGE
+            return self._directory
+
+    @property
+    def offers_renewal_info(self) -> bool:
+        return isinstance(self.directory().get("renewalInfo"), str)
+
+    def new_order(self, identifiers: tuple[Identifier, ...], replaces: str | None) -> CAOrder:
+        """RFC 8555 section 7.4, with ``replaces`` of RFC 9773 section 5."""
+        payload: dict[str, Any] = {
+            "identifiers": [{"type": name.type, "value": name.value} for name in identifiers]
+        }
+        if replaces and self.offers_renewal_info:
+            payload["replaces"] = replaces
+        reply = self._post(self.directory()["newOrder"], payload)
+        url = reply.headers.get("location")
+        if not url:
+            raise CAError("the CA made an order without saying where", "no Location header")
+        return _order(url, reply)
+
+    def order(self, url: str) -> CAOrder:
+        return _order(url, self._post(url, None))
+
+    def authorization(self, url: str) -> CAAuthorization:
+        reply = self._post(url, None)
+        body = _parse(messages.Authorization.from_json, reply)
+        identifier = _identifier(reply, body.identifier)
+        return CAAuthorization(
+            identifier,
+            bool(body.wildcard),
+            _status(body.status),
+            tuple(self._challenge(item) for item in body.challenges or ()),
+            reply.retry_after,
+        )
+
+    def answer(self, challenge: CAChallenge) -> float | None:
+        """Tell the CA to look (RFC 8555 section 7.5.1); the seconds it asks us to wait, if any."""
+        return self._post(challenge.url, {}).retry_after
+
+    def finalize(self, order: CAOrder, csr_der: bytes) -> CAOrder:
+        """RFC 8555 section 7.4. The order's URL stays the one that newOrder gave."""
+        payload = {"csr": josepy.encode_b64jose(csr_der)}
+        return _order(order.url, self._post(order.finalize, payload))
+
+    def download(self, url: str) -> str:
+        """The chain as the CA sends it, unchecked (RFC 8555 section 7.4.2)."""
+        reply = self._post(url, None, accept="application/pem-certificate-chain")
+        return reply.body.decode("utf-8", "replace")
+
+    def renewal_info(self, ari_id: str) -> Reply:
+        """The raw answer (RFC 9773 section 4.1); ``certd.ca.ari`` reads it."""
+        return self._network.get(f"{self.directory()['renewalInfo'].rstrip('/')}/{ari_id}")
+
+    def _challenge(self, body: messages.ChallengeBody) -> CAChallenge:
+        token = body.chall.to_partial_json().get("token", "")
+        authorization = ""
+        if isinstance(body.chall, challenges.KeyAuthorizationChallenge):
+            token = body.chall.encode("token")
+            if not TOKEN.fullmatch(token):
+                raise CAError("the CA sent a challenge token that is not base64url of 128 bits")
+            authorization = body.chall.key_authorization(self._account_key())
+        return CAChallenge(
+            body.uri,
+            body.chall.typ if hasattr(body.chall, "typ") else "",
+            _status(body.status),
+            token,
+            Secret(authorization),
+            _error(body.error),
+        )
+
+    # -- the account ---------------------------------------------------------------------
+
+    def _post(self, url: str, payload: Mapping[str, Any] | None, accept: str = "") -> Reply:
+        """``None`` is a POST-as-GET; an empty mapping is sent as ``{}``."""
+        body = b"" if payload is None else json.dumps(payload, separators=(",", ":")).encode()
+        account = self._registered()
+        try:
+            return self._network.post(url, body, self._account_key(), account.uri, accept)
+        except Problem as problem:
+            if problem.type != "accountDoesNotExist":
+                raise
+            log.warning(
+                "%s no longer knows the account %s: registering the same key again; CAA "
+                "accounturi records that name the old account must be changed",
+                self.name,
+                account.uri,
+            )
+        account = self._register(account)
+        return self._network.post(url, body, self._account_key(), account.uri, accept)
+
+    def _registered(self) -> Account:
+        with self._lock:
+            if self._account is None:
+                account = self._accounts.account(self.directory_url)
+                if account is None:
+                    # The key is in the store before the CA hears of it: a crash in
+                    # between finds the same account again (RFC 8555 section 7.3.1).
+                    account = self._accounts.keep_account(
+                        Account(self.directory_url, new_account_key())
+                    )
+                self._key = None
+                self._account = account if account.uri else self._register(account)
+            return self._account
+
+    def _register(self, account: Account) -> Account:
+        """newAccount (RFC 8555 section 7.3), which finds an existing account by its key."""
+        with self._lock:
+            key = josepy.JWKEC.load(account.key_pem.reveal().encode())
+            payload: dict[str, Any] = {"termsOfServiceAgreed": True}
+            if self._contact:
+                payload["contact"] = list(self._contact)
+            url = self.directory()["newAccount"]
+            reply = self._network.post(url, json.dumps(payload).encode(), key, None)
+            uri = reply.headers.get("location")
+            if not uri:
+                raise CAError("the CA made an account without saying where", "no Location header")
+            self._account = Account(account.directory, account.key_pem, uri)
+            self._accounts.keep_account_uri(self._account)
+            log.info("account %s at %s", uri, self.name)
+            return self._account
+
+    def _account_key(self) -> josepy.JWK:
+        with self._lock:
+            if self._key is None:
+                if self._account is None:
+                    raise StoreError("there is no account yet")
+                self._key = josepy.JWKEC.load(self._account.key_pem.reveal().encode())
+            return self._key
+
+
+def _parse(parse: Callable[[dict[str, Any]], T], reply: Reply) -> T:
+    try:
+        return parse(reply.json())
+    except (josepy.errors.Error, ValueError, TypeError, AttributeError, KeyError) as error:
+        raise CAError(
+            f"{reply.url} answered with something that RFC 8555 does not allow",
+            str(error)[:200],
+            "nothing was lost: certd asks again; if it stays so, tell the CA",
+        ) from error
+
+
+def _order(url: str, reply: Reply) -> CAOrder:
+    body = _parse(messages.Order.from_json, reply)
+    authorizations = tuple(body.authorizations or ())
+    if not body.finalize or not all(isinstance(item, str) for item in authorizations):
+        raise CAError(f"the order {url} has no finalize URL or odd authorizations")
+    return CAOrder(
+        url,
+        _status(body.status),
+        frozenset(_identifier(reply, item) for item in body.identifiers or ()),
+        authorizations,
+        body.finalize,
+        body.certificate,
+        _error(body.error),
+        reply.retry_after,
+    )
+
+
+def _identifier(reply: Reply, identifier: messages.Identifier | None) -> Identifier:
+    if identifier is not None and identifier.typ == messages.IDENTIFIER_FQDN:
+        return Identifier("dns", identifier.value.lower())
+    if identifier is not None and identifier.typ == messages.IDENTIFIER_IP:
+        return Identifier("ip", identifier.value.lower())
+    raise CAError(f"{reply.url} speaks of an identifier that is neither dns nor ip")
+
+
+def _status(status: messages.Status | None) -> str:
+    return status.name if status else ""
+
+
+def _error(error: messages.Error | None) -> str:
+    if error is None:
+        return ""
+    text = f"{error.detail or error.title or ''} ({error.typ.rpartition(':')[2]})"
+    for sub in error.subproblems or ():
+        name = sub.identifier.value if sub.identifier else "?"
+        text += f"; {name}: {sub.detail} ({sub.typ.rpartition(':')[2]})"
+    return text

@@ -1,0 +1,199 @@
+"""PURE: what is due, when, and why. Reads no clock, rolls no dice: both are arguments.
+
+Everything that certd does of its own accord is decided here, so that ``certd plan`` can
+show it without doing it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from certd.model import Certificate, CertificateSpec, Decision, Lineage, RenewalInfo, TargetState
+
+SHORT_LIFETIME = timedelta(days=10)
+LAST_RESORT = 0.05  # of the lifetime: from here on no window and no wish counts
+BACKOFF = (
+    timedelta(minutes=1),
+    timedelta(minutes=10),
+    timedelta(minutes=100),
+    timedelta(days=1),
+)  # Let's Encrypt's integration guide
+ASK_SOON = timedelta(minutes=1)
+ASK_SELDOM = timedelta(days=1)
+ASK_AFTER_SILENCE = timedelta(hours=6)  # RFC 9773 section 4.3.3
+
+
+class BadRenewalInfo(ValueError):
+    """The window ends before it starts (RFC 9773 section 4.2)."""
+
+
+@dataclass(frozen=True, slots=True)
+class TargetDecision:
+    """What one target needs: ``act`` is deploy or verify."""
+
+    target: str
+    act: str
+    decision: Decision
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """All that is due, or will be, for one certificate."""
+
+    name: str
+    issue: Decision
+    ask: Decision | None  # renewal information
+    targets: tuple[TargetDecision, ...]
+
+    def next_look(self) -> datetime:
+        others = [item.decision.at for item in self.targets]
+        return min([self.issue.at, *others, *([self.ask.at] if self.ask else [])])
+
+
+def plan(spec: CertificateSpec, lineage: Lineage, now: datetime) -> Plan:
+    return Plan(
+        spec.name,
+        issuance(spec, lineage, now),
+        _ask(lineage, now),
+        tuple(_targets(spec, lineage, now)),
+    )
+
+
+def issuance(spec: CertificateSpec, lineage: Lineage, now: datetime) -> Decision:
+    """When the next version is to be got from the CA, and why then."""
+    wish = _wish(spec, lineage, now)
+    if lineage.ordering:
+        wish = Decision(now, "an order is under way at the CA")
+    # A back-off holds whatever the reason, but for the operator's own word.
+    if lineage.retry_at and lineage.retry_at > wish.at and not lineage.forced:
+        times = "once" if lineage.failures == 1 else f"{lineage.failures} times"
+        return Decision(lineage.retry_at, f"{wish.reason}; failed {times}, waiting to try again")
+    return wish
+
+
+def _wish(spec: CertificateSpec, lineage: Lineage, now: datetime) -> Decision:
+    if lineage.current is None:
+        return Decision(now, "no certificate yet")
+    certificate = lineage.current.certificate
+    if lineage.forced:
+        return Decision(now, "renewal asked for by the operator")
+    wanted, have = set(spec.identifiers), set(certificate.identifiers)
+    if wanted != have:
+        changes = [f"+{name}" for name in sorted(wanted - have)]
+        changes += [f"-{name}" for name in sorted(have - wanted)]
+        return Decision(now, f"the names have changed: {' '.join(changes)}")
+    if lineage.current.key_type != spec.key_type:
+        change = f"{lineage.current.key_type} to {spec.key_type}"
+        return Decision(now, f"the key type has changed from {change}")
+    return renewal(certificate, lineage.renewal, spec.renew_after)
+
+
+def renewal(
+    certificate: Certificate, info: RenewalInfo | None, renew_after: float | None = None
+) -> Decision:
+    """When to renew a certificate with which nothing is wrong.
+
+    The CA's window if it gave one (RFC 9773), else at 2/3 of the lifetime, or 1/2 below
+    ten days. The last 5 % of the lifetime overrules any window.
+    """
+    lifetime = certificate.not_after - certificate.not_before
+    last = certificate.not_after - lifetime * LAST_RESORT
+    if info is not None:
+        if info.selected <= last:
+            return Decision(info.selected, "the CA's renewal window")
+        return Decision(last, "the last 5 % of the lifetime, before the CA's renewal window")
+    if renew_after is None:
+        renew_after = 1 / 2 if lifetime < SHORT_LIFETIME else 2 / 3
+        share = "1/2" if lifetime < SHORT_LIFETIME else "2/3"
+    else:
+        share = f"{renew_after:.0%}"
+    at = certificate.not_before + lifetime * renew_after
+    if at <= last:
+        return Decision(at, f"{share} of the lifetime")
+    return Decision(last, "the last 5 % of the lifetime, before renew_after")
+
+
+def renewal_instant(start: datetime, end: datetime, draw: float) -> datetime:
+    """The instant to renew at, uniform in the CA's window (RFC 9773 section 4.2).
+
+    ``draw`` is in [0, 1): the caller rolls the dice once and keeps the result, for a new
+    draw on every tick would favour early renewal.
+
+    Raises:
+        BadRenewalInfo: the window ends before it starts.
+    """
+    if end <= start:
+        raise BadRenewalInfo("the renewal window ends before it starts")
+    return start + (end - start) * draw
+
+
+def renewal_info(
+    start: datetime,
+    end: datetime,
+    explanation_url: str | None,
+    kept: RenewalInfo | None,
+    draw: float,
+) -> RenewalInfo:
+    """What to remember of an answer: the kept instant, unless the window has changed."""
+    if kept is not None and (kept.start, kept.end) == (start, end):
+        selected = kept.selected
+    else:
+        selected = renewal_instant(start, end, draw)
+    return RenewalInfo(start, end, selected, explanation_url)
+
+
+def ask_again(now: datetime, retry_after: float | None, failures: int) -> datetime:
+    """When to ask for renewal information again.
+
+    ``retry_after`` is in seconds, None when the CA gave none; it is held between a minute
+    and a day. ``failures`` counts the questions that got no answer at all (time-outs,
+    5xx): they are repeated with an exponential back-off up to six hours.
+    """
+    if failures:
+        return now + min(ASK_SOON * 2 ** min(failures - 1, 9), ASK_AFTER_SILENCE)
+    if retry_after is None:
+        return now + ASK_AFTER_SILENCE
+    return now + min(max(timedelta(seconds=retry_after), ASK_SOON), ASK_SELDOM)
+
+
+def backoff(failures: int, left: timedelta | None, draw: float) -> timedelta:
+    """How long to wait after the n-th failure in a row (n >= 1): 1, 10, 100 min, then daily.
+
+    ``left`` is what remains of the lifetime of the certificate being served (None: there
+    is none): a wait is never longer than an eighth of it, so that a certificate of a few
+    days gets its tries too, and never shorter than the first step. ``draw`` in [0, 1)
+    spreads the waits over an extra tenth.
+    """
+    wait = BACKOFF[min(max(failures, 1), len(BACKOFF)) - 1]
+    if left is not None:
+        wait = max(min(wait, left / 8), BACKOFF[0])
+    return wait * (1 + draw / 10)
+
+
+def _ask(lineage: Lineage, now: datetime) -> Decision | None:
+    """Never after expiry: there is nothing left to schedule (RFC 9773 section 4.3.3)."""
+    if lineage.current is None or lineage.ask_again is None:
+        return None
+    if lineage.current.certificate.not_after <= now:
+        return None
+    return Decision(lineage.ask_again, "the CA may have changed its renewal window")
+
+
+def _targets(spec: CertificateSpec, lineage: Lineage, now: datetime) -> Iterator[TargetDecision]:
+    if lineage.current is None:
+        return
+    number = lineage.current.number
+    for name in spec.targets:
+        state = lineage.targets.get(name, TargetState(name))
+        at = state.retry_at or now
+        if state.version != number:
+            yield TargetDecision(name, "deploy", Decision(now, f"version {number} is not there"))
+        elif state.phase == "applied":
+            yield TargetDecision(name, "verify", Decision(at, f"version {number} must be served"))
+        elif state.phase != "verified":
+            reason = "to be deployed"
+            if state.failure:
+                reason = f"failed: {state.failure.what}"
+            yield TargetDecision(name, "deploy", Decision(at, reason))
