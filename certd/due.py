@@ -152,7 +152,7 @@ def ask_again(now: datetime, retry_after: float | None, failures: int) -> dateti
     5xx): they are repeated with an exponential back-off up to six hours.
     """
     if failures:
-        return now + min(ASK_SOON * 2 ** min(failures - 1, 9), ASK_AFTER_SILENCE)
+        return now + min(ASK_SOON * (1 << min(failures - 1, 9)), ASK_AFTER_SILENCE)
     if retry_after is None:
         return now + ASK_AFTER_SILENCE
     return now + min(max(timedelta(seconds=retry_after), ASK_SOON), ASK_SELDOM)

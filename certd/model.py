@@ -145,7 +145,6 @@ class Order:
     replaces: str | None  # ari_id of the certificate that this order replaces
     url: str | None
     created_at: datetime
-    retry_at: datetime | None = None
 
 
 TargetPhase = Literal["pending", "applied", "verified", "failed", "rolled-back"]

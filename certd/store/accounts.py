@@ -1,0 +1,47 @@
+"""Accounts at CAs, known by the CA's directory URL."""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+
+from certd.model import Account
+from certd.secrets import Secret
+from certd.store.database import Database
+from certd.store.schema import account
+
+
+class Accounts:
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def account(self, directory: str) -> Account | None:
+        return self._database.read(lambda connection: _account(connection, directory))
+
+    def keep_account(self, new: Account) -> Account:
+        """Write it down unless there is one; returns the one that is there now."""
+
+        def work(connection: sa.Connection) -> Account:
+            there = _account(connection, new.directory)
+            if there is None:
+                connection.execute(
+                    sa.insert(account).values(
+                        directory=new.directory, key_pem=new.key_pem.reveal(), uri=new.uri
+                    )
+                )
+            return there or new
+
+        return self._database.write(work)
+
+    def keep_account_uri(self, registered: Account) -> None:
+        self._database.write(
+            lambda connection: connection.execute(
+                sa.update(account)
+                .where(account.c.directory == registered.directory)
+                .values(uri=registered.uri)
+            )
+        )
+
+
+def _account(connection: sa.Connection, directory: str) -> Account | None:
+    row = connection.execute(sa.select(account).where(account.c.directory == directory)).first()
+    return Account(row.directory, Secret(row.key_pem), row.uri) if row else None

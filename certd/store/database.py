@@ -1,0 +1,215 @@
+"""The connection: opening, transactions, group commit, migrations. Knows no table.
+
+Before SQLite 3.51.3, WAL can corrupt a database that two connections write to, and the
+daemon and ``certd renew`` are two: the rollback journal is used there, fully synced.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+import sqlalchemy as sa
+from sqlalchemy.pool import StaticPool
+
+from certd.errors import StoreError
+from certd.failpoint import failpoint
+from certd.store import schema
+from certd.store.locks import FileLock
+
+HEAD = "0001"  # the newest migration; a test compares it with the folder
+BUSY_TIMEOUT = 30.0  # seconds to wait for another process's transaction
+
+T = TypeVar("T")
+Work = Callable[[sa.Connection], T]
+
+
+class _Job(Generic[T]):
+    """One caller's share of a group commit."""
+
+    def __init__(self, work: Work[T]) -> None:
+        self.work = work
+        self.done = False
+        self.result: T
+        self.error: BaseException | None = None
+
+
+class Database:
+    """One SQLite file, one connection shared by all threads of this process.
+
+    ``write`` returns when its work is on the disk. Writers that arrive while another one
+    commits share the next commit: the disk, not the interpreter, is what they wait for.
+    """
+
+    def __init__(self, path: Path | None) -> None:
+        """``path`` None: a database in memory, which dies with the process."""
+        self._lock = threading.RLock()
+        self._waiting: deque[_Job[Any]] = deque()
+        self.path = path
+        url = "sqlite://" if path is None else f"sqlite:///{path}"
+        engine = sa.create_engine(
+            url,
+            poolclass=StaticPool,
+            isolation_level="AUTOCOMMIT",  # transactions are opened here, by name
+            connect_args={"check_same_thread": False, "timeout": BUSY_TIMEOUT},
+        )
+        with _explained(path):
+            self._connection = engine.connect()
+            wal = sqlite3.sqlite_version_info >= (3, 51, 3) and path is not None
+            self._connection.exec_driver_sql(f"PRAGMA journal_mode={'WAL' if wal else 'DELETE'}")
+            self._connection.exec_driver_sql("PRAGMA synchronous=FULL")
+        self._engine = engine
+
+    @classmethod
+    def open(cls, path: Path) -> Database:
+        """Open or create the file, and bring its tables up to date.
+
+        Raises:
+            StoreError: it cannot be opened, is corrupt, or is newer than this program.
+        """
+        try:
+            # Mode before content: it will hold private keys.
+            os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600))
+        except OSError as error:
+            raise StoreError(
+                f"cannot open the database {path}",
+                error.strerror or str(error),
+                "run certd as the user that owns the state folder, or correct [certd] state",
+            ) from error
+        database = cls(path)
+        if database._revision() != HEAD:
+            lock = FileLock(path.with_name("migrate.lock"))
+            lock.try_acquire(str(os.getpid()), wait=True)
+            try:
+                database._migrate()
+            finally:
+                lock.release()
+        return database
+
+    @classmethod
+    def in_memory(cls) -> Database:
+        database = cls(None)
+        schema.metadata.create_all(database._connection)
+        return database
+
+    def read(self, work: Work[T]) -> T:
+        """Run ``work`` on one consistent state."""
+        with self._lock, _explained(self.path), self._transaction("BEGIN"):
+            return work(self._connection)
+
+    def write(self, work: Work[T]) -> T:
+        """Run ``work`` in a transaction and return its result once that is on the disk.
+
+        ``work`` may be run together with others', each behind a savepoint: what one of
+        them raises undoes its own changes and nobody else's.
+        """
+        job = _Job(work)
+        self._waiting.append(job)
+        with self._lock:
+            if not job.done:
+                self._commit_waiting()
+        if job.error is not None:
+            raise job.error
+        return job.result
+
+    def close(self) -> None:
+        with self._lock:
+            self._connection.close()
+            self._engine.dispose()
+
+    def _commit_waiting(self) -> None:
+        batch: list[_Job[Any]] = []
+        while self._waiting:
+            batch.append(self._waiting.popleft())
+        try:
+            with _explained(self.path), self._transaction("BEGIN IMMEDIATE"):
+                for job in batch:
+                    self._run(job)
+        except BaseException as error:
+            for job in batch:
+                job.error = job.error or error
+        for job in batch:
+            job.done = True
+
+    def _run(self, job: _Job[Any]) -> None:
+        self._connection.exec_driver_sql("SAVEPOINT job")
+        try:
+            job.result = job.work(self._connection)
+        except sa.exc.SQLAlchemyError:
+            raise
+        except BaseException as error:
+            self._connection.exec_driver_sql("ROLLBACK TO job")
+            job.error = error
+        self._connection.exec_driver_sql("RELEASE job")
+
+    @contextmanager
+    def _transaction(self, begin: str) -> Iterator[None]:
+        self._connection.exec_driver_sql(begin)
+        try:
+            yield
+            if begin != "BEGIN":
+                failpoint("store: about to commit")
+            self._connection.exec_driver_sql("COMMIT")
+        except BaseException:
+            # SQLite has rolled back by itself after some errors (disk full, I/O error).
+            if self._in_transaction():
+                self._connection.exec_driver_sql("ROLLBACK")
+            raise
+
+    def _in_transaction(self) -> bool:
+        raw = self._connection.connection.dbapi_connection
+        return bool(raw and raw.in_transaction)
+
+    def _revision(self) -> str | None:
+        with _explained(self.path):
+            rows = self._connection.exec_driver_sql(
+                "SELECT name FROM sqlite_master WHERE name = 'alembic_version'"
+            )
+            if not rows.first():
+                return None
+            row = self._connection.exec_driver_sql(
+                "SELECT version_num FROM alembic_version"
+            ).first()
+            return str(row[0]) if row else None
+
+    def _migrate(self) -> None:
+        revision = self._revision()
+        if revision == HEAD:  # another process was quicker
+            return
+        if revision is not None and revision > HEAD:
+            raise StoreError(
+                f"the database {self.path} was written by a newer certd",
+                f"it is at migration {revision}, this program knows {HEAD}",
+                "install that version again, or restore the backup made before the upgrade",
+            )
+        # Slow to import, and needed only on the first run and after an upgrade.
+        from alembic import command
+        from alembic.config import Config
+
+        config = Config()
+        config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
+        config.attributes["connection"] = self._connection
+        with _explained(self.path):
+            command.upgrade(config, HEAD)
+
+
+@contextmanager
+def _explained(path: Path | None) -> Iterator[None]:
+    """Turn what the driver raises into a StoreError; statements and values stay out of it."""
+    try:
+        yield
+    except sa.exc.DBAPIError as error:
+        reason = str(error.orig)
+        advice = "check the disk: space, permissions, errors in the kernel's log"
+        if "malformed" in reason or "not a database" in reason:
+            advice = (
+                "the file is damaged: stop certd, move it aside and restore a backup; "
+                "what is on the targets stays in place and valid meanwhile"
+            )
+        raise StoreError(f"the database {path or 'in memory'} failed", reason, advice) from None

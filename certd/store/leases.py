@@ -1,0 +1,134 @@
+"""Who works on which certificate, and which are due.
+
+A lease is a row's ``holder`` and ``epoch``. The epoch is a fencing token: each lease
+bumps it, and ``guard`` refuses the writes of a worker whose lease was taken over.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from datetime import datetime
+
+import sqlalchemy as sa
+
+from certd.errors import StoreError
+from certd.store.database import Database
+from certd.store.locks import Worker
+from certd.store.schema import lineage
+
+IN_ONE_STATEMENT = 500  # SQLite of Debian 12 takes 250,000 variables, older ones 999
+
+
+class LeaseLost(StoreError):
+    """Another worker has taken the certificate over; this one must not touch it any more."""
+
+
+class Leases:
+    def __init__(self, database: Database, worker: Worker | None) -> None:
+        self._database = database
+        self._worker = worker
+        self.me = worker.id if worker else "me"
+        self._epochs: dict[str, int] = {}
+
+    def claim_due(self, now: datetime, limit: int) -> list[str]:
+        """Lease up to ``limit`` certificates that are due, the longest due first."""
+
+        def work(connection: sa.Connection) -> Mapping[str, int]:
+            rows = connection.execute(
+                sa.select(lineage.c.name, lineage.c.epoch)
+                .where(lineage.c.configured, lineage.c.due_at <= now, lineage.c.holder.is_(None))
+                .order_by(lineage.c.due_at)
+                .limit(limit)
+            ).all()
+            return self._take(connection, {row.name: row.epoch for row in rows})
+
+        # Look first without the write lock: mostly nothing is due.
+        if not self._database.read(
+            lambda connection: connection.execute(
+                sa.select(lineage.c.name)
+                .where(lineage.c.configured, lineage.c.due_at <= now, lineage.c.holder.is_(None))
+                .limit(1)
+            ).first()
+        ):
+            return []
+        taken = self._database.write(work)
+        self._epochs.update(taken)
+        return list(taken)
+
+    def claim(self, name: str) -> str | None:
+        """Lease one certificate; None when it is ours, else the worker that has it."""
+
+        def work(connection: sa.Connection) -> tuple[str | None, Mapping[str, int]]:
+            row = connection.execute(
+                sa.select(lineage.c.holder, lineage.c.epoch).where(lineage.c.name == name)
+            ).first()
+            if row is None:
+                raise StoreError(f"{name} is not in the store", "the configuration is newer")
+            if row.holder not in (None, self.me):
+                return row.holder, {}
+            return None, self._take(connection, {name: row.epoch})
+
+        holder, taken = self._database.write(work)
+        self._epochs.update(taken)
+        return holder
+
+    def _take(self, connection: sa.Connection, epochs: Mapping[str, int]) -> Mapping[str, int]:
+        names = list(epochs)
+        for start in range(0, len(names), IN_ONE_STATEMENT):
+            connection.execute(
+                sa.update(lineage)
+                .where(lineage.c.name.in_(names[start : start + IN_ONE_STATEMENT]))
+                .values(holder=self.me, epoch=lineage.c.epoch + 1)
+            )
+        return {name: epoch + 1 for name, epoch in epochs.items()}
+
+    def guard(self, connection: sa.Connection, name: str) -> None:
+        """Raise LeaseLost unless the certificate is still ours; inside every write."""
+        held = connection.execute(
+            sa.select(lineage.c.epoch).where(lineage.c.name == name, lineage.c.holder == self.me)
+        ).scalar()
+        if held is None or held != self._epochs.get(name):
+            raise LeaseLost(f"{name} is no longer ours", "another worker has taken it over")
+
+    def release(self, name: str, due_at: datetime | None) -> None:
+        """Give it back, to be looked at again at ``due_at`` by whoever is there then."""
+
+        def work(connection: sa.Connection) -> None:
+            self.guard(connection, name)
+            connection.execute(
+                sa.update(lineage).where(lineage.c.name == name).values(holder=None, due_at=due_at)
+            )
+
+        self._database.write(work)
+        self._epochs.pop(name, None)
+
+    def release_all(self) -> None:
+        """On the way out: everything that is still ours is due at once."""
+
+        def work(connection: sa.Connection) -> None:
+            connection.execute(
+                sa.update(lineage).where(lineage.c.holder == self.me).values(holder=None)
+            )
+
+        self._database.write(work)
+        self._epochs.clear()
+
+    def free_the_dead(self) -> Iterable[str]:
+        """Give back what a process that no longer runs had leased; returns those workers."""
+        holders = self._database.read(
+            lambda connection: (
+                connection.execute(
+                    sa.select(lineage.c.holder).where(lineage.c.holder.is_not(None)).distinct()
+                )
+                .scalars()
+                .all()
+            )
+        )
+        dead = [id for id in holders if self._worker and not self._worker.alive(id)]
+        if dead:
+            self._database.write(
+                lambda connection: connection.execute(
+                    sa.update(lineage).where(lineage.c.holder.in_(dead)).values(holder=None)
+                )
+            )
+        return dead

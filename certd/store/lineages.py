@@ -1,0 +1,221 @@
+"""What is wanted, what is current, what went wrong: lineages, versions, targets."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from datetime import datetime
+from typing import Any
+
+import sqlalchemy as sa
+
+from certd.errors import StoreError
+from certd.model import (
+    Bundle,
+    CertificateSpec,
+    Failure,
+    Lineage,
+    RenewalInfo,
+    TargetState,
+)
+from certd.secrets import Secret
+from certd.store import rows
+from certd.store.database import Database
+from certd.store.leases import Leases
+from certd.store.schema import EPOCH, lineage, meta, order, target, version
+
+
+class Lineages:
+    def __init__(self, database: Database, leases: Leases) -> None:
+        self._database = database
+        self._leases = leases
+
+    # -- what is wanted --------------------------------------------------------------------
+
+    def take_over(self, specs: Mapping[str, CertificateSpec], digest: str) -> None:
+        """Make the rows follow the configuration; what has changed is due at once.
+
+        A certificate that is no longer configured keeps its row, versions and keys: it
+        only stops being renewed. ``digest`` is that of the file the specs were read from.
+        """
+
+        def work(connection: sa.Connection) -> None:
+            known = {
+                row.name: (row.wanted, row.configured)
+                for row in connection.execute(
+                    sa.select(lineage.c.name, lineage.c.wanted, lineage.c.configured)
+                )
+            }
+            wanted = {name: rows.spec_text(spec) for name, spec in specs.items()}
+            new = [name for name in wanted if name not in known]
+            if new:
+                connection.execute(
+                    sa.insert(lineage), [_new_row(name, wanted[name]) for name in new]
+                )
+            changed = [
+                name for name in wanted if name in known and known[name] != (wanted[name], True)
+            ]
+            for name in changed:
+                connection.execute(
+                    sa.update(lineage)
+                    .where(lineage.c.name == name)
+                    .values(configured=True, wanted=wanted[name], due_at=EPOCH)
+                )
+            for name in known.keys() - wanted.keys():
+                connection.execute(
+                    sa.update(lineage).where(lineage.c.name == name).values(configured=False)
+                )
+            connection.execute(sa.delete(meta).where(meta.c.key == "configuration"))
+            connection.execute(sa.insert(meta).values(key="configuration", value=digest))
+
+        if self.configuration() != digest:
+            self._database.write(work)
+
+    def configuration(self) -> str | None:
+        """The digest of the configuration that the rows follow."""
+        return self._database.read(
+            lambda connection: connection.execute(
+                sa.select(meta.c.value).where(meta.c.key == "configuration")
+            ).scalar()
+        )
+
+    def force(self, name: str, now: datetime) -> None:
+        """The operator wants a renewal now; whichever worker gets to it first does it."""
+        self._database.write(
+            lambda connection: connection.execute(
+                sa.update(lineage).where(lineage.c.name == name).values(forced=True, due_at=now)
+            )
+        )
+
+    # -- what is ---------------------------------------------------------------------------
+
+    def get(self, name: str) -> Lineage:
+        found = self._database.read(lambda connection: _lineages(connection, name))
+        if not found:
+            raise StoreError(f"{name} is not in the store", "the configuration is newer")
+        return found[0][1]
+
+    def all(self) -> list[tuple[CertificateSpec, Lineage]]:
+        """Every configured certificate, by name."""
+        return self._database.read(_lineages)
+
+    def due_at(self, name: str) -> datetime | None:
+        return self._database.read(
+            lambda connection: connection.execute(
+                sa.select(lineage.c.due_at).where(lineage.c.name == name)
+            ).scalar()
+        )
+
+    def bundle(self, name: str, number: int) -> Bundle:
+        row = self._database.read(
+            lambda connection: connection.execute(
+                sa.select(version).where(version.c.lineage == name, version.c.number == number)
+            ).first()
+        )
+        if row is None:
+            raise StoreError(f"version {number} of {name} is not in the store")
+        facts = rows.version(row).certificate
+        return Bundle(name, number, row.leaf_pem, row.chain_pem, Secret(row.key_pem), facts)
+
+    # -- what happened ---------------------------------------------------------------------
+
+    def keep_failure(
+        self, name: str, failure: Failure | None, failures: int, retry_at: datetime | None
+    ) -> None:
+        values = {
+            "failure": rows.failure_text(failure),
+            "failures": failures,
+            "retry_at": retry_at,
+            "forced": False,
+        }
+        self._update(name, values)
+
+    def keep_renewal(
+        self, name: str, info: RenewalInfo | None, ask_again: datetime, ask_failures: int
+    ) -> None:
+        """``info`` None forgets the window: the CA no longer stands by it."""
+        values = {
+            "window_start": info and info.start,
+            "window_end": info and info.end,
+            "window_selected": info and info.selected,
+            "explanation_url": info and info.explanation_url,
+            "ask_again": ask_again,
+            "ask_failures": ask_failures,
+        }
+        self._update(name, values)
+
+    def keep_target(self, name: str, state: TargetState) -> None:
+        values = rows.target_values(state)
+
+        def work(connection: sa.Connection) -> None:
+            self._leases.guard(connection, name)
+            changed = connection.execute(
+                sa.update(target)
+                .where(target.c.lineage == name, target.c.target == state.target)
+                .values(**values)
+            )
+            if not changed.rowcount:
+                connection.execute(
+                    sa.insert(target).values(lineage=name, target=state.target, **values)
+                )
+
+        self._database.write(work)
+
+    def _update(self, name: str, values: Mapping[str, Any]) -> None:
+        def work(connection: sa.Connection) -> None:
+            self._leases.guard(connection, name)
+            connection.execute(sa.update(lineage).where(lineage.c.name == name).values(**values))
+
+        self._database.write(work)
+
+
+def _new_row(name: str, wanted: str) -> dict[str, Any]:
+    return {
+        "name": name,
+        "configured": True,
+        "wanted": wanted,
+        "due_at": EPOCH,
+        "epoch": 0,
+        "forced": False,
+        "failures": 0,
+        "ask_failures": 0,
+    }
+
+
+def _lineages(
+    connection: sa.Connection, name: str | None = None
+) -> list[tuple[CertificateSpec, Lineage]]:
+    def only(statement: Any, column: sa.ColumnElement[str]) -> Any:
+        return statement.where(column == name) if name is not None else statement
+
+    current = sa.and_(version.c.lineage == lineage.c.name, version.c.number == lineage.c.current)
+    # The PEM texts stay out: 10,000 of them are most of what the database holds.
+    facts = [c for c in version.c if c.name not in ("lineage", "key_pem", "leaf_pem", "chain_pem")]
+    columns = [c for c in lineage.c if c.name != "current"]
+    statement = sa.select(*columns, *facts).select_from(lineage.outerjoin(version, current))
+    statement = statement.where(lineage.c.configured).order_by(lineage.c.name)
+    targets: dict[str, dict[str, TargetState]] = {}
+    for row in connection.execute(only(sa.select(target), target.c.lineage)):
+        targets.setdefault(row.lineage, {})[row.target] = rows.target(row)
+    live = only(sa.select(order.c.lineage).where(order.c.state == "live"), order.c.lineage)
+    ordering = set(connection.execute(live).scalars())
+    return [
+        (rows.spec(row.name, row.wanted), _lineage(row, targets.get(row.name, {}), ordering))
+        for row in connection.execute(only(statement, lineage.c.name))
+    ]
+
+
+def _lineage(row: sa.Row[Any], targets: Mapping[str, TargetState], ordering: set[str]) -> Lineage:
+    found = Lineage(
+        row.name,
+        renewal=rows.renewal(row),
+        ask_again=row.ask_again,
+        ask_failures=row.ask_failures,
+        forced=row.forced,
+        failures=row.failures,
+        retry_at=row.retry_at,
+        failure=rows.failure(row.failure),
+        ordering=row.name in ordering,
+        targets=targets,
+    )
+    return found if row.number is None else replace(found, current=rows.version(row))

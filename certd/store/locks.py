@@ -1,0 +1,75 @@
+"""Kernel locks: they die with their process, so nothing is ever left locked by a crash."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import secrets
+import socket
+from pathlib import Path
+
+from certd.errors import StoreError
+
+
+class FileLock:
+    """An exclusive ``flock`` on a file whose text says who holds it."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._fd: int | None = None
+
+    def try_acquire(self, text: str, *, wait: bool = False) -> bool:
+        """False when another process holds it (never with ``wait``)."""
+        try:
+            fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        except OSError as error:
+            raise StoreError(f"cannot open the lock {self.path}", error.strerror or "") from error
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        except BlockingIOError:
+            os.close(fd)
+            return False
+        os.ftruncate(fd, 0)
+        os.write(fd, text.encode())
+        self._fd = fd
+        return True
+
+    def holder(self) -> str:
+        """The text that the last holder wrote; "" if there is none."""
+        try:
+            return self.path.read_text(encoding="utf-8", errors="replace")[:200].strip()
+        except OSError:
+            return ""
+
+    def release(self, *, remove: bool = False) -> None:
+        if self._fd is not None:
+            if remove:
+                self.path.unlink(missing_ok=True)
+            os.close(self._fd)
+            self._fd = None
+
+
+class Worker:
+    """This process, as the holder of leases: alive exactly as long as its lock is held."""
+
+    def __init__(self, folder: Path) -> None:
+        folder.mkdir(mode=0o700, exist_ok=True)
+        self._folder = folder
+        self.id = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"
+        self._lock = FileLock(folder / self.id)
+        self._lock.try_acquire(str(os.getpid()))
+
+    def alive(self, id: str) -> bool:
+        """Whether the process behind this id still runs; forgets it when it does not."""
+        if id == self.id:
+            return True
+        if not (self._folder / id).is_file():
+            return False
+        lock = FileLock(self._folder / id)
+        if not lock.try_acquire(""):
+            return True
+        lock.release(remove=True)
+        return False
+
+    def close(self) -> None:
+        self._lock.release(remove=True)

@@ -1,0 +1,199 @@
+"""Orders under way, and how they become versions."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+import sqlalchemy as sa
+
+from certd.model import Certificate, Identifier, KeyType, Order
+from certd.secrets import Secret
+from certd.store import rows
+from certd.store.database import Database
+from certd.store.leases import Leases
+from certd.store.schema import lineage, order, token, version
+
+
+class Orders:
+    def __init__(self, database: Database, leases: Leases) -> None:
+        self._database = database
+        self._leases = leases
+
+    def live(self, name: str) -> Order | None:
+        """The order under way for this certificate, whoever began it."""
+        row = self._database.read(
+            lambda connection: connection.execute(
+                sa.select(order).where(order.c.lineage == name, order.c.state == "live")
+            ).first()
+        )
+        return rows.order(row) if row else None
+
+    def begin(
+        self,
+        name: str,
+        ca: str,
+        identifiers: tuple[Identifier, ...],
+        key_type: KeyType,
+        key_pem: Secret,
+        csr_pem: str,
+        replaces: str | None,
+        now: datetime,
+    ) -> Order:
+        """Write key and CSR down, before the CA hears of the order (invariant I2)."""
+
+        def work(connection: sa.Connection) -> int:
+            self._leases.guard(connection, name)
+            id = connection.execute(
+                sa.insert(order).values(
+                    lineage=name,
+                    ca=ca,
+                    identifiers=rows.identifiers_text(identifiers),
+                    key_type=key_type,
+                    key_pem=key_pem.reveal(),
+                    csr_pem=csr_pem,
+                    replaces=replaces,
+                    state="live",
+                    created_at=now,
+                )
+            ).inserted_primary_key[0]
+            # A renewal that the operator asked for has begun: once is enough.
+            connection.execute(
+                sa.update(lineage).where(lineage.c.name == name).values(forced=False)
+            )
+            return int(id)
+
+        id = self._database.write(work)
+        return Order(id, name, ca, identifiers, key_type, key_pem, csr_pem, replaces, None, now)
+
+    def keep_url(self, live: Order, url: str) -> None:
+        """Where the CA keeps the order: what a restart goes on from (invariant I3)."""
+        self._update(live, {"url": url})
+
+    def without_replaces(self, live: Order) -> None:
+        self._update(live, {"replaces": None})
+
+    def end(self, live: Order, state: str, outcome: str, now: datetime) -> None:
+        """``state`` is failed or abandoned; its key stays, should the CA have issued after all."""
+
+        def work(connection: sa.Connection) -> None:
+            self._leases.guard(connection, live.name)
+            self._end(connection, live, {"state": state, "outcome": outcome, "ended_at": now})
+
+        self._database.write(work)
+
+    def complete(
+        self, live: Order, leaf_pem: str, chain_pem: str, facts: Certificate, now: datetime
+    ) -> int:
+        """The order's certificate becomes the current version; returns its number.
+
+        One transaction: nothing after this can lose the certificate.
+        """
+
+        def work(connection: sa.Connection) -> int:
+            self._leases.guard(connection, live.name)
+            newest = connection.execute(
+                sa.select(sa.func.max(version.c.number)).where(version.c.lineage == live.name)
+            ).scalar()
+            number = int(newest or 0) + 1
+            connection.execute(
+                sa.insert(version).values(
+                    lineage=live.name,
+                    number=number,
+                    ca=live.ca,
+                    key_type=live.key_type,
+                    key_pem=live.key_pem.reveal(),
+                    leaf_pem=leaf_pem,
+                    chain_pem=chain_pem,
+                    identifiers=rows.identifiers_text(facts.identifiers),
+                    not_before=facts.not_before,
+                    not_after=facts.not_after,
+                    serial=facts.serial,
+                    fingerprint=facts.fingerprint,
+                    spki_sha256=facts.spki_sha256,
+                    ari_id=facts.ari_id,
+                    issuer=facts.issuer,
+                    created_at=now,
+                )
+            )
+            connection.execute(
+                sa.update(lineage)
+                .where(lineage.c.name == live.name)
+                .values(
+                    current=number,
+                    failures=0,
+                    retry_at=None,
+                    failure=None,
+                    window_start=None,
+                    window_end=None,
+                    window_selected=None,
+                    explanation_url=None,
+                    ask_again=now,
+                    ask_failures=0,
+                )
+            )
+            ended = {"state": "done", "outcome": "issued", "ended_at": now, "key_pem": None}
+            self._end(connection, live, ended)
+            return number
+
+        return self._database.write(work)
+
+    def _update(self, live: Order, values: dict[str, Any]) -> None:
+        def work(connection: sa.Connection) -> None:
+            self._leases.guard(connection, live.name)
+            connection.execute(sa.update(order).where(order.c.id == live.id).values(**values))
+
+        self._database.write(work)
+
+    def _end(self, connection: sa.Connection, live: Order, values: dict[str, Any]) -> None:
+        connection.execute(sa.update(order).where(order.c.id == live.id).values(**values))
+
+
+class Tokens:
+    """The journal of HTTP-01 tokens, which is also what the responder answers from."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def publish(self, name: str, answers: dict[str, Secret], now: datetime) -> None:
+        """``answers``: token to key authorization; publishing again is no error."""
+
+        def work(connection: sa.Connection) -> None:
+            connection.execute(sa.delete(token).where(token.c.token.in_(list(answers))))
+            connection.execute(
+                sa.insert(token),
+                [
+                    {
+                        "token": text,
+                        "key_authorization": secret.reveal(),
+                        "lineage": name,
+                        "created_at": now,
+                    }
+                    for text, secret in answers.items()
+                ],
+            )
+
+        self._database.write(work)
+
+    def answer(self, text: str) -> str | None:
+        return self._database.read(
+            lambda connection: connection.execute(
+                sa.select(token.c.key_authorization).where(token.c.token == text)
+            ).scalar()
+        )
+
+    def published(self, name: str) -> list[str]:
+        return list(
+            self._database.read(
+                lambda connection: (
+                    connection.execute(sa.select(token.c.token).where(token.c.lineage == name))
+                    .scalars()
+                    .all()
+                )
+            )
+        )
+
+    def withdraw(self, name: str) -> None:
+        self._database.write(
+            lambda connection: connection.execute(sa.delete(token).where(token.c.lineage == name))
+        )

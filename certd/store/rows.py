@@ -1,0 +1,134 @@
+"""From rows to values and back."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from datetime import datetime
+from typing import Any, cast
+
+import sqlalchemy as sa
+
+from certd.model import (
+    Certificate,
+    CertificateSpec,
+    Failure,
+    Identifier,
+    KeyType,
+    Order,
+    RenewalInfo,
+    TargetPhase,
+    TargetState,
+    Version,
+)
+from certd.secrets import Secret
+
+
+def identifiers_text(identifiers: Iterable[Identifier]) -> str:
+    return " ".join(f"{item.type}:{item.value}" for item in identifiers)
+
+
+def identifiers(text: str) -> tuple[Identifier, ...]:
+    parts = (item.partition(":") for item in text.split())
+    return tuple(Identifier("ip" if kind == "ip" else "dns", value) for kind, _, value in parts)
+
+
+def spec_text(spec: CertificateSpec) -> str:
+    return json.dumps(
+        {
+            "identifiers": identifiers_text(spec.identifiers),
+            "cas": spec.cas,
+            "challenge": spec.challenge,
+            "targets": spec.targets,
+            "key_type": spec.key_type,
+            "renew_after": spec.renew_after,
+            "self_check": spec.self_check,
+        }
+    )
+
+
+def spec(name: str, text: str) -> CertificateSpec:
+    wanted = json.loads(text)
+    return CertificateSpec(
+        name,
+        identifiers(wanted["identifiers"]),
+        tuple(wanted["cas"]),
+        wanted["challenge"],
+        tuple(wanted["targets"]),
+        wanted["key_type"],
+        wanted["renew_after"],
+        wanted["self_check"],
+    )
+
+
+def failure_text(failure: Failure | None) -> str | None:
+    if failure is None:
+        return None
+    return json.dumps([failure.what, failure.why, failure.next, failure.at.isoformat()])
+
+
+def failure(text: str | None) -> Failure | None:
+    if text is None:
+        return None
+    what, why, next, at = json.loads(text)
+    return Failure(what, why, next, datetime.fromisoformat(at))
+
+
+def version(row: sa.Row[Any]) -> Version:
+    facts = Certificate(
+        identifiers(row.identifiers),
+        row.not_before,
+        row.not_after,
+        row.serial,
+        row.fingerprint,
+        row.spki_sha256,
+        row.ari_id,
+        row.issuer,
+    )
+    return Version(row.number, row.ca, facts, row.key_type)
+
+
+def renewal(row: sa.Row[Any]) -> RenewalInfo | None:
+    if row.window_start is None:
+        return None
+    return RenewalInfo(row.window_start, row.window_end, row.window_selected, row.explanation_url)
+
+
+def target(row: sa.Row[Any]) -> TargetState:
+    return TargetState(
+        row.target,
+        cast(TargetPhase, row.phase),
+        row.version,
+        row.serving,
+        row.failures,
+        row.since,
+        row.retry_at,
+        failure(row.failure),
+    )
+
+
+def target_values(state: TargetState) -> dict[str, Any]:
+    return {
+        "phase": state.phase,
+        "version": state.version,
+        "serving": state.serving,
+        "failures": state.failures,
+        "since": state.since,
+        "retry_at": state.retry_at,
+        "failure": failure_text(state.failure),
+    }
+
+
+def order(row: sa.Row[Any]) -> Order:
+    return Order(
+        row.id,
+        row.lineage,
+        row.ca,
+        identifiers(row.identifiers),
+        cast(KeyType, row.key_type),
+        Secret(row.key_pem),
+        row.csr_pem,
+        row.replaces,
+        row.url,
+        row.created_at,
+    )
