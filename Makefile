@@ -1,0 +1,39 @@
+# Two commands for a newcomer: make demo, make test. Both do all of their own set-up.
+
+PYTHON ?=
+JOBS ?= 2
+# make test T="tests/unit -k due"
+T ?=
+
+export PYTHON
+VENV := .venv/bin
+
+.PHONY: demo test check bench clean
+
+demo:
+	@tools/setup.sh
+	@$(VENV)/python -m certd.testing.pebble >/dev/null
+	@$(VENV)/certd demo
+
+# Without Pebble the tests that need it are skipped by name, or errors under CI=true.
+test:
+	@tools/setup.sh dev
+	@tools/packages.sh
+	-@$(VENV)/python -m certd.testing.pebble
+	$(VENV)/python -m pytest -n $(JOBS) $(T)
+
+check:
+	@tools/setup.sh dev
+	$(VENV)/ruff format --check .
+	$(VENV)/ruff check .
+	$(VENV)/mypy
+	$(VENV)/lint-imports
+
+bench:
+	@tools/setup.sh dev
+	@$(VENV)/python -m certd.testing.pebble >/dev/null
+	@$(VENV)/python -m bench
+
+clean:
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build dist
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

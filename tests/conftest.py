@@ -1,0 +1,112 @@
+"""Real components as fixtures; one that cannot be had is skipped by name and counted at the end.
+
+Under ``CI=true`` a missing component is an error: a suite that skips is not a suite that passed.
+"""
+
+from __future__ import annotations
+
+import collections
+import contextlib
+import fcntl
+import os
+import re
+import tempfile
+from collections.abc import Callable, Generator, Iterator
+from pathlib import Path
+
+import pytest
+
+from certd.testing import pebble as pebbles
+from certd.testing.nginx import Nginx
+from certd.testing.pebble import Pebble, RunningPebble
+from certd.testing.processes import NotInstalled, Ports
+
+
+@pytest.fixture
+def free_port() -> Iterator[Callable[[], int]]:
+    """``free_port()`` is a port of this machine that no other test has meanwhile."""
+    with Ports() as ports:
+        yield ports.take
+
+
+@pytest.fixture(scope="session")
+def _worker_pebble(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningPebble]:
+    running = RunningPebble.from_environment()
+    if running is not None:
+        yield running
+        return
+    # A second is the shortest Retry-After; Pebble's own 3 and 5 would only be waited for.
+    with pebbles.start(tmp_path_factory.mktemp("pebble"), retry_after=(1, 1)) as own:
+        yield own
+
+
+@pytest.fixture
+def pebble(_worker_pebble: RunningPebble) -> Iterator[RunningPebble]:
+    """A Pebble shared by the tests of one worker: strict, 5 % of nonces refused, no sleeps."""
+    if isinstance(_worker_pebble, Pebble):
+        yield _worker_pebble
+        return
+    # One that was there before validates at one port for all workers: they take turns.
+    lock = Path(tempfile.gettempdir()) / f"certd-http-{_worker_pebble.http_port}.lock"
+    with lock.open("w") as turn:
+        fcntl.flock(turn, fcntl.LOCK_EX)
+        yield _worker_pebble
+
+
+@pytest.fixture
+def start_pebble(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Pebble]]:
+    """``start_pebble(nonce_reject=50, …)``: a Pebble of one's own, ``Settings`` by name."""
+    with contextlib.ExitStack() as running:
+
+        def start(**settings: object) -> Pebble:
+            folder = tmp_path_factory.mktemp("pebble")
+            return running.enter_context(pebbles.start(folder, **settings))
+
+        yield start
+
+
+@pytest.fixture
+def start_nginx(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[Callable[[Path, Path], Nginx]]:
+    """``start_nginx(fullchain, key)``: an nginx that serves this pair."""
+    with contextlib.ExitStack() as running:
+
+        def start(fullchain: Path, key: Path) -> Nginx:
+            return running.enter_context(Nginx(fullchain, key, tmp_path_factory.mktemp("nginx")))
+
+        yield start
+
+
+@contextlib.contextmanager
+def _skipped_if_missing() -> Iterator[None]:
+    try:
+        yield
+    except NotInstalled as missing:
+        if os.environ.get("CI") == "true":
+            raise
+        pytest.skip(str(missing))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_setup() -> Generator[None, None, None]:
+    with _skipped_if_missing():
+        yield
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call() -> Generator[None, None, None]:
+    with _skipped_if_missing():
+        yield
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    reasons = [report.longrepr for report in terminalreporter.getreports("skipped")]
+    words = [reason[2] for reason in reasons if isinstance(reason, tuple)]
+    missing = [re.search(r"not installed: ([^:;\n]+)", word) for word in words]
+    counted = collections.Counter(found[1] for found in missing if found)
+    for component, tests in sorted(counted.items()):
+        plural = "s" if tests > 1 else ""
+        terminalreporter.write_line(
+            f"not installed: {component} ({tests} test{plural} skipped)", yellow=True
+        )
