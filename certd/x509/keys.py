@@ -1,0 +1,74 @@
+"""Private keys, and the signing requests made with them."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Iterable
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.asymmetric.types import PublicKeyTypes
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    PublicFormat,
+    load_pem_private_key,
+)
+
+from certd.errors import StoreError
+from certd.model import Identifier, KeyType
+from certd.secrets import Secret
+
+PrivateKey = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey
+
+
+def new_key(key_type: KeyType) -> Secret:
+    """A fresh private key: PKCS#8 in PEM, not encrypted."""
+    key: PrivateKey
+    if key_type == "ec-p256":
+        key = ec.generate_private_key(ec.SECP256R1())
+    elif key_type == "ec-p384":
+        key = ec.generate_private_key(ec.SECP384R1())
+    else:
+        key = rsa.generate_private_key(65537, int(key_type.removeprefix("rsa-")))
+    return Secret(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode())
+
+
+def csr(key_pem: Secret, identifiers: Iterable[Identifier]) -> str:
+    """A signing request in PEM: the names as SAN only, for CAs ignore or refuse a subject."""
+    names = x509.SubjectAlternativeName([_general_name(one) for one in identifiers])
+    builder = x509.CertificateSigningRequestBuilder(x509.Name([]))
+    request = builder.add_extension(names, False).sign(load_key(key_pem), hashes.SHA256())
+    return request.public_bytes(Encoding.PEM).decode()
+
+
+def csr_der(csr_pem: str) -> bytes:
+    """The DER of a signing request of ours, as finalize wants it (RFC 8555 section 7.4)."""
+    return x509.load_pem_x509_csr(csr_pem.encode()).public_bytes(Encoding.DER)
+
+
+def load_key(key_pem: Secret) -> PrivateKey:
+    try:
+        key = load_pem_private_key(key_pem.reveal().encode(), None)
+    except (ValueError, TypeError) as error:
+        # Their words may quote the file; ours do not.
+        raise StoreError(
+            "a private key cannot be read",
+            f"{type(error).__name__}: it is not an unencrypted key in PEM",
+            "restore the database from a backup, or force a renewal, which makes a new key",
+        ) from None
+    if not isinstance(key, PrivateKey):
+        raise StoreError("a private key cannot be used", "it is neither EC nor RSA")
+    return key
+
+
+def spki(key: PublicKeyTypes) -> bytes:
+    return key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+
+
+def _general_name(identifier: Identifier) -> x509.GeneralName:
+    if identifier.type == "ip":
+        return x509.IPAddress(ipaddress.ip_address(identifier.value))
+    return x509.DNSName(identifier.value)
