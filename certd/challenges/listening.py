@@ -1,0 +1,94 @@
+"""Opening the sockets of the HTTP-01 responder, and saying why it cannot be done."""
+
+from __future__ import annotations
+
+import errno
+import socket
+from collections.abc import Iterable
+
+from certd.errors import ChallengeError
+
+BACKLOG = 4096  # the kernel lowers it to net.core.somaxconn
+
+
+class PortTaken(ChallengeError):
+    """Another process listens there; it may well be certd's own daemon."""
+
+
+def open_sockets(addresses: Iterable[tuple[str, int]]) -> list[socket.socket]:
+    """Listening sockets for these hosts and ports, the caller's to close.
+
+    An IPv6 one takes IPv6 only, so that ``0.0.0.0`` and ``::`` stand side by side. An
+    address family that this machine lacks is left out as long as another is there.
+
+    Raises:
+        PortTaken: something listens there already.
+        ChallengeError: an address cannot be had; none of the sockets is left open.
+    """
+    opened: list[socket.socket] = []
+    lacking: OSError | None = None
+    try:
+        for host, port in addresses:
+            try:
+                opened.append(_listen(host, port))
+            except OSError as error:
+                if not _family_lacking(error, host):
+                    raise _explained(error, host, port) from error
+                lacking = error
+        if not opened and lacking is not None:
+            raise ChallengeError(
+                "the HTTP-01 responder has no address to listen on",
+                "this machine lacks the address family of every one in [http] listen",
+                "add an IPv4 address, such as 0.0.0.0:80, to [http] listen",
+            ) from lacking
+    except ChallengeError:
+        for sock in opened:
+            sock.close()
+        raise
+    return opened
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    family, kind, protocol, _, address = socket.getaddrinfo(
+        host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+    )[0]
+    sock = socket.socket(family, kind, protocol)
+    try:
+        # A restart must not wait for the connections of the process before.
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        sock.bind(address)
+        sock.listen(BACKLOG)
+    except OSError:
+        sock.close()
+        raise
+    return sock
+
+
+def _family_lacking(error: OSError, host: str) -> bool:
+    if error.errno in (errno.EAFNOSUPPORT, socket.EAI_ADDRFAMILY):
+        return True
+    # With IPv6 switched off by sysctl the family exists, but none of its addresses does.
+    # Of any other address the same error means a typing error: that one is reported.
+    return error.errno == errno.EADDRNOTAVAIL and host in ("::", "::1")
+
+
+def _explained(error: OSError, host: str, port: int) -> ChallengeError:
+    shown = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    what = f"the HTTP-01 responder cannot listen on {shown}"
+    if error.errno == errno.EADDRINUSE:
+        return PortTaken(
+            what,
+            f"another process has port {port}",
+            f"find it with `ss -ltnp 'sport = :{port}'`; if it is a web server that stays, set "
+            "webroot in [http] to the folder that it serves instead of listen",
+        )
+    if error.errno in (errno.EACCES, errno.EPERM):
+        return ChallengeError(
+            what,
+            f"only a privileged process may take port {port}",
+            "enable the systemd socket unit (systemctl enable --now certd.socket), or give certd "
+            "CAP_NET_BIND_SERVICE, or set webroot in [http] to a folder that a web server serves",
+        )
+    return ChallengeError(what, error.strerror or str(error), "correct listen in [http]")
