@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 
 from certd.testing import pebble as pebbles
+from certd.testing import pebble_binary
 from certd.testing.nginx import Nginx
 from certd.testing.pebble import Pebble, RunningPebble
 from certd.testing.processes import NotInstalled, Ports
@@ -30,11 +31,20 @@ def free_port() -> Iterator[Callable[[], int]]:
 
 
 @pytest.fixture(scope="session")
-def _worker_pebble(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningPebble]:
+def _pebble_binaries() -> pebble_binary.Binaries:
+    """Looked for once a worker: offline, a fetch that fails for each test would take for ever."""
+    return pebble_binary.locate()
+
+
+@pytest.fixture(scope="session")
+def _worker_pebble(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[RunningPebble]:
     running = RunningPebble.from_environment()
     if running is not None:
         yield running
         return
+    request.getfixturevalue("_pebble_binaries")
     # A second is the shortest Retry-After; Pebble's own 3 and 5 would only be waited for.
     with pebbles.start(tmp_path_factory.mktemp("pebble"), retry_after=(1, 1)) as own:
         yield own
@@ -54,7 +64,9 @@ def pebble(_worker_pebble: RunningPebble) -> Iterator[RunningPebble]:
 
 
 @pytest.fixture
-def start_pebble(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Pebble]]:
+def start_pebble(
+    _pebble_binaries: pebble_binary.Binaries, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Callable[..., Pebble]]:
     """``start_pebble(nonce_reject=50, …)``: a Pebble of one's own, ``Settings`` by name."""
     with contextlib.ExitStack() as running:
 

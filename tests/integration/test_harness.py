@@ -28,6 +28,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
+from certd.testing import pebble_binary
 from certd.testing.nginx import Nginx
 from certd.testing.pebble import Pebble, RunningPebble
 from certd.testing.processes import Child, ComponentError, NotInstalled, Ports
@@ -168,14 +169,29 @@ def test_names_resolve_as_the_test_says(start_pebble: Start) -> None:
     _issue(own, "lost.example.com")
 
 
-def test_a_missing_pebble_is_named_with_what_to_do(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+@pytest.mark.parametrize(
+    ("version", "accepted"),
+    [
+        pytest.param("Pebble version: v2.10.0 (e6a1b2c)", True, id="2.10 is after 2.7"),
+        pytest.param("Pebble version: v2.7.0", True, id="2.7 will do"),
+        pytest.param("Pebble version: v2.4.0", False, id="2.4 is too old for ARI"),
+        pytest.param("Pebble version: dev", False, id="one that nobody knows the version of"),
+    ],
+)
+def test_a_pebble_on_path_is_used_if_new_enough(
+    version: str, accepted: bool, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    (tmp_path / "cache").write_text("a file where the cache folder should be")
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.setenv("PATH", "")
-    with pytest.raises(NotInstalled, match="CERTD_TEST_PEBBLE_DIRECTORY"):
-        Pebble()
+    for name in ("pebble", "pebble-challtestsrv"):
+        (tmp_path / name).write_text(f"#!/bin/sh\necho '{version}'\n")
+        (tmp_path / name).chmod(0o755)
+    # A file where the cache folder should be: nothing can be fetched.
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "pebble"))
+    monkeypatch.setenv("PATH", str(tmp_path))
+    if accepted:
+        assert pebble_binary.locate().pebble == tmp_path / "pebble"
+    else:
+        with pytest.raises(NotInstalled, match="CERTD_TEST_PEBBLE_DIRECTORY"):
+            pebble_binary.locate()
 
 
 # A plain client
