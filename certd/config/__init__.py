@@ -1,0 +1,78 @@
+"""The operator's configuration: TOML to a frozen Config, or to everything wrong with it.
+
+Importing this imports no pydantic, for most commands need the values and the state folder
+only; ``load`` and ``schema`` do.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from certd.config.findings import BadConfig, Finding
+from certd.config.source import read, state_at_a_glance
+from certd.config.values import (
+    WELL_KNOWN,
+    CASettings,
+    Config,
+    Endpoint,
+    HTTPSettings,
+    ListenAddress,
+    TargetSettings,
+    WellKnownCA,
+)
+
+__all__ = [
+    "WELL_KNOWN",
+    "BadConfig",
+    "CASettings",
+    "Config",
+    "Endpoint",
+    "Finding",
+    "HTTPSettings",
+    "ListenAddress",
+    "TargetSettings",
+    "WellKnownCA",
+    "load",
+    "schema",
+    "state_folder",
+]
+
+
+def load(path: Path) -> Config:
+    """The configuration in the file, whole and right, its targets built.
+
+    Raises:
+        BadConfig: with every finding, each with its line.
+    """
+    from certd.config import reading
+
+    return reading.config(read(path), path)
+
+
+def state_folder(path: Path) -> tuple[Path, str]:
+    """The state folder (absolute) and the digest of the file, as ``load`` would give them.
+
+    Reads the text of ``[certd]`` only, and finds no mistake elsewhere; where that text is
+    not plain enough, the whole file is loaded.
+
+    Raises:
+        BadConfig: the file cannot be read, or the whole of it had to be and is wrong.
+    """
+    source = read(path)
+    state = state_at_a_glance(source)
+    if state is not None:
+        return state, source.digest
+    config = load(path)
+    return config.state, config.digest
+
+
+def schema() -> dict[str, Any]:
+    """The JSON Schema of a configuration file, for editors.
+
+    Raises:
+        ConfigError: an installed target does not load.
+    """
+    from certd.config import reading
+
+    return reading.schema()

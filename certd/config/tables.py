@@ -1,0 +1,185 @@
+"""The tables of a configuration file, as pydantic checks them. Strict: nothing is guessed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, GetPydanticSchema, create_model
+from pydantic_core import CoreSchema, core_schema
+
+from certd.config import identifiers
+from certd.config.findings import shown
+from certd.config.values import DEFAULT_CA, DEFAULT_STATE, Endpoint, HTTPSettings, ListenAddress
+from certd.errors import ConfigError
+from certd.model import Identifier, KeyType
+from certd.plugins import PATH, mistake
+
+MOST_WORKERS = 64
+_LARGEST_BUNDLE = 16 * 2**20  # bytes: a hundred times all the roots that browsers trust
+
+
+def _checked(parse: Callable[[str], object]) -> GetPydanticSchema:
+    """The annotation of a string that ``parse`` turns into a value, or refuses.
+
+    In the JSON Schema it is a string; in the model it is what ``parse`` gives.
+    """
+
+    def check(text: str) -> object:
+        try:
+            return parse(text)
+        except ConfigError as error:
+            raise mistake(error) from None
+
+    def schema(_source: object, _handler: object) -> CoreSchema:
+        return core_schema.no_info_after_validator_function(
+            check, core_schema.str_schema(strict=True)
+        )
+
+    return GetPydanticSchema(schema)
+
+
+def _challenge(text: str) -> str:
+    if text == "http-01":
+        return text
+    if text == "dns-01":
+        raise ConfigError(
+            "dns-01 is not yet available in this version",
+            "it arrives with the DNS providers",
+            'write challenge = "http-01"',
+        )
+    what = f"unknown challenge {shown(text)}"
+    raise ConfigError(what, "this version knows http-01", 'write challenge = "http-01"')
+
+
+def _root_bundle(path: Path) -> Path:
+    try:
+        with open(path, "rb") as file:
+            if b"-----BEGIN CERTIFICATE-----" in file.read(_LARGEST_BUNDLE):
+                return path
+        why = "it holds no certificate in PEM form"
+    except OSError as error:
+        why = error.strerror or str(error)
+    what = f"{shown(str(path))} cannot be used"
+    raise mistake(ConfigError(what, why, "correct the path, or put the CA's root there"))
+
+
+FilePath = Annotated[Path, PATH]
+RootBundle = Annotated[Path, PATH, AfterValidator(_root_bundle)]
+Name = Annotated[Identifier, _checked(identifiers.identifier)]
+URL = Annotated[str, _checked(identifiers.https_url)]
+Contact = Annotated[str, _checked(identifiers.contact)]
+Challenge = Annotated[str, _checked(_challenge)]
+Listen = Annotated[
+    ListenAddress, _checked(lambda text: ListenAddress(*identifiers.host_port(text)))
+]
+Served = Annotated[Endpoint, _checked(lambda text: Endpoint(*identifiers.host_port(text)))]
+
+
+class Table(BaseModel):
+    """What every table has in common."""
+
+    model_config = ConfigDict(
+        strict=True, extra="forbid", hide_input_in_errors=True, allow_inf_nan=False
+    )
+
+
+class CertdTable(Table):
+    """certd itself."""
+
+    state: FilePath = Field(Path(DEFAULT_STATE), description="folder for the database")
+    contact: list[Contact] = Field(
+        [], description="URLs at which the CA may reach you", examples=[["mailto:ops@example.com"]]
+    )
+    workers: int = Field(8, ge=1, le=MOST_WORKERS, description="orders worked on at the same time")
+
+
+class CATable(Table):
+    """A CA: needed for each that is used, because its terms must be agreed to."""
+
+    directory: URL | None = Field(
+        None, description="URL of its ACME directory; known for the well-known names"
+    )
+    ca_bundle: RootBundle | None = Field(
+        None, description="trust these roots and no others for this CA's own HTTPS"
+    )
+    agree_tos: bool = Field(False, description="you accept the CA's terms of service")
+    staging: URL | None = Field(
+        None, description="URL of its staging directory, for certd renew --dry-run"
+    )
+
+
+class HTTPTable(Table):
+    """The HTTP-01 responder."""
+
+    listen: list[Listen] = Field(
+        list(HTTPSettings().listen),
+        min_length=1,
+        description="addresses to listen on; sockets passed by systemd take their place",
+    )
+    webroot: FilePath | None = Field(
+        None, description="folder of a web server that answers instead"
+    )
+
+
+class TargetTable(Table):
+    """A place that serves certificates. Its type has more settings."""
+
+    type: str = Field(description="what kind of target it is", examples=["disk"])
+    verify: list[Served] = Field(
+        [],
+        description="endpoints that must serve the new certificate",
+        examples=[["www.example.com:443"]],
+    )
+    verify_timeout: float = Field(
+        30.0, gt=0, le=3600, description="seconds until each endpoint must serve it"
+    )
+
+
+class CertificateTable(Table):
+    """A certificate to keep valid."""
+
+    names: list[Name] = Field(
+        min_length=1,
+        description="DNS names and IP addresses to certify",
+        examples=[["www.example.com"]],
+    )
+    ca: list[str] = Field([DEFAULT_CA], min_length=1, description="CAs, in order of preference")
+    challenge: Challenge = Field("http-01", description="how control of the names is proved")
+    targets: list[str] = Field([], description="where it is deployed", examples=[["web"]])
+    key: KeyType = Field("ec-p256", description="kind of private key")
+    renew_after: float | None = Field(
+        None, gt=0, lt=1, description="fraction of the lifetime, where the CA has no opinion"
+    )
+    self_check: bool = Field(True, description="fetch our own token before the CA is asked to")
+
+
+# The root of the file. The tables below ``many`` are named by the operator.
+SINGLE: Mapping[str, type[Table]] = {"certd": CertdTable, "http": HTTPTable}
+MANY: Mapping[str, type[Table]] = {
+    "ca": CATable,
+    "target": TargetTable,
+    "certificate": CertificateTable,
+}
+
+# Why a setting is needed, for those that have no default.
+NEEDED: Mapping[tuple[str, str], str] = {
+    ("certificate", "names"): "a certificate is for one name at least",
+    ("target", "type"): "the type says what kind of target it is",
+}
+
+_SAFE_NAME = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
+
+
+def root_model(targets: Any) -> type[BaseModel]:
+    """The whole file as one model, for its JSON Schema; ``targets`` is any target's type."""
+    definitions: dict[str, Any] = {
+        "certd": (CertdTable, {}),
+        "http": (HTTPTable, {}),
+        "ca": (dict[_SAFE_NAME, CATable], {}),
+        "target": (dict[_SAFE_NAME, targets], {}),
+        "certificate": (dict[_SAFE_NAME, CertificateTable], {}),
+    }
+    assert set(definitions) == {*SINGLE, *MANY}  # noqa: S101 - one list of tables, not two
+    return create_model("certd configuration", __base__=Table, **definitions)

@@ -1,0 +1,116 @@
+"""The ``[target.NAME]`` tables: a plugin's settings beside the core's own."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.metadata import EntryPoint
+from typing import Any
+
+from pydantic import BaseModel
+
+from certd import plugins
+from certd.api import DeployTarget
+from certd.config.page import Page
+from certd.config.places import Location
+from certd.config.tables import NEEDED, TargetTable
+from certd.config.values import TargetSettings
+from certd.config.words import Wording
+from certd.errors import ConfigError
+
+_NEEDED = {"type": NEEDED["target", "type"]}
+
+
+@dataclass(frozen=True, slots=True)
+class TargetType:
+    """One installed kind of target."""
+
+    plugin: type[Any]
+    wording: Wording
+
+    @classmethod
+    def load(cls, name: str, installed: Mapping[str, EntryPoint]) -> TargetType:
+        """The kind that the operator calls ``name``.
+
+        Raises:
+            ConfigError: it is not installed, or is no plugin.
+        """
+        plugin = plugins.plugin_class(name, installed)
+        model = plugins.settings_model(name, plugin, TargetTable)
+        needed = {**_NEEDED, **plugins.needed(plugin, name)}
+        return cls(plugin, Wording(model, needed, plugins.secret_settings(plugin)))
+
+    def build(self, settings: BaseModel) -> DeployTarget:
+        """The plugin itself.
+
+        Raises:
+            ConfigError: its own check refused the settings.
+        """
+        try:
+            target: DeployTarget = plugins.build(self.plugin, settings)
+        except (TypeError, ValueError) as error:
+            # What an author raises who forgot that ConfigError is ours.
+            raise ConfigError(str(error), "", "correct the table") from error
+        return target
+
+
+def targets(page: Page) -> dict[str, TargetSettings]:
+    """Every target whose table is right, built; what is wrong is noted on the page."""
+    installed = functools.cache(plugins.deploy_targets)
+
+    @functools.cache
+    def type_named(name: str) -> TargetType | ConfigError:
+        try:
+            return TargetType.load(name, installed())
+        except ConfigError as error:
+            return error
+
+    built: dict[str, TargetSettings] = {}
+    for name, raw in page.named("target"):
+        location = ("target", name)
+        kind = type_named(raw["type"]) if isinstance(raw.get("type"), str) else None
+        if isinstance(kind, TargetType):
+            settings = _target(page, location, raw, kind)
+            if settings is not None:
+                built[name] = settings
+            continue
+        if kind is not None:
+            page.add((*location, "type"), kind.what, kind.why, kind.next)
+        # Only the type would know the rest of the table: check what does not depend on it.
+        common = {key: raw[key] for key in raw if key in TargetTable.model_fields}
+        page.check(location, common, Wording(TargetTable, _NEEDED))
+    return built
+
+
+def _target(
+    page: Page, location: Location, raw: Mapping[str, Any], kind: TargetType
+) -> TargetSettings | None:
+    table = page.check(location, raw, kind.wording)
+    if table is None:
+        return None
+    page.check_twice((*location, "verify"), table.verify)
+    try:
+        plugin = kind.build(table)
+    except ConfigError as error:
+        _note_refusal(page, location, error, kind.wording.keys())
+        return None
+    return TargetSettings(
+        name=str(location[1]),
+        type=table.type,
+        plugin=plugin,
+        verify=tuple(table.verify),
+        verify_timeout=float(table.verify_timeout),
+    )
+
+
+def _note_refusal(page: Page, location: Location, error: ConfigError, keys: frozenset[str]) -> None:
+    """A plugin's own check: shown at the setting with whose name ``what`` begins, if any."""
+    key, _, rest = error.what.partition(" ")
+    key = key.rstrip(":")
+    if key not in keys:
+        page.add(location, error.what, error.why, error.next)
+    elif rest:
+        page.add((*location, key), rest.removeprefix("= "), error.why, error.next)
+    else:
+        page.add((*location, key), error.why or "not accepted", "", error.next)

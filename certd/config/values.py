@@ -1,0 +1,120 @@
+"""What a configuration says, once it has been read and found right: frozen values.
+
+Nothing here may import pydantic: every command imports this module, few of them parse.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from certd.api import DeployTarget
+from certd.model import CertificateSpec
+
+DEFAULT_STATE = "/var/lib/certd"
+DEFAULT_CA = "letsencrypt"
+
+
+@dataclass(frozen=True, slots=True)
+class WellKnownCA:
+    """A public CA that needs no ``directory`` of the operator's."""
+
+    directory: str
+    staging: str | None = None
+
+
+# From each CA's own documentation of its ACME service. SSL.com signs ECDSA and RSA keys at
+# two directories; ours is the one for ECDSA because that is certd's default key.
+WELL_KNOWN: Mapping[str, WellKnownCA] = {
+    "letsencrypt": WellKnownCA(
+        "https://acme-v02.api.letsencrypt.org/directory",
+        "https://acme-staging-v02.api.letsencrypt.org/directory",
+    ),
+    "letsencrypt-staging": WellKnownCA("https://acme-staging-v02.api.letsencrypt.org/directory"),
+    "google": WellKnownCA(
+        "https://dv.acme-v02.api.pki.goog/directory",
+        "https://dv.acme-v02.test-api.pki.goog/directory",
+    ),
+    "zerossl": WellKnownCA("https://acme.zerossl.com/v2/DV90"),
+    "sslcom": WellKnownCA("https://acme.ssl.com/sslcom-dv-ecc"),
+    "actalis": WellKnownCA("https://acme-api.actalis.com/acme/directory"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class ListenAddress:
+    """Where the HTTP-01 responder listens. ``host`` is without brackets."""
+
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        return _joined(self.host, self.port)
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """A TLS server that must present the new certificate. ``host`` is without brackets."""
+
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        return _joined(self.host, self.port)
+
+
+@dataclass(frozen=True, slots=True)
+class CASettings:
+    """One ``[ca.NAME]`` table, with what is well known of that name filled in."""
+
+    name: str
+    directory: str
+    ca_bundle: Path | None = None  # trust these roots, and no others, for the CA's own HTTPS
+    agree_tos: bool = False
+    staging: str | None = None  # the directory of the CA's staging service, if it has one
+
+
+@dataclass(frozen=True, slots=True)
+class HTTPSettings:
+    """How HTTP-01 challenges are answered: by listening, or by files in ``webroot``.
+
+    ``listen`` is empty when there is a webroot.
+    """
+
+    listen: tuple[ListenAddress, ...] = (ListenAddress("0.0.0.0", 80), ListenAddress("::", 80))  # noqa: S104 - a CA asks from anywhere
+    webroot: Path | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class TargetSettings:
+    """One ``[target.NAME]`` table; ``plugin`` is built and ready to deploy."""
+
+    name: str
+    type: str
+    plugin: DeployTarget
+    verify: tuple[Endpoint, ...] = ()
+    verify_timeout: float = 30.0  # seconds
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """A whole configuration, valid in itself: every name it refers to exists.
+
+    ``path`` is the file as it was named; every other path is absolute. ``cas`` holds each
+    CA with a table, and so each one that a certificate uses.
+    """
+
+    path: Path
+    state: Path
+    contact: tuple[str, ...]
+    workers: int  # orders worked on at the same time
+    cas: Mapping[str, CASettings]
+    http: HTTPSettings
+    targets: Mapping[str, TargetSettings]
+    certificates: Mapping[str, CertificateSpec]
+    digest: str  # SHA-256 of the file's bytes, lower-case hexadecimal
+
+
+def _joined(host: str, port: int) -> str:
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

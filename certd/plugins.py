@@ -1,0 +1,231 @@
+"""Plugins: found by their entry points, described by their dataclass fields, built from a table.
+
+A plugin is a frozen dataclass (see ``certd.api``); a field is a setting of the same name.
+Field metadata says what the type cannot: ``description`` (for editors and the reference),
+``missing`` (why the setting is needed) and ``example`` (a value to show when it is).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import functools
+import json
+import operator
+import types
+import typing
+from collections.abc import Mapping
+from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
+from typing import Any
+
+from pydantic import (
+    BaseModel,
+    Field,
+    GetPydanticSchema,
+    Strict,
+    ValidationInfo,
+    create_model,
+)
+from pydantic.errors import PydanticUserError
+from pydantic_core import CoreSchema, PydanticCustomError, core_schema
+
+from certd.errors import ConfigError
+from certd.secrets import Secret
+
+DEPLOY_TARGETS = "certd.deploy_targets"
+DNS_PROVIDERS = "certd.dns_providers"
+
+# A plugin's own settings have their own prefix inside the model, for a field may be called
+# "json" or "copy", which the model's own class uses; the operator sees the alias.
+_PREFIX = "setting_"
+
+MISTAKE = "certd_mistake"  # the type of pydantic's errors that carry what, why and next
+
+
+def deploy_targets() -> Mapping[str, EntryPoint]:
+    """The installed kinds of deploy target, by the ``type`` that the operator writes."""
+    return _installed(DEPLOY_TARGETS)
+
+
+def dns_providers() -> Mapping[str, EntryPoint]:
+    """The installed DNS providers, by the name that the operator writes."""
+    return _installed(DNS_PROVIDERS)
+
+
+def plugin_class(type_name: str, installed: Mapping[str, EntryPoint]) -> type[Any]:
+    """The class behind one kind, imported.
+
+    Raises:
+        ConfigError: no such kind is installed, or what is installed is no plugin.
+    """
+    entry = installed.get(type_name)
+    if entry is None:
+        raise ConfigError(
+            f"no such type: {json.dumps(type_name)}",
+            f"installed: {', '.join(sorted(installed)) or 'none'}",
+            _nearest(type_name, installed) or "correct it, or install the package that brings it",
+        )
+    try:
+        plugin = entry.load()
+    except Exception as error:  # what a stranger's module raises on import is its own choice
+        raise ConfigError(
+            f"{type_name} is installed but does not load",
+            f"{entry.value}: {type(error).__name__}: {error}",
+            "install what it needs, or reinstall the package that brings it",
+        ) from error
+    if not (
+        isinstance(plugin, type)
+        and dataclasses.is_dataclass(plugin)
+        and getattr(plugin, "__dataclass_params__").frozen  # noqa: B009 - not in the type stubs
+    ):
+        raise ConfigError(
+            f"{type_name} is not a plugin",
+            f"{entry.value} is not a frozen dataclass",
+            "tell the author of the package that brings it",
+        )
+    return plugin
+
+
+def settings_model(type_name: str, plugin: type[Any], base: type[BaseModel]) -> type[BaseModel]:
+    """A model of one plugin's table: the fields of ``base`` and the plugin's own.
+
+    Validate with ``context=folder``: paths become absolute against it.
+
+    Raises:
+        ConfigError: the plugin's fields cannot be settings.
+    """
+    definitions: dict[str, Any] = {"type": (typing.Literal[type_name], Field())}
+    try:
+        hints = typing.get_type_hints(plugin)
+        for field in _settings(plugin):
+            if field.name in base.model_fields:
+                raise TypeError(f"the core's own settings have a {field.name} already")
+            metadata = field.metadata
+            described = Field(
+                default=... if _required(field) else _default(field),
+                alias=field.name,
+                description=metadata.get("description"),
+                examples=[metadata["example"]] if "example" in metadata else None,
+            )
+            definitions[_PREFIX + field.name] = (_setting(hints[field.name]), described)
+        return create_model(f"{type_name} target", __base__=base, **definitions)
+    except (PydanticUserError, NameError, TypeError) as error:
+        raise ConfigError(
+            f"{type_name} is not a plugin",
+            f"its fields cannot be settings: {error}",
+            "tell the author of the package that brings it",
+        ) from error
+
+
+def build(plugin: type[Any], settings: BaseModel) -> Any:
+    """The plugin, from a table that :func:`settings_model` has validated.
+
+    Raises:
+        ConfigError: the plugin's own check refused the settings.
+    """
+    given = settings.model_fields_set
+    values = {
+        field.name: getattr(settings, _PREFIX + field.name)
+        for field in _settings(plugin)
+        if _PREFIX + field.name in given
+    }
+    return plugin(**values)
+
+
+def needed(plugin: type[Any], type_name: str) -> Mapping[str, str]:
+    """The settings that have no default, and why each is needed."""
+    return {
+        field.name: field.metadata.get("missing", f"every {type_name} target needs it")
+        for field in _settings(plugin)
+        if _required(field)
+    }
+
+
+def secret_settings(plugin: type[Any]) -> frozenset[str]:
+    """The settings whose value must not be repeated to anyone."""
+    hints = typing.get_type_hints(plugin)
+    return frozenset(
+        field.name for field in _settings(plugin) if _mentions(hints[field.name], Secret)
+    )
+
+
+def mistake(error: ConfigError) -> PydanticCustomError:
+    """The error as pydantic collects it, with its location."""
+    context = {"what": error.what, "why": error.why, "next": error.next}
+    return PydanticCustomError(MISTAKE, "{what}", context)
+
+
+def _path(text: str, info: ValidationInfo) -> Path:
+    if not text or "\0" in text:
+        raise mistake(ConfigError(f"{json.dumps(text)} is not a path", "", "correct it"))
+    return info.context / text if isinstance(info.context, Path) else Path(text)
+
+
+def _path_schema(_source: object, _handler: object) -> CoreSchema:
+    return core_schema.with_info_after_validator_function(
+        _path,
+        core_schema.str_schema(strict=True),
+        serialization=core_schema.to_string_ser_schema(),
+    )
+
+
+def _secret_schema(_source: object, _handler: object) -> CoreSchema:
+    return core_schema.no_info_after_validator_function(
+        Secret,
+        core_schema.str_schema(strict=True),
+        serialization=core_schema.to_string_ser_schema(),  # three asterisks
+    )
+
+
+PATH = GetPydanticSchema(_path_schema)  # absolute, if the validation's context is a folder
+SECRET = GetPydanticSchema(_secret_schema)
+
+
+def _installed(group: str) -> Mapping[str, EntryPoint]:
+    return {entry.name: entry for entry in entry_points(group=group)}
+
+
+def _nearest(name: str, known: Mapping[str, object]) -> str:
+    near = difflib.get_close_matches(name, known, n=1)
+    return f"did you mean {near[0]}?" if near else ""
+
+
+def _settings(plugin: type[Any]) -> list[dataclasses.Field[Any]]:
+    return [field for field in dataclasses.fields(plugin) if field.init]
+
+
+def _required(field: dataclasses.Field[Any]) -> bool:
+    missing = dataclasses.MISSING
+    return field.default is missing and field.default_factory is missing
+
+
+def _default(field: dataclasses.Field[Any]) -> Any:
+    # For the JSON Schema only: build() leaves defaults to the dataclass.
+    if field.default is not dataclasses.MISSING:
+        return field.default
+    assert field.default_factory is not dataclasses.MISSING  # noqa: S101 - it is not required
+    return field.default_factory()
+
+
+def _mentions(annotation: Any, wanted: type[Any]) -> bool:
+    return annotation is wanted or any(
+        _mentions(part, wanted) for part in typing.get_args(annotation)
+    )
+
+
+def _setting(annotation: Any) -> Any:
+    """The annotation as the model checks it: TOML has strings for paths, lists for tuples."""
+    if annotation is Path:
+        return typing.Annotated[Path, PATH]
+    if annotation is Secret:
+        return typing.Annotated[Secret, SECRET]
+    origin, parts = typing.get_origin(annotation), typing.get_args(annotation)
+    if origin in (typing.Union, types.UnionType):
+        return functools.reduce(operator.or_, map(_setting, parts))
+    if origin is tuple:
+        inner = tuple(part if part is ... else _setting(part) for part in parts)
+        return typing.Annotated[tuple[inner], Strict(False)]  # type: ignore[valid-type]
+    if origin in (list, dict):
+        return origin[tuple(map(_setting, parts))]
+    return annotation
