@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import resource
+import select
 import socket
 import subprocess
 import sys
@@ -161,7 +162,7 @@ def test_the_store_is_asked_off_the_loop_and_only_so_much() -> None:
     def slow(token: str) -> None:
         go_on.wait(DEADLINE)
 
-    responder = Responder(slow)
+    responder = Responder(slow, request_seconds=60)
     responder.publish(TOKEN, KEY_AUTHORIZATION)
     with serving(responder) as address, ExitStack() as stack:
         strangers = [
@@ -172,9 +173,11 @@ def test_the_store_is_asked_off_the_loop_and_only_so_much() -> None:
             sock.sendall(get(f"{number:043}"))
 
         assert answer(address, get(TOKEN)).endswith(KEY_AUTHORIZATION.encode())
-        assert rest(strangers[-1]) == NOT_FOUND  # one too many
+        [one_too_many], _, _ = select.select(strangers, [], [], DEADLINE)
+        assert rest(one_too_many) == NOT_FOUND
+        strangers.remove(one_too_many)
         go_on.set()
-        assert {rest(sock) for sock in strangers[:-1]} == {NOT_FOUND}
+        assert {rest(sock) for sock in strangers} == {NOT_FOUND}
 
 
 def test_a_failing_store_is_a_404_and_nothing_secret_is_logged(
@@ -300,14 +303,17 @@ def test_a_hit_is_cheap(address: Address) -> None:
     [thread] = [thread for thread in threading.enumerate() if thread.name == "http01"]
     assert thread.ident is not None
     clock = time.pthread_getcpuclockid(thread.ident)
-    request, count = get(TOKEN), 1000
+    request, count = get(TOKEN), 100
 
-    start = time.clock_gettime(clock)
-    for _ in range(count):
-        answer(address, request)
-    spent = (time.clock_gettime(clock) - start) / count
+    def batch() -> float:
+        start = time.clock_gettime(clock)
+        for _ in range(count):
+            answer(address, request)
+        return (time.clock_gettime(clock) - start) / count
 
-    assert spent < 200e-6, f"{spent * 1e6:.0f} µs of CPU a request"
+    # About 50 µs on a quiet machine; the best of several, for the other tests are noise.
+    best = min(batch() for _ in range(10))
+    assert best < 150e-6, f"{best * 1e6:.0f} µs of CPU a request"
 
 
 def test_it_can_be_stopped_twice_and_started_again() -> None:
