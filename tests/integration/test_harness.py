@@ -70,9 +70,9 @@ def test_a_child_that_ends_while_starting_is_reported_with_its_words(tmp_path: P
 def test_a_child_takes_its_own_children_with_it(tmp_path: Path) -> None:
     with Child(["sh", "-c", "sleep 600 & echo $!; wait"], tmp_path / "log") as child:
         child.wait_until(lambda: bool(child.output()))
-        grandchild = Path("/proc") / child.output() / "stat"
-        assert grandchild.exists()
-    assert not grandchild.exists() or grandchild.read_text().split()[2] == "Z"
+        grandchild = int(child.output())
+        assert _runs(grandchild)
+    _until(lambda: not _runs(grandchild))
 
 
 # Servers
@@ -273,3 +273,11 @@ def _until(true: Callable[[], bool]) -> None:
     while not true():
         assert time.monotonic() < deadline
         time.sleep(0.01)
+
+
+def _runs(pid: int) -> bool:
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().split()[2]
+    except OSError:
+        return False
+    return state != "Z"  # dead, though nobody has asked for its exit status
