@@ -50,3 +50,12 @@ class TargetError(CertdError):
 
 class StoreError(CertdError):
     """The machine: disk, database, locks."""
+
+
+def bug(error: Exception) -> CertdError:
+    """What to show of an exception that nobody expected: its text may hold anything."""
+    return CertdError(
+        "certd, or a plugin, made a mistake",
+        f"{type(error).__name__}; the traceback is in the log",
+        "please report it",
+    )

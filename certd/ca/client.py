@@ -14,6 +14,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, Protocol, TypeVar
 
 import josepy
@@ -43,6 +44,7 @@ class CAOrder:
     finalize: str
     certificate: str | None
     error: str
+    expires: datetime | None
     retry_after: float | None
 
 
@@ -291,6 +293,7 @@ def _order(url: str, reply: Reply) -> CAOrder:
         body.finalize,
         body.certificate,
         _error(body.error),
+        body.expires,
         reply.retry_after,
     )
 

@@ -79,11 +79,32 @@ class Lineages:
             ).scalar()
         )
 
-    def force(self, name: str, now: datetime) -> None:
-        """The operator wants a renewal now; whichever worker gets to it first does it."""
+    def retry_now(self, name: str, now: datetime, *, force: bool) -> None:
+        """The operator's word: no back-off holds; with ``force`` the certificate is renewed too.
+
+        Whichever worker gets to it first does it.
+        """
+
+        def work(connection: sa.Connection) -> None:
+            values: dict[str, Any] = {"retry_at": None, "due_at": now}
+            if force:
+                values["forced"] = True
+            connection.execute(sa.update(lineage).where(lineage.c.name == name).values(values))
+            connection.execute(
+                sa.update(target)
+                .where(target.c.lineage == name, target.c.retry_at.is_not(None))
+                .values(retry_at=now)
+            )
+
+        self._database.write(work)
+
+    def ask_all(self, now: datetime) -> None:
+        """Ask the CAs for renewal windows afresh, for every certificate that there is."""
         self._database.write(
             lambda connection: connection.execute(
-                sa.update(lineage).where(lineage.c.name == name).values(forced=True, due_at=now)
+                sa.update(lineage)
+                .where(lineage.c.configured, lineage.c.current.is_not(None))
+                .values(ask_again=now, due_at=now)
             )
         )
 

@@ -44,7 +44,7 @@ class Orders:
 
         def work(connection: sa.Connection) -> int:
             self._leases.guard(connection, name)
-            id = connection.execute(
+            result = connection.execute(
                 sa.insert(order).values(
                     lineage=name,
                     ca=ca,
@@ -56,12 +56,12 @@ class Orders:
                     state="live",
                     created_at=now,
                 )
-            ).inserted_primary_key[0]
+            )
             # A renewal that the operator asked for has begun: once is enough.
             connection.execute(
-                sa.update(lineage).where(lineage.c.name == name).values(forced=False)
+                sa.update(lineage).where(lineage.c.name == name).values(forced=False, retry_at=None)
             )
-            return int(id)
+            return int(result.lastrowid)
 
         id = self._database.write(work)
         return Order(id, name, ca, identifiers, key_type, key_pem, csr_pem, replaces, None, now)
@@ -121,6 +121,7 @@ class Orders:
                 .where(lineage.c.name == live.name)
                 .values(
                     current=number,
+                    forced=False,
                     failures=0,
                     retry_at=None,
                     failure=None,
@@ -152,8 +153,14 @@ class Orders:
 class Tokens:
     """The journal of HTTP-01 tokens, which is also what the responder answers from."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, owner: str = "") -> None:
+        """``owner`` keeps the tokens of a dry run apart from the daemon's."""
         self._database = database
+        self._owner = owner
+
+    def apart(self, owner: str) -> Tokens:
+        """The same journal, for somebody whose tokens are none of the others' business."""
+        return Tokens(self._database, owner)
 
     def publish(self, name: str, answers: dict[str, Secret], now: datetime) -> None:
         """``answers``: token to key authorization; publishing again is no error."""
@@ -166,7 +173,7 @@ class Tokens:
                     {
                         "token": text,
                         "key_authorization": secret.reveal(),
-                        "lineage": name,
+                        "lineage": self._owner + name,
                         "created_at": now,
                     }
                     for text, secret in answers.items()
@@ -186,7 +193,7 @@ class Tokens:
         return list(
             self._database.read(
                 lambda connection: (
-                    connection.execute(sa.select(token.c.token).where(token.c.lineage == name))
+                    connection.execute(sa.select(token.c.token).where(token.c.lineage == self._owner + name))
                     .scalars()
                     .all()
                 )
@@ -195,5 +202,5 @@ class Tokens:
 
     def withdraw(self, name: str) -> None:
         self._database.write(
-            lambda connection: connection.execute(sa.delete(token).where(token.c.lineage == name))
+            lambda connection: connection.execute(sa.delete(token).where(token.c.lineage == self._owner + name))
         )

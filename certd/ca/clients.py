@@ -1,0 +1,38 @@
+"""The CAs that the configuration names, each met when it is first needed."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping
+
+from certd.ca.client import AccountBook, Client
+from certd.ca.net import Network
+from certd.config import CASettings
+
+
+class Clients:
+    """``clients(name)`` is the one Client of that CA, shared by all threads."""
+
+    def __init__(
+        self,
+        cas: Mapping[str, CASettings],
+        accounts: AccountBook,
+        contact: tuple[str, ...],
+        connections: int,
+    ) -> None:
+        self._cas = cas
+        self._accounts = accounts
+        self._contact = contact
+        self._connections = connections
+        self._clients: dict[str, Client] = {}
+        self._lock = threading.Lock()
+
+    def __call__(self, name: str) -> Client:
+        with self._lock:
+            client = self._clients.get(name)
+            if client is None:
+                settings = self._cas[name]
+                network = Network(settings.ca_bundle, self._connections)
+                client = Client(name, settings.directory, network, self._accounts, self._contact)
+                self._clients[name] = client
+            return client

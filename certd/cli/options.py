@@ -1,0 +1,96 @@
+"""What the commands have in common."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import click
+
+CONTEXT = {"help_option_names": ["-h", "--help"]}
+DEFAULT = "/etc/certd/certd.toml"
+
+
+def _remember(context: click.Context, parameter: click.Parameter, value: Path | None) -> None:
+    if value is not None:
+        context.ensure_object(dict)["config"] = value
+
+
+# Before the command and after it: people type both.
+config_option = click.option(
+    "-c",
+    "--config",
+    type=click.Path(path_type=Path),
+    envvar="CERTD_CONFIG",
+    callback=_remember,
+    expose_value=False,
+    is_eager=True,
+    help=f"The configuration file, else $CERTD_CONFIG, else {DEFAULT}.",
+)
+
+
+def config_path(context: click.Context) -> Path:
+    return context.ensure_object(dict).get("config") or Path(DEFAULT)
+
+
+def command(name: str) -> Callable[[Callable[..., Any]], click.Command]:
+    """A command that takes ``-c`` and gets its context."""
+
+    def decorate(function: Callable[..., Any]) -> click.Command:
+        made: click.Command = config_option(
+            click.command(name, context_settings=CONTEXT)(click.pass_context(function))
+        )
+        return made
+
+    return decorate
+
+
+def log_to_stderr(level: int) -> None:
+    """One line an event; under systemd with its priority and without the time."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(_Line())
+    root = logging.getLogger("certd")
+    root.handlers[:] = [handler]
+    root.setLevel(level)
+    root.propagate = False
+    logging.getLogger("apscheduler").addHandler(handler)
+    logging.getLogger("apscheduler").setLevel(logging.WARNING)
+
+
+PRIORITIES = {"DEBUG": 7, "INFO": 6, "WARNING": 4, "ERROR": 3, "CRITICAL": 2}
+
+
+class _Line(logging.Formatter):
+    """``2026-01-31T12:00:00Z warning text``, or ``<4>text`` for the journal (sd-daemon(3))."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._journal = "JOURNAL_STREAM" in os.environ
+
+    def format(self, record: logging.LogRecord) -> str:
+        text = super().format(record)
+        if self._journal:
+            priority = PRIORITIES.get(record.levelname, 6)
+            return "\n".join(f"<{priority}>{line}" for line in text.splitlines())
+        when = datetime.fromtimestamp(record.created, UTC)
+        return f"{when:%Y-%m-%dT%H:%M:%SZ} {record.levelname.lower()} {text}"
+
+
+def instant(at: datetime | None) -> str:
+    return "–" if at is None else f"{at:%Y-%m-%d %H:%M}Z"
+
+
+def ahead(at: datetime, now: datetime) -> str:
+    """``in 12 d``, ``in 5 h``, ``now``: how far away an instant is."""
+    left = at - now
+    if left <= timedelta(0):
+        return "now"
+    for size, unit in ((86400, "d"), (3600, "h"), (60, "min")):
+        if left.total_seconds() >= 2 * size:
+            return f"in {left.total_seconds() / size:.0f} {unit}"
+    return f"in {left.total_seconds():.0f} s"

@@ -1,0 +1,103 @@
+"""``certd renew``: the one-shot command."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import click
+
+from certd.cli.options import command as certd_command
+from certd.cli.options import config_path, log_to_stderr
+from certd.errors import ConfigError
+
+
+@certd_command("renew")
+@click.argument("names", nargs=-1, metavar="[NAME…]")
+@click.option("--force", is_flag=True, help="Renew the named certificates even if not due.")
+@click.option(
+    "--dry-run", is_flag=True, help="Go through it all at the CA's staging directory; keep nothing."
+)
+@click.option("-q", "--quiet", is_flag=True, help="Print failures only: for cron.")
+@click.option("--debug", is_flag=True, help="Log what is done; never a key or a token.")
+def command(
+    context: click.Context,
+    names: tuple[str, ...],
+    force: bool,
+    dry_run: bool,
+    quiet: bool,
+    debug: bool,
+) -> int:
+    """Renew and deploy everything that is due, or the named certificates, then exit.
+
+    Works beside a running daemon: what that has under way is waited for. A named
+    certificate that failed is tried again at once, whatever its back-off.
+    """
+    if force and not names:
+        raise ConfigError(
+            "--force needs names",
+            "renewing everything at once would spend the CA's limits",
+            "name the certificates: certd renew --force NAME…",
+        )
+    log_to_stderr(logging.DEBUG if debug else logging.CRITICAL)
+    from certd import config as configuration
+    from certd.engine import oneshot
+    from certd.engine.node import Node
+    from certd.store import Store
+
+    config = configuration.load(config_path(context))
+    chosen = oneshot.chosen(config, names)
+    store = Store.open(config.state)
+    try:
+        with _progress() as progress:
+            if dry_run:
+                outcomes = oneshot.rehearse(config, store, chosen, progress)
+            else:
+                store.lineages.take_over(config.certificates, config.digest)
+                node = Node(config, store, progress)
+                try:
+                    outcomes = oneshot.renew(node, chosen, named=bool(names), force=force)
+                finally:
+                    node.stop()
+    finally:
+        store.close()
+    failed = [outcome for outcome in outcomes if outcome.kind == "failed"]
+    for outcome in failed if quiet else outcomes:
+        mark = "FAILED " if outcome.kind == "failed" else ""
+        click.echo(f"{outcome.name}: {mark}{outcome.text}")
+    if not outcomes and not quiet:
+        click.echo("no certificate is configured")
+    return int(bool(failed))
+
+
+class _Quiet:
+    """Says nothing: on a pipe there is the result only."""
+
+    def __call__(self, name: str, text: str) -> None:
+        pass
+
+
+class _Terminal:
+    """A line for each step, under a line that moves while there is waiting."""
+
+    def __init__(self) -> None:
+        from rich.console import Console
+
+        self.console = Console(stderr=True, highlight=False)
+        self.status = self.console.status("asking what is due")
+
+    def __call__(self, name: str, text: str) -> None:
+        self.console.print(f"[dim]{name}:[/dim] {text}")
+        self.status.update(f"working on {name}")
+
+
+@contextmanager
+def _progress() -> Iterator[_Quiet | _Terminal]:
+    if not (sys.stdout.isatty() and sys.stderr.isatty()):
+        yield _Quiet()
+        return
+    terminal = _Terminal()
+    with terminal.status:
+        yield terminal

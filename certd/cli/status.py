@@ -1,0 +1,161 @@
+"""``certd status``: every certificate, its state, and what comes next."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from datetime import datetime
+from typing import Any
+
+import click
+
+from certd import due
+from certd.cli.options import ahead, config_path, instant
+from certd.cli.options import command as certd_command
+from certd.cli.overview import Overview, overview, state, targets
+from certd.model import CertificateSpec, Failure, Lineage
+
+FORMAT = 1  # of the JSON: bumped when a key changes its meaning or goes
+TABLE_ROWS = 200  # rich needs more than a second for 10,000
+COLUMNS = ("NAME", "STATE", "EXPIRES", "RENEWS", "WHY", "CA", "TARGETS")
+COLOURS = {"ok": "green", "expired": "bold red", "failing": "red"}
+
+
+@certd_command("status")
+@click.option("--json", "as_json", is_flag=True, help="Stable JSON, for programs.")
+def command(context: click.Context, as_json: bool) -> int:
+    """Show every certificate: state, expiry, renewal and why, CA, targets, what failed.
+
+    Exit status 1 when a certificate has expired or something is failing.
+    """
+    found = overview(config_path(context))
+    states = [state(spec, lineage, found.now) for spec, lineage in found.rows]
+    if as_json:
+        click.echo(json.dumps(_document(found, states), indent=2))
+    else:
+        _table(found, states)
+        for text in _troubles(found):
+            click.echo(text)
+        daemon = f"running, {found.daemon}" if found.daemon else "not running"
+        click.echo(f"{len(states)} certificates; daemon {daemon}")
+    return int("expired" in states or "failing" in states)
+
+
+def _row(spec: CertificateSpec, lineage: Lineage, word: str, now: datetime) -> tuple[str, ...]:
+    plan = due.plan(spec, lineage, now)
+    expiry = lineage.current.certificate.not_after if lineage.current else None
+    shown = ", ".join(f"{item.target} {item.phase}" for item in targets(spec, lineage))
+    return (
+        spec.name,
+        word,
+        f"{instant(expiry)} ({ahead(expiry, now)})" if expiry else "–",
+        ahead(plan.issue.at, now),
+        plan.issue.reason,
+        lineage.current.ca if lineage.current else spec.cas[0],
+        shown or "–",
+    )
+
+
+def _table(found: Overview, states: list[str]) -> None:
+    cells = [
+        _row(spec, lineage, word, found.now)
+        for (spec, lineage), word in zip(found.rows, states, strict=True)
+    ]
+    terminal = click.get_text_stream("stdout").isatty()
+    if terminal and len(cells) <= TABLE_ROWS:
+        from rich.console import Console
+        from rich.table import Table
+        from rich.text import Text
+
+        table = Table(box=None, header_style="bold", pad_edge=False)
+        for column in COLUMNS:
+            table.add_column(column, no_wrap=column in ("NAME", "STATE"), overflow="fold")
+        for row in cells:
+            style = COLOURS.get(row[1], "yellow")
+            shown = [Text(cell, style if at == 1 else "") for at, cell in enumerate(row)]
+            table.add_row(*shown)
+        Console().print(table)
+        return
+    rows = [COLUMNS, *cells]
+    widths = [max(len(row[at]) for row in rows) for at in range(len(COLUMNS))]
+    lines = (
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in rows
+    )
+    click.echo("\n".join(lines))
+
+
+def _troubles(found: Overview) -> Iterator[str]:
+    """What failed, in full, and when it is tried again."""
+    for spec, lineage in found.rows:
+        if lineage.failure:
+            yield f"\n{spec.name}: {lineage.failure}\n  {_again(lineage.retry_at, found.now)}"
+        for item in targets(spec, lineage):
+            if item.failure:
+                where = f"{spec.name} at {item.target}"
+                yield f"\n{where}: {item.failure}\n  {_again(item.retry_at, found.now)}"
+
+
+def _again(at: datetime | None, now: datetime) -> str:
+    if at is None or at <= now:
+        return "next attempt now"
+    return f"next attempt {instant(at)} ({ahead(at, now)}); `certd renew NAME` tries at once"
+
+
+def _document(found: Overview, states: list[str]) -> dict[str, Any]:
+    return {
+        "format": FORMAT,
+        "daemon": bool(found.daemon),
+        "certificates": [
+            _entry(spec, lineage, word, found.now)
+            for (spec, lineage), word in zip(found.rows, states, strict=True)
+        ],
+    }
+
+
+def _entry(spec: CertificateSpec, lineage: Lineage, word: str, now: datetime) -> dict[str, Any]:
+    plan = due.plan(spec, lineage, now)
+    current = lineage.current
+    attempts = [item.decision.at for item in plan.targets] + [plan.issue.at]
+    return {
+        "name": spec.name,
+        "names": [name.value for name in spec.identifiers],
+        "state": word,
+        "not_after": current and _iso(current.certificate.not_after),
+        "serial": current and current.certificate.serial,
+        "fingerprint": current and current.certificate.fingerprint,
+        "version": current and current.number,
+        "renew_at": _iso(plan.issue.at),
+        "renew_reason": plan.issue.reason,
+        "explanation_url": lineage.renewal and lineage.renewal.explanation_url,
+        "ca": current.ca if current else spec.cas[0],
+        "targets": [
+            {
+                "name": item.target,
+                "state": item.phase,
+                "version": item.version,
+                "serving": item.serving,
+                "last_error": _error(item.failure),
+                "next_attempt": _iso(item.retry_at),
+            }
+            for item in targets(spec, lineage)
+        ],
+        "failures": lineage.failures,
+        "last_error": _error(lineage.failure),
+        "next_attempt": _iso(min(attempts)),
+    }
+
+
+def _iso(at: datetime | None) -> str | None:
+    return None if at is None else f"{at:%Y-%m-%dT%H:%M:%SZ}"
+
+
+def _error(failure: Failure | None) -> dict[str, str | None] | None:
+    if failure is None:
+        return None
+    return {
+        "what": failure.what,
+        "why": failure.why,
+        "next": failure.next,
+        "at": _iso(failure.at),
+    }

@@ -1,0 +1,115 @@
+"""One certd process at work: responder, CAs, reconciler and threads around one store.
+
+The daemon and ``certd renew`` differ only in what they give it to do.
+"""
+
+from __future__ import annotations
+
+import http.client
+import logging
+import random
+import secrets
+import socket
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+
+from certd.ca.clients import Clients
+from certd.challenges.http01 import PortTaken, Responder, Webroot, open_sockets
+from certd.config import Config
+from certd.engine.local import LocalEngine
+from certd.issue import Publisher, Say
+from certd.reconcile import Reconciler
+from certd.secrets import Secret
+from certd.store import Store
+
+log = logging.getLogger(__name__)
+
+STOP_SECONDS = 8.0  # for running steps to come to an end; what remains resumes later
+PROBE_SECONDS = 3.0
+
+
+def now() -> datetime:
+    return datetime.now(UTC)
+
+
+class Node:
+    """Holds the running parts; ``start`` and ``stop`` once each."""
+
+    def __init__(
+        self,
+        config: Config,
+        store: Store,
+        say: Say,
+        clock: Callable[[], datetime] = now,
+        draw: Callable[[], float] = random.random,
+    ) -> None:
+        self.store = store
+        self.config = config
+        self._clock = clock
+        self._responder = Responder(store.tokens.answer, self._served)
+        self.reconciler = Reconciler(
+            config, store, self._clients(config), self._publisher(config), clock, draw, say
+        )
+        self.engine = LocalEngine(self.reconciler.step, config.workers)
+
+    def listen(self, passed: Sequence[socket.socket] = ()) -> None:
+        """Start the responder: on sockets from systemd, or as configured.
+
+        Where the port is taken by another certd with the same store (the daemon, when
+        this is ``certd renew``), that one answers for us.
+
+        Raises:
+            ChallengeError: nobody here can answer the CA.
+        """
+        if self.config.http.webroot is not None:
+            return
+        addresses = [(address.host, address.port) for address in self.config.http.listen]
+        try:
+            sockets = list(passed) or open_sockets(addresses)
+        except PortTaken:
+            if not all(self._answered_elsewhere(host, port) for host, port in addresses):
+                raise
+            log.info("the running certd answers the CA's questions")
+            return
+        self._responder.start(sockets)
+
+    def follow(self, config: Config) -> None:
+        """Go over to another configuration; what is under way goes on."""
+        self.store.lineages.take_over(config.certificates, config.digest)
+        self.reconciler.follow(config, self._clients(config), self._publisher(config))
+        self.config = config
+
+    def stop(self) -> bool:
+        """Begin nothing new, end what runs; False when something still ran after a while."""
+        stopped = self.engine.stop(STOP_SECONDS)
+        self._responder.stop()
+        return stopped
+
+    def _clients(self, config: Config) -> Clients:
+        return Clients(config.cas, self.store.accounts, config.contact, config.workers)
+
+    def _publisher(self, config: Config) -> Publisher:
+        webroot = config.http.webroot
+        return self._responder if webroot is None else Webroot(webroot)
+
+    def _served(self, token: str) -> None:
+        name = self.reconciler.served(token)
+        if name is not None:
+            self.engine.hurry(name)
+
+    def _answered_elsewhere(self, host: str, port: int) -> bool:
+        """Whether whoever listens there answers from our store: asked with a token of ours."""
+        token, answer = secrets.token_urlsafe(24), secrets.token_urlsafe(24)
+        probe = self.store.tokens.apart("probe ")
+        probe.publish(token, {token: Secret(answer)}, self._clock())
+        local = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - compared only
+        connection = http.client.HTTPConnection(local, port, timeout=PROBE_SECONDS)
+        try:
+            connection.request("GET", f"/.well-known/acme-challenge/{token}")
+            return connection.getresponse().read(len(answer) + 1) == answer.encode()
+        except (OSError, http.client.HTTPException):
+            # A family that this machine lacks is nobody's, and so no obstacle.
+            return host == "::"
+        finally:
+            connection.close()
+            probe.withdraw(token)

@@ -1,0 +1,146 @@
+"""``certd renew``: what is due, once, also beside a running daemon."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from certd import due
+from certd.config import CASettings, Config
+from certd.engine.node import Node, now
+from certd.errors import ConfigError
+from certd.issue import Say
+from certd.model import Lineage, TargetState
+from certd.store import Store
+
+POLL = 0.2  # seconds between looks at a certificate that another certd works on
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of one certificate, in words for the operator."""
+
+    name: str
+    kind: Literal["done", "nothing", "failed"]
+    text: str
+
+
+def renew(node: Node, names: Collection[str], *, named: bool, force: bool) -> list[Outcome]:
+    """Bring these certificates to rest: served, not due, or failed.
+
+    ``named``: the operator chose them, so no back-off holds; ``force``: renew them even if
+    they are not due. What another certd has under way is waited for, not done again.
+
+    Raises:
+        ChallengeError: something must be issued and the CA's questions cannot be answered.
+    """
+    store = node.store
+    lineages = store.lineages
+    before = {name: lineages.get(name) for name in names}
+    if named:
+        for name in names:
+            lineages.retry_now(name, now(), force=force)
+    todo = {name for name in names if _due(node, name)}
+    if any(_plan(node, name).issue.due(now()) for name in todo):
+        node.listen()
+    node.engine.start()
+    mine: set[str] = set()
+    while todo or mine:
+        for name in sorted(todo):
+            if store.leases.claim(name) is None:
+                mine.add(name)
+                node.engine.add([name])
+        todo -= mine
+        node.engine.wait(POLL)
+        mine = {name for name in mine if node.engine.has(name)}
+        # What another certd holds is over when nothing about it is due any more.
+        todo = {name for name in todo if _due(node, name)}
+        if todo:
+            store.leases.free_the_dead()
+    return [_outcome(node, name, before[name]) for name in names]
+
+
+def _plan(node: Node, name: str) -> due.Plan:
+    return due.plan(node.config.certificates[name], node.store.lineages.get(name), now())
+
+
+def _due(node: Node, name: str) -> bool:
+    return _plan(node, name).next_look() <= now()
+
+
+def _outcome(node: Node, name: str, before: Lineage) -> Outcome:
+    spec, after = node.config.certificates[name], node.store.lineages.get(name)
+    targets = [after.targets.get(target, TargetState(target)) for target in spec.targets]
+    if after.failure:
+        return Outcome(name, "failed", str(after.failure))
+    failed = [f"{state.target}: {state.failure}" for state in targets if state.failure]
+    if failed:
+        return Outcome(name, "failed", "; ".join(failed))
+    current = after.current
+    if current is None:
+        return Outcome(name, "failed", "there is no certificate, and no reason is known")
+    expiry = f"valid until {current.certificate.not_after:%Y-%m-%d %H:%M}Z"
+    where = ", ".join(spec.targets) or "no target"
+    if before.current is None or before.current.number != current.number:
+        verb = "renewed" if before.current else "issued"
+        return Outcome(name, "done", f"{verb}, version {current.number}, {expiry}; at {where}")
+    if before.targets != after.targets:
+        return Outcome(name, "done", f"deployed, version {current.number}, {expiry}; at {where}")
+    decision = due.issuance(spec, after, now())
+    when = f"{decision.at:%Y-%m-%d %H:%M}Z"
+    return Outcome(name, "nothing", f"not due before {when}: {decision.reason}; {expiry}")
+
+
+def rehearse(config: Config, store: Store, names: Iterable[str], say: Say) -> list[Outcome]:
+    """The whole path at the CA's staging directory; stores and deploys nothing.
+
+    ``store`` lends its token journal only, so that a running daemon, which has the port,
+    can answer the staging CA's questions.
+    """
+    outcomes: list[Outcome] = []
+    specs = {}
+    for name in names:
+        spec = config.certificates[name]
+        if config.cas[spec.cas[0]].staging:
+            specs[name] = replace(spec, targets=())
+        else:
+            text = f"{spec.cas[0]} has no staging directory to rehearse at"
+            outcomes.append(Outcome(name, "failed", text))
+    if specs:
+        empty = Store.in_memory()
+        empty.tokens = store.tokens.apart("rehearsal ")
+        staged = replace(config, cas=_staging(config.cas), certificates=specs)
+        node = Node(staged, empty, say)
+        try:
+            empty.lineages.take_over(specs, "rehearsal")
+            found = renew(node, specs, named=False, force=False)
+        finally:
+            node.stop()
+            empty.close()
+        for outcome in found:
+            good = outcome.kind != "failed"
+            text = "the staging CA issued it; nothing was kept" if good else outcome.text
+            outcomes.append(replace(outcome, text=f"dry run: {text}"))
+    return outcomes
+
+
+def _staging(cas: Mapping[str, CASettings]) -> dict[str, CASettings]:
+    return {
+        name: replace(settings, directory=settings.staging)
+        for name, settings in cas.items()
+        if settings.staging
+    }
+
+
+def chosen(config: Config, names: Collection[str]) -> list[str]:
+    """The named certificates, or all.
+
+    Raises:
+        ConfigError: one is not configured.
+    """
+    unknown = [name for name in names if name not in config.certificates]
+    if unknown:
+        known = ", ".join(sorted(config.certificates)[:20]) or "none"
+        raise ConfigError(f"no certificate is named {', '.join(unknown)}", f"configured: {known}")
+    return list(dict.fromkeys(names)) or list(config.certificates)

@@ -1,0 +1,311 @@
+"""One order, from newOrder to a checked certificate in the store (RFC 8555 section 7.1).
+
+``Issuance.advance`` does the next step and says when to look again; it never waits. What
+must survive a crash is in the store before the CA is asked for the next thing: key and
+CSR, then the order's URL, then finalize. Everything else is read from the CA again, so
+that the daemon, the one-shot command and the recovery after a crash are the same code.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Protocol
+
+from certd import x509
+from certd.ca.client import CAAuthorization, CAChallenge, CAOrder, Client
+from certd.ca.net import Problem
+from certd.errors import BadCertificate, CAError, ChallengeError
+from certd.failpoint import failpoint
+from certd.model import CertificateSpec, Identifier, Order, Version
+from certd.store import Store
+
+log = logging.getLogger(__name__)
+
+# Seconds between looks at an order while the CA does not say how long to wait.
+LOOKS = (1.0, 1.0, 2.0, 3.0, 5.0, 10.0, 20.0, 30.0)
+EARLY = 0.5  # seconds before the first look after answering, unless the responder hurries it
+AFTER_FINALIZE = 0.01  # seconds before the first look after finalize
+SETTLE = 0.01  # seconds of quiet at the responder before the CA is taken to have seen enough
+TRIES = 3  # repetitions of a failed exchange within seconds, before a back-off
+PATIENCE = 60.0  # seconds: longer waits are left to the back-off
+
+Say = Callable[[str, str], None]  # certificate name, what has just happened
+
+
+class OrderFailed(CAError):
+    """The order came to nothing; only another one can help."""
+
+
+class Publisher(Protocol):
+    """Where a key authorization is shown to the CA: the responder or a webroot."""
+
+    def publish(self, token: str, key_authorization: str) -> None: ...
+
+    def withdraw(self, token: str) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """Look again in ``seconds``; earlier if something happens and ``hurry`` allows it."""
+
+    seconds: float
+    hurry: bool = False
+
+
+def begin(
+    spec: CertificateSpec, client: Client, store: Store, current: Version | None, now: datetime
+) -> Order:
+    """Make key and CSR for a new order, and write them down.
+
+    ``current`` is the version to be replaced: only the CA that issued it, and only one
+    that offers renewal information, is told so (RFC 9773 section 5).
+    """
+    replaces = None
+    if current and current.ca == client.name and client.offers_renewal_info:
+        # An expired certificate needs no replacing, and some CAs refuse to.
+        replaces = current.certificate.ari_id if current.certificate.not_after > now else None
+    key = x509.new_key(spec.key_type)
+    csr = x509.csr(key, spec.identifiers)
+    order = store.orders.begin(
+        spec.name, client.name, spec.identifiers, spec.key_type, key, csr, replaces, now
+    )
+    failpoint("issue: key and CSR are kept")
+    return order
+
+
+class Issuance:
+    """An order under way in this process. Not thread-safe: one thread at a time advances it."""
+
+    def __init__(
+        self,
+        order: Order,
+        challenge: str,
+        client: Client,
+        store: Store,
+        publisher: Publisher,
+        awaited: dict[str, Issuance],
+        clock: Callable[[], datetime],
+        say: Say,
+    ) -> None:
+        """``awaited`` is where this order enters itself under each token that it publishes."""
+        self.order = order
+        self._challenge = challenge
+        self._client = client
+        self._store = store
+        self._publisher = publisher
+        self._awaited = awaited
+        self._clock = clock
+        self._say = say
+        self._url = order.url
+        self._replaces = order.replaces
+        self._looks = 0
+        self._troubles = 0
+        self._valid: set[str] = set()  # URLs of authorizations that need no more looks
+        self.unseen: set[str] = set()  # tokens that the CA has yet to fetch
+
+    def advance(self) -> Look | None:
+        """Do what can be done now; None when the certificate is in the store.
+
+        An exchange that failed for a passing reason is repeated soon, ``TRIES`` times.
+
+        Raises:
+            OrderFailed: the order is lost; the next attempt makes another.
+            CAError, ChallengeError: this attempt failed; the order goes on after a back-off.
+        """
+        try:
+            look = self._step()
+        except BadCertificate as error:
+            return self._again_after(error, None)
+        except Problem as problem:
+            if not problem.transient:
+                raise
+            return self._again_after(problem, problem.retry_after)
+        self._troubles = 0
+        return look
+
+    def _again_after(self, error: CAError, retry_after: float | None) -> Look:
+        self._troubles += 1
+        wait = retry_after if retry_after is not None else float(1 << (self._troubles - 1))
+        if self._troubles > TRIES or wait > PATIENCE:
+            raise error
+        log.info("%s: trying again in %.0f s: %s", self.order.name, wait, error)
+        return Look(wait)
+
+    def _step(self) -> Look | None:
+        order = self._create() if self._url is None else self._fetch(self._url)
+        if order.identifiers and order.identifiers != set(self.order.identifiers):
+            raise OrderFailed(
+                "the CA's order is for other names",
+                f"asked for {_names(self.order.identifiers)}, got {_names(order.identifiers)}",
+            )
+        if order.status == "pending":
+            return self._authorize(order)
+        if order.status == "ready":
+            order = self._finalize(order)
+            if order.status == "processing":
+                # One early look: most CAs need milliseconds. Then as they ask.
+                return Look(AFTER_FINALIZE)
+        if order.status == "valid" and order.certificate:
+            self._download(order.certificate)
+            return None
+        if order.status == "invalid":
+            raise OrderFailed("the CA gave the order up", order.error or self._reasons(order))
+        return self._wait(order, order.retry_after)
+
+    # -- order -----------------------------------------------------------------------------
+
+    def _create(self) -> CAOrder:
+        try:
+            order = self._client.new_order(self.order.identifiers, self._replaces)
+        except Problem as problem:
+            if problem.transient:
+                raise
+            if not self._replaces or problem.status not in (400, 403, 404, 409):
+                raise OrderFailed(problem.what, problem.why, problem.next) from problem
+            # A CA that dislikes ``replaces`` refuses the whole order: once without it.
+            log.warning("%s: ordering again without 'replaces': %s", self.order.name, problem.why)
+            self._store.orders.without_replaces(self.order)
+            self._replaces = None
+            return self._create()
+        failpoint("issue: order made")
+        self._store.orders.keep_url(self.order, order.url)
+        self._url = order.url
+        failpoint("issue: order URL is kept")
+        self._say(self.order.name, f"order made at {self._client.name}")
+        return order
+
+    def _fetch(self, url: str) -> CAOrder:
+        try:
+            return self._client.order(url)
+        except Problem as problem:
+            if problem.transient:
+                raise
+            raise OrderFailed(
+                f"{self._client.name} no longer knows the order {url}",
+                problem.why,
+                "certd makes another one; nothing is to be done",
+            ) from problem
+
+    # -- challenges ------------------------------------------------------------------------
+
+    def _authorize(self, order: CAOrder) -> Look:
+        """Publish and answer what is still open; on later looks, see what became of it."""
+        found = []
+        for url in order.authorizations:
+            if url not in self._valid:
+                found.append(self._client.authorization(url))
+                if found[-1].status == "valid":
+                    self._valid.add(url)
+        todo = [challenge for item in found if (challenge := self._open_challenge(item))]
+        if todo:
+            self._publish(todo)
+            waits = [self._answer(challenge) for challenge in todo]
+            asked = [wait for wait in waits if wait is not None]
+            return Look(max(asked)) if asked else Look(EARLY, hurry=True)
+        asked = [item.retry_after for item in found if item.retry_after is not None]
+        return self._wait(order, max(asked, default=order.retry_after))
+
+    def _open_challenge(self, authorization: CAAuthorization) -> CAChallenge | None:
+        """The challenge that we still have to answer, if any."""
+        if authorization.status == "valid":
+            return None
+        if authorization.status != "pending":
+            raise self._refused(authorization)
+        for challenge in authorization.challenges:
+            if challenge.type == self._challenge:
+                return challenge if challenge.status == "pending" else None
+        offered = ", ".join(item.type for item in authorization.challenges) or "none"
+        raise ChallengeError(
+            f"the CA offers no {self._challenge} for {authorization.identifier}",
+            f"it offers {offered}",
+            "choose another challenge for this certificate",
+        )
+
+    def _refused(self, authorization: CAAuthorization) -> OrderFailed:
+        error = next((item.error for item in authorization.challenges if item.error), "")
+        name = f"{'*.' if authorization.wildcard else ''}{authorization.identifier}"
+        return OrderFailed(
+            f"the CA could not validate {name}",
+            error or f"the authorization is {authorization.status}",
+            f"check that http://{name}/ reaches this machine from the internet, then "
+            f"`certd renew {self.order.name}`",
+        )
+
+    def _reasons(self, order: CAOrder) -> str:
+        """Why an order is invalid, where the order itself does not say it."""
+        for url in order.authorizations:
+            authorization = self._client.authorization(url)
+            if authorization.status not in ("valid", "pending"):
+                raise self._refused(authorization)
+        return "it does not say why"
+
+    def _publish(self, todo: list[CAChallenge]) -> None:
+        """Journaled first: a crash in between leaves nothing that is not cleaned up."""
+        self._store.tokens.publish(
+            self.order.name, {item.token: item.key_authorization for item in todo}, self._clock()
+        )
+        failpoint("issue: tokens are kept")
+        self.unseen = {item.token for item in todo}
+        for item in todo:
+            self._awaited[item.token] = self
+            self._publisher.publish(item.token, item.key_authorization.reveal())
+        failpoint("issue: tokens are published")
+
+    def _answer(self, challenge: CAChallenge) -> float | None:
+        wait = self._client.answer(challenge)
+        failpoint("issue: challenge answered")
+        return wait
+
+    # -- certificate -----------------------------------------------------------------------
+
+    def _finalize(self, order: CAOrder) -> CAOrder:
+        failpoint("issue: about to finalize")
+        try:
+            order = self._client.finalize(order, x509.csr_der(self.order.csr_pem))
+        except Problem as problem:
+            if problem.transient or problem.type == "orderNotReady":
+                raise
+            raise OrderFailed(problem.what, problem.why, problem.next) from problem
+        failpoint("issue: finalized")
+        self._say(self.order.name, "names validated, certificate asked for")
+        self._looks = 0
+        return order
+
+    def _download(self, url: str) -> None:
+        pem = self._client.download(url)
+        failpoint("issue: certificate downloaded")
+        now = self._clock()
+        leaf, chain, facts = x509.check(pem, self.order.key_pem, self.order.identifiers, now)
+        number = self._store.orders.complete(self.order, leaf, chain, facts, now)
+        failpoint("issue: version is current")
+        self._say(self.order.name, f"version {number} issued, valid until {facts.not_after:%F}")
+        clean_up(self.order.name, self._store, self._publisher)
+
+    def _wait(self, order: CAOrder, retry_after: float | None) -> Look:
+        """As the CA asks; by our own schedule where it does not say; until it expires."""
+        if order.expires is not None and order.expires <= self._clock():
+            raise OrderFailed(
+                f"the order expired while it was {order.status}",
+                f"{self._client.name} did not come to an end with it",
+            )
+        step = LOOKS[min(self._looks, len(LOOKS) - 1)]
+        self._looks += 1
+        return Look(step if retry_after is None else retry_after)
+
+
+def clean_up(name: str, store: Store, publisher: Publisher) -> None:
+    """Withdraw every token that the journal lists for this certificate."""
+    published = store.tokens.published(name)
+    if not published:
+        return
+    for token in published:
+        publisher.withdraw(token)
+    store.tokens.withdraw(name)
+    failpoint("issue: tokens withdrawn")
+
+
+def _names(identifiers: Iterable[Identifier]) -> str:
+    return ", ".join(sorted(item.value for item in identifiers))

@@ -1,0 +1,221 @@
+"""THE use case: one certificate, from what is wanted to what is served.
+
+``Reconciler.step`` does what is due now for one leased certificate (``certd.due`` decides
+what that is) and says when to look again. The daemon, ``certd renew`` and the recovery
+after a crash all call nothing else.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import datetime, timedelta
+
+from certd import due, issue
+from certd.ca import ari
+from certd.ca.client import Client
+from certd.ca.net import Problem
+from certd.config import Config
+from certd.errors import BadCertificate, CertdError, StoreError, bug
+from certd.issue import Issuance, Look, OrderFailed, Publisher, Say
+from certd.model import CertificateSpec, Failure, Lineage, TargetState
+from certd.rollout import Rollout
+from certd.store import LeaseLost, Store
+
+log = logging.getLogger(__name__)
+
+KEEP_LEASE = 60.0  # seconds: for longer waits the certificate is given back to the store
+STORE_PAUSE = 30.0  # seconds before another try when the store itself fails
+HOPELESS = 3  # failed attempts after which an order whose certificate is wrong is given up
+
+Clock = Callable[[], datetime]
+
+
+class Reconciler:
+    """Shared by all threads of an engine; one thread at a time steps one certificate."""
+
+    def __init__(
+        self,
+        config: Config,
+        store: Store,
+        client: Callable[[str], Client],
+        publisher: Publisher,
+        clock: Clock,
+        draw: Callable[[], float],
+        say: Say,
+    ) -> None:
+        """``client`` gives the CA of that name; ``draw`` a random number in [0, 1)."""
+        self._store = store
+        self._clock = clock
+        self._draw = draw
+        self._say = say
+        self._under_way: dict[str, Issuance] = {}
+        self._awaited: dict[str, Issuance] = {}  # by the tokens that a CA is about to fetch
+        self.follow(config, client, publisher)
+
+    def follow(self, config: Config, client: Callable[[str], Client], publisher: Publisher) -> None:
+        """From now on, this is what is wanted, and with whom."""
+        self._client = client
+        self._publisher = publisher
+        self._config = config
+        self._rollout = Rollout(config.targets, self._store, self._clock, self._draw, self._say)
+
+    def step(self, name: str) -> Look | None:
+        """Do what is due now. None: the certificate is settled, and given back to the store."""
+        try:
+            return self._step(name)
+        except LeaseLost:
+            log.warning("%s: another certd has taken it over", name)
+            self._under_way.pop(name, None)
+            return None
+        except StoreError as error:
+            log.error("%s: %s", name, error)
+            return Look(STORE_PAUSE)
+
+    def served(self, token: str) -> str | None:
+        """The CA has fetched this token; the certificate to look at soon, if that was all."""
+        issuance = self._awaited.pop(token, None)
+        if issuance is None:
+            return None
+        issuance.unseen.discard(token)
+        return None if issuance.unseen else issuance.order.name
+
+    def _step(self, name: str) -> Look | None:
+        spec = self._config.certificates.get(name)
+        if spec is None:
+            self._under_way.pop(name, None)
+            self._store.leases.release(name, None)
+            return None
+        now = self._clock()
+        lineage = self._store.lineages.get(name)
+        look = None
+        if due.issuance(spec, lineage, now).due(now):
+            look = self._issue(spec, lineage)
+            lineage = self._store.lineages.get(name)
+        lineage = self._roll_out(spec, lineage)
+        lineage = self._ask(spec, lineage)
+        now = self._clock()
+        plan = due.plan(spec, lineage, now)
+        waits = [(item.decision.at - now).total_seconds() for item in plan.targets]
+        if look is None and not lineage.ordering:
+            waits.append((plan.issue.at - now).total_seconds())
+        if waits and (look is None or min(waits) < look.seconds):
+            look = Look(max(min(waits), 0.0), look.hurry if look else False)
+        if look is not None and look.seconds <= KEEP_LEASE:
+            return look
+        self._under_way.pop(name, None)
+        self._store.leases.release(name, self._next_look(plan, look, now))
+        return None
+
+    @staticmethod
+    def _next_look(plan: due.Plan, look: Look | None, now: datetime) -> datetime:
+        if look is None:
+            return plan.next_look()
+        return min(plan.next_look(), now + timedelta(seconds=look.seconds))
+
+    # -- issuing ---------------------------------------------------------------------------
+
+    def _issue(self, spec: CertificateSpec, lineage: Lineage) -> Look | None:
+        try:
+            issuance = self._under_way.get(spec.name) or self._resume(spec, lineage)
+            look = issuance.advance()
+        except StoreError:
+            raise
+        except CertdError as error:
+            self._failed(spec, lineage, error)
+            return None
+        except Exception as error:  # the boundary of a job: a bug stops one certificate only
+            log.exception("%s: this is a bug in certd, please report it", spec.name)
+            self._failed(spec, lineage, bug(error))
+            return None
+        if look is None:
+            self._under_way.pop(spec.name, None)
+        return look
+
+    def _resume(self, spec: CertificateSpec, lineage: Lineage) -> Issuance:
+        """Go on with the order under way, or begin one."""
+        now = self._clock()
+        order = self._store.orders.live(spec.name)
+        if order and (
+            set(order.identifiers) != set(spec.identifiers)
+            or order.key_type != spec.key_type
+            or order.ca not in spec.cas
+        ):
+            self._store.orders.end(order, "abandoned", "the configuration has changed", now)
+            order = None
+        if order is None:
+            client = self._client(spec.cas[0])
+            order = issue.begin(spec, client, self._store, lineage.current, now)
+        elif order.url:
+            self._say(spec.name, f"going on with its order at {order.ca}")
+        issuance = Issuance(
+            order,
+            spec.challenge,
+            self._client(order.ca),
+            self._store,
+            self._publisher,
+            self._awaited,
+            self._clock,
+            self._say,
+        )
+        self._under_way[spec.name] = issuance
+        return issuance
+
+    def _failed(self, spec: CertificateSpec, lineage: Lineage, error: CertdError) -> None:
+        """Remember why, and when to try again; clean up behind the order if it is lost."""
+        now = self._clock()
+        issuance = self._under_way.pop(spec.name, None)
+        failures = lineage.failures + 1
+        hopeless = isinstance(error, BadCertificate) and failures > HOPELESS
+        if issuance and (isinstance(error, OrderFailed) or hopeless):
+            self._store.orders.end(issuance.order, "failed", str(error), now)
+        issue.clean_up(spec.name, self._store, self._publisher)
+        left = lineage.current.certificate.not_after - now if lineage.current else None
+        wait = due.backoff(failures, left, self._draw())
+        if isinstance(error, Problem) and error.retry_after is not None:
+            wait = max(wait, timedelta(seconds=error.retry_after))
+        failure = Failure(error.what, error.why, error.next, now)
+        self._store.lineages.keep_failure(spec.name, failure, failures, now + wait)
+        log.error("%s: %s (next attempt %s)", spec.name, failure, f"{now + wait:%F %TZ}")
+
+    # -- renewal information -----------------------------------------------------------------
+
+    def _ask(self, spec: CertificateSpec, lineage: Lineage) -> Lineage:
+        """Ask the CA for its renewal window, where that is due."""
+        now = self._clock()
+        plan = due.plan(spec, lineage, now)
+        if plan.ask is None or not plan.ask.due(now) or lineage.current is None:
+            return lineage
+        current, info, failures = lineage.current, lineage.renewal, 0
+        retry_after = None
+        try:
+            client = self._client(current.ca)
+            ari_id = current.certificate.ari_id
+            if ari_id and client.offers_renewal_info:
+                window = ari.ask(client, ari_id)
+                retry_after = window.retry_after
+                info = due.renewal_info(
+                    window.start, window.end, window.explanation_url, info, self._draw()
+                )
+        except ari.NoAnswer as error:
+            log.warning("%s: %s", spec.name, error)
+            # Silence leaves the last window standing; nonsense does not.
+            info, failures = (info, lineage.ask_failures + 1) if error.silent else (None, 0)
+        except CertdError as error:
+            log.warning("%s: no renewal information: %s", spec.name, error)
+            failures = lineage.ask_failures + 1
+        again = due.ask_again(now, retry_after, failures)
+        self._store.lineages.keep_renewal(spec.name, info, again, failures)
+        return replace(lineage, renewal=info, ask_again=again, ask_failures=failures)
+
+    # -- targets -----------------------------------------------------------------------------
+
+    def _roll_out(self, spec: CertificateSpec, lineage: Lineage) -> Lineage:
+        """Take each target that is due one step on."""
+        now = self._clock()
+        states: dict[str, TargetState] = dict(lineage.targets)
+        for item in due.plan(spec, lineage, now).targets:
+            if item.decision.due(now):
+                states[item.target] = self._rollout.act(lineage, item.target)
+        return replace(lineage, targets=states)

@@ -1,0 +1,175 @@
+"""Bring targets to serve the current version: deploy, verify, roll back.
+
+Each target of each certificate has its own state, which is kept after every transition:
+pending -> applied -> verified, or failed / rolled-back with reason and next attempt. A
+deployment is repeated without issuing again, and goes on after a crash where it was.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from datetime import datetime, timedelta
+
+from certd import due, verify, x509
+from certd.config import TargetSettings
+from certd.errors import CertdError, StoreError, TargetError, bug
+from certd.failpoint import failpoint
+from certd.issue import Say
+from certd.model import Bundle, Failure, Lineage, TargetState
+from certd.store import Store
+
+log = logging.getLogger(__name__)
+
+PROBE_TIMEOUT = 5.0  # seconds for one look at an endpoint
+PROBE_PAUSE_MIN = timedelta(seconds=0.1)
+PROBE_PAUSE_MAX = timedelta(seconds=2)
+
+
+class Rollout:
+    def __init__(
+        self,
+        targets: Mapping[str, TargetSettings],
+        store: Store,
+        clock: Callable[[], datetime],
+        draw: Callable[[], float],
+        say: Say,
+    ) -> None:
+        self._targets = targets
+        self._store = store
+        self._clock = clock
+        self._draw = draw
+        self._say = say
+
+    def act(self, lineage: Lineage, name: str) -> TargetState:
+        """Take one target one step on; returns its state, which is in the store by then."""
+        if lineage.current is None:
+            raise StoreError(f"{lineage.name} has no version to deploy")
+        number = lineage.current.number
+        state = lineage.targets.get(name, TargetState(name))
+        settings = self._targets[name]
+        bundle = self._store.lineages.bundle(lineage.name, number)
+        try:
+            if state.version != number or state.phase != "applied":
+                state = self._deploy(bundle, settings, state)
+            return self._verify(bundle, settings, state)
+        except StoreError:
+            raise
+        except CertdError as error:
+            return self._roll_back(bundle, settings, state, error)
+        except Exception as error:  # the boundary of a job: a plugin may raise anything
+            log.exception("%s: target %s", lineage.name, name)
+            return self._roll_back(bundle, settings, state, bug(error))
+
+    def _deploy(self, bundle: Bundle, settings: TargetSettings, state: TargetState) -> TargetState:
+        if state.version != bundle.version:
+            state = replace(state, version=bundle.version, failures=0, failure=None)
+        # Checked here, before any target is touched: some servers die of a bad pair.
+        if not x509.pair_matches(bundle.leaf_pem, bundle.key_pem):
+            raise TargetError(
+                f"version {bundle.version} is not a pair",
+                "the private key in the store does not belong to the certificate",
+                f"`certd renew {bundle.name} --force` gets another",
+            )
+        state = replace(state, phase="pending", retry_at=None)
+        self._keep(bundle.name, state)
+        failpoint("rollout: about to deploy")
+        self._say(bundle.name, f"deploying version {bundle.version} to {settings.name}")
+        settings.plugin.deploy(bundle)
+        failpoint("rollout: deployed")
+        state = replace(state, phase="applied", since=self._clock())
+        if settings.verify:  # else the next state follows at once
+            self._keep(bundle.name, state)
+            failpoint("rollout: applied is kept")
+        return state
+
+    def _verify(self, bundle: Bundle, settings: TargetSettings, state: TargetState) -> TargetState:
+        """One look at everything that must serve the bundle.
+
+        Raises:
+            TargetError: it does not, and its time is over.
+        """
+        try:
+            _look(bundle, settings)
+        except TargetError:
+            now = self._clock()
+            patience = timedelta(seconds=settings.verify_timeout)
+            if state.since is None or now - state.since >= patience:
+                raise
+            # Servers take milliseconds or seconds to reload: look as often as it has lasted.
+            pause = min(max(now - state.since, PROBE_PAUSE_MIN), PROBE_PAUSE_MAX)
+            return replace(state, retry_at=now + pause)
+        state = replace(
+            state,
+            phase="verified",
+            serving=bundle.version,
+            failures=0,
+            failure=None,
+            retry_at=None,
+            since=self._clock(),
+        )
+        self._keep(bundle.name, state)
+        failpoint("rollout: verified is kept")
+        how = "served by" if settings.verify else "in place at"
+        self._say(bundle.name, f"version {bundle.version} {how} {settings.name}")
+        return state
+
+    def _roll_back(
+        self, bundle: Bundle, settings: TargetSettings, state: TargetState, error: CertdError
+    ) -> TargetState:
+        """Put back what was served before, and remember why and when to try again."""
+        now = self._clock()
+        what, why = error.what, error.why
+        state = replace(state, version=bundle.version, phase="failed")
+        if state.serving is not None and state.serving != bundle.version:
+            before = self._store.lineages.bundle(bundle.name, state.serving)
+            if before.certificate.not_after > now:
+                try:
+                    settings.plugin.deploy(before)
+                    state = replace(state, phase="rolled-back")
+                    what += f" (version {state.serving} is in place)"
+                except CertdError as second:
+                    why += f"; putting version {state.serving} back failed too: {second}"
+        failpoint("rollout: rolled back")
+        failures = state.failures + 1
+        left = bundle.certificate.not_after - now
+        state = replace(
+            state,
+            failures=failures,
+            failure=Failure(what, why, error.next, now),
+            retry_at=now + due.backoff(failures, left, self._draw()),
+            since=now,
+        )
+        self._keep(bundle.name, state)
+        log.error("%s: target %s: %s", bundle.name, settings.name, state.failure)
+        return state
+
+    def _keep(self, name: str, state: TargetState) -> None:
+        self._store.lineages.keep_target(name, state)
+
+
+def _look(bundle: Bundle, settings: TargetSettings) -> None:
+    """Raise TargetError unless the target has the bundle, and every endpoint serves it."""
+    wanted = bundle.certificate.fingerprint
+    there = settings.plugin.serving(bundle.name)
+    if there is not None and there != wanted:
+        raise TargetError(
+            f"{settings.name} has another certificate in place",
+            f"fingerprint {there[:16]}… instead of {wanted[:16]}…",
+            "find out who else writes there",
+        )
+    for endpoint in settings.verify:
+        sni = verify.sni_for(endpoint.host, bundle.certificate.identifiers)
+        served = verify.probe(endpoint.host, endpoint.port, sni, PROBE_TIMEOUT)
+        if served.fingerprint != wanted:
+            seen = f"fingerprint {served.fingerprint[:16]}…"
+            if served.certificate:
+                expiry = served.certificate.not_after
+                seen = f"serial {served.certificate.serial}, valid until {expiry:%F}"
+            raise TargetError(
+                f"{endpoint} does not serve version {bundle.version}",
+                f"after {settings.verify_timeout:.0f} s it still serves {seen}",
+                "check that the server reads current/fullchain.pem and current/privkey.pem, "
+                "and that the reload command reloads it",
+            )
