@@ -59,7 +59,8 @@ def schema() -> dict[str, Any]:
     target: Any = functools.reduce(operator.or_, models) if models else dict[str, Any]
     if len(models) > 1:
         target = Annotated[target, Field(discriminator="type")]
-    return root_model(target).model_json_schema()
+    dialect = "https://json-schema.org/draft/2020-12/schema"
+    return {"$schema": dialect, **root_model(target).model_json_schema()}
 
 
 def _http(page: Page) -> HTTPSettings:

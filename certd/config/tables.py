@@ -34,7 +34,9 @@ def _checked(parse: Callable[[str], object]) -> GetPydanticSchema:
 
     def schema(_source: object, _handler: object) -> CoreSchema:
         return core_schema.no_info_after_validator_function(
-            check, core_schema.str_schema(strict=True)
+            check,
+            core_schema.str_schema(strict=True),
+            serialization=core_schema.to_string_ser_schema(),
         )
 
     return GetPydanticSchema(schema)
@@ -92,7 +94,7 @@ class CertdTable(Table):
     contact: list[Contact] = Field(
         [], description="URLs at which the CA may reach you", examples=[["mailto:ops@example.com"]]
     )
-    workers: int = Field(8, ge=1, le=MOST_WORKERS, description="orders worked on at the same time")
+    workers: int = Field(8, ge=1, le=MOST_WORKERS, description="threads that work on orders")
 
 
 class CATable(Table):
@@ -146,7 +148,11 @@ class CertificateTable(Table):
         examples=[["www.example.com"]],
     )
     ca: list[str] = Field([DEFAULT_CA], min_length=1, description="CAs, in order of preference")
-    challenge: Challenge = Field("http-01", description="how control of the names is proved")
+    challenge: Challenge = Field(
+        "http-01",
+        description="how control of the names is proved",
+        json_schema_extra={"enum": ["http-01"]},
+    )
     targets: list[str] = Field([], description="where it is deployed", examples=[["web"]])
     key: KeyType = Field("ec-p256", description="kind of private key")
     renew_after: float | None = Field(

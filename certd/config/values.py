@@ -108,7 +108,7 @@ class Config:
     path: Path
     state: Path
     contact: tuple[str, ...]
-    workers: int  # orders worked on at the same time
+    workers: int  # threads that work on orders
     cas: Mapping[str, CASettings]
     http: HTTPSettings
     targets: Mapping[str, TargetSettings]

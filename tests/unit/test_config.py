@@ -1,0 +1,286 @@
+"""The configuration: what it becomes, and every mistake with its line."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from certd import config as configuration
+from certd.config import BadConfig, CASettings, Config, Endpoint, HTTPSettings, ListenAddress
+from certd.errors import ConfigError
+from certd.model import CertificateSpec, Identifier
+from tests import shelf
+
+REPOSITORY = Path(__file__).parents[2]
+ROOT = "-----BEGIN CERTIFICATE-----\nnot looked into\n-----END CERTIFICATE-----\n"
+AGREED = "[ca.letsencrypt]\nagree_tos = true\n"
+WWW = '[certificate.www]\nnames = ["www.example.com"]\n'
+
+Write = Callable[[str], Path]
+
+needs_disk = pytest.mark.skipif(
+    importlib.util.find_spec("certd_deploy.disk") is None, reason="the disk target is not there"
+)
+
+
+@pytest.fixture(autouse=True)
+def _shelf(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path_factory.mktemp("site")
+    shelf.install(folder)
+    monkeypatch.syspath_prepend(folder)
+
+
+@pytest.fixture
+def write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Write:
+    # Findings name the file as the operator did: here by its bare name.
+    monkeypatch.chdir(tmp_path)
+
+    def write(text: str) -> Path:
+        Path("certd.toml").write_text(text, encoding="utf-8")
+        return Path("certd.toml")
+
+    return write
+
+
+def wrong(path: Path) -> list[str]:
+    with pytest.raises(BadConfig) as caught:
+        configuration.load(path)
+    lines = str(caught.value).splitlines()
+    assert lines == [str(finding) for finding in caught.value.findings]
+    return lines
+
+
+def documented_example() -> str:
+    page = (REPOSITORY / "docs/configuration.md").read_text(encoding="utf-8")
+    return page.split("```toml\n", 1)[1].split("```", 1)[0]
+
+
+@needs_disk
+def test_the_documented_example_is_right(write: Write, tmp_path: Path) -> None:
+    (tmp_path / "pebble-root.pem").write_text(ROOT)
+    text = documented_example()
+    config = configuration.load(write(text))
+    web = config.targets["web"]
+    assert config == Config(
+        path=Path("certd.toml"),
+        state=Path("/var/lib/certd"),
+        contact=("mailto:ops@example.com",),
+        workers=8,
+        cas={
+            "letsencrypt": CASettings(
+                name="letsencrypt",
+                directory="https://localhost:14000/dir",
+                ca_bundle=tmp_path / "pebble-root.pem",
+                agree_tos=True,
+            )
+        },
+        http=HTTPSettings((ListenAddress("0.0.0.0", 80), ListenAddress("::", 80)), None),
+        targets={"web": web},
+        certificates={
+            "www": CertificateSpec(
+                name="www",
+                identifiers=(
+                    Identifier("dns", "www.example.com"),
+                    Identifier("dns", "example.com"),
+                ),
+                cas=("letsencrypt",),
+                targets=("web",),
+            )
+        },
+        digest=hashlib.sha256(text.encode()).hexdigest(),
+    )
+    assert (web.type, web.verify, web.verify_timeout) == (
+        "disk",
+        (Endpoint("www.example.com", 443),),
+        30.0,
+    )
+
+
+def test_the_least_configuration_has_every_default(write: Write) -> None:
+    config = configuration.load(write(AGREED + WWW))
+    assert config.state == Path("/var/lib/certd")
+    assert config.http.listen == (ListenAddress("0.0.0.0", 80), ListenAddress("::", 80))
+    [ca] = config.cas.values()
+    assert ca.directory == "https://acme-v02.api.letsencrypt.org/directory"
+    assert ca.staging == "https://acme-staging-v02.api.letsencrypt.org/directory"
+    spec = config.certificates["www"]
+    assert (spec.cas, spec.targets, spec.renew_after) == (("letsencrypt",), (), None)
+    assert spec.self_check
+
+
+def test_an_empty_file_is_a_configuration_without_certificates(write: Write) -> None:
+    assert configuration.load(write("")).certificates == {}
+
+
+def test_the_known_staging_service_is_not_that_of_another_directory(write: Write) -> None:
+    path = write('[ca.letsencrypt]\ndirectory = "https://localhost:14000/dir"\nagree_tos = true\n')
+    assert configuration.load(path).cas["letsencrypt"].staging is None
+    path = write(path.read_text() + 'staging = "https://localhost:15000/dir"\n')
+    assert configuration.load(path).cas["letsencrypt"].staging == "https://localhost:15000/dir"
+
+
+def test_relative_paths_are_relative_to_the_file(tmp_path: Path) -> None:
+    (tmp_path / "root.pem").write_text(ROOT)
+    path = tmp_path / "certd.toml"
+    path.write_text(
+        f'certd.state = "state"\nhttp.webroot = "html"\n{AGREED}ca_bundle = "root.pem"\n'
+        '[target.a]\ntype = "shelf"\npath = "certs/{name}"\n'
+    )
+    config = configuration.load(Path(os.path.relpath(path)))
+    assert config.state == tmp_path / "state"
+    assert config.http == HTTPSettings((), tmp_path / "html")
+    assert config.cas["letsencrypt"].ca_bundle == tmp_path / "root.pem"
+    assert config.targets["a"].plugin == shelf.Shelf(tmp_path / "certs/{name}")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        pytest.param("", id="nothing"),
+        pytest.param('[certd]\nstate = "x"\n', id="plain"),
+        pytest.param(WWW + '  [ certd ] # here\r\nstate = "x"\n' + AGREED, id="in the middle"),
+        pytest.param('certd.state = "x"', id="dotted"),
+        pytest.param('certd = { state = "x" }', id="inline"),
+        pytest.param('["certd"]\nstate = "x"', id="quoted"),
+        pytest.param('["c\\u0065rtd"]\nstate = "x"', id="escaped"),
+        pytest.param('[certd]\nstate = """x"""', id="a long string"),
+        pytest.param(
+            AGREED + '[certificate.www]\nnames = ["x"]\nkey = """\\\n  ec-p256\\\n  """\n'
+            '[certd]\ncontact = [\n]\nstate = "x"',
+            id="a long string elsewhere",
+        ),
+        pytest.param(
+            "[target.certd]\ntype = 'shelf'\npath = '/etc/certd'\n[certd]\nworkers = 2", id="word"
+        ),
+    ],
+)
+def test_the_state_folder_is_what_a_whole_parse_says(write: Write, text: str) -> None:
+    path = write(f"{text}\n{AGREED}" if "letsencrypt" not in text else text)
+    config = configuration.load(path)
+    assert configuration.state_folder(path) == (config.state, config.digest)
+
+
+def test_the_state_folder_of_a_wrong_file_that_is_not_plain_is_an_error(write: Write) -> None:
+    with pytest.raises(BadConfig, match="state"):
+        configuration.state_folder(write("[certd]\nstate = 1"))
+    with pytest.raises(BadConfig, match="no configuration"):
+        configuration.state_folder(Path("absent.toml"))
+
+
+def test_the_state_folder_needs_no_pydantic(write: Write) -> None:
+    path = write('[certd]\nstate = "x"\n')
+    code = (
+        "import sys, pathlib, certd.config\n"
+        "certd.config.state_folder(pathlib.Path(sys.argv[1]))\n"
+        "print('pydantic' in sys.modules)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, path], capture_output=True, text=True, check=True, timeout=60
+    )
+    assert done.stdout == "False\n"
+
+
+def test_ten_thousand_certificates_load_quickly(write: Write) -> None:
+    tables = (WWW.replace("www", f"www{number}") for number in range(10_000))
+    path = write(AGREED + "".join(tables))
+    begin = time.process_time()
+    assert len(configuration.load(path).certificates) == 10_000
+    # Some 0.6 s, and most of it tomllib's: the limit only catches what is quadratic.
+    assert time.process_time() - begin < 5
+    begin = time.process_time()
+    configuration.state_folder(path)
+    assert time.process_time() - begin < 0.3
+
+
+_VALUES = st.recursive(
+    st.one_of(
+        st.sampled_from(['""', '"x"', "'''\n'''", '"disk"', '"shelf"', '"http-01"', '"*.x.y"']),
+        st.sampled_from(["0", "-1", "1e400", "nan", "true", "2026-01-01", "07:00:00", "0xff"]),
+        st.text(max_size=8).map(lambda text: f"'{text}'"),
+    ),
+    lambda inner: st.one_of(
+        st.lists(inner, max_size=3).map(lambda several: f"[{','.join(several)}]"),
+        inner.map(lambda value: f"{{names = {value}}}"),
+    ),
+    max_leaves=4,
+)
+_KEYS = st.sampled_from(
+    (
+        "state",
+        "contact",
+        "workers",
+        "directory",
+        "ca_bundle",
+        "agree_tos",
+        "staging",
+        "listen",
+        "webroot",
+        "type",
+        "path",
+        "mode",
+        "verify",
+        "verify_timeout",
+        "names",
+        "ca",
+        "challenge",
+        "targets",
+        "key",
+        "renew_after",
+        "self_check",
+        "a.b",
+        "'q'",
+        "certd",
+    )
+)
+_HEADERS = st.sampled_from(
+    (
+        "certd",
+        "ca.x",
+        "ca.letsencrypt",
+        "http",
+        "target.a",
+        "target.b",
+        "certificate.w",
+        "certificate.''",
+        "[certificate]",
+        "[certificate.v]",
+        "'certd'",
+        "certificate",
+        "x.y",
+    )
+).map("[{}]".format)
+_LINES = st.one_of(_HEADERS, st.tuples(_KEYS, _VALUES).map(" = ".join), st.text(max_size=6))
+_ANYTHING = st.one_of(
+    st.binary(max_size=64),
+    st.text(max_size=64).map(lambda text: text.encode("utf-8", "surrogatepass")),
+    st.lists(_LINES, max_size=12).map(lambda lines: "\n".join(lines).encode("utf-8", "replace")),
+)
+
+
+@settings(
+    max_examples=150,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
+@given(data=_ANYTHING)
+def test_no_file_raises_anything_but_a_config_error(tmp_path: Path, data: bytes) -> None:
+    path = tmp_path / "certd.toml"
+    path.write_bytes(data)
+    mistakes: list[str] = []
+    try:
+        config = configuration.load(path)
+    except ConfigError as error:
+        mistakes = str(error).split("\n")
+    else:
+        assert configuration.state_folder(path) == (config.state, config.digest)
+    assert all(map(str.isprintable, mistakes))

@@ -1,0 +1,378 @@
+"""A wrong configuration: every mistake with its line, and what to do about it."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from certd import config as configuration
+from certd.config import BadConfig
+from tests import shelf
+
+REPOSITORY = Path(__file__).parents[2]
+ROOT = "-----BEGIN CERTIFICATE-----\nnot looked into\n-----END CERTIFICATE-----\n"
+AGREED = "[ca.letsencrypt]\nagree_tos = true\n"
+WWW = '[certificate.www]\nnames = ["www.example.com"]\n'
+
+Write = Callable[[str], Path]
+
+needs_disk = pytest.mark.skipif(
+    importlib.util.find_spec("certd_deploy.disk") is None, reason="the disk target is not there"
+)
+
+
+@pytest.fixture(autouse=True)
+def _shelf(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path_factory.mktemp("site")
+    shelf.install(folder)
+    monkeypatch.syspath_prepend(folder)
+
+
+@pytest.fixture
+def write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Write:
+    # Findings name the file as the operator did: here by its bare name.
+    monkeypatch.chdir(tmp_path)
+
+    def write(text: str) -> Path:
+        Path("certd.toml").write_text(text, encoding="utf-8")
+        return Path("certd.toml")
+
+    return write
+
+
+def wrong(path: Path) -> list[str]:
+    with pytest.raises(BadConfig) as caught:
+        configuration.load(path)
+    lines = str(caught.value).splitlines()
+    assert lines == [str(finding) for finding in caught.value.findings]
+    return lines
+
+
+def test_every_mistake_is_reported_at_once_in_the_order_of_lines(write: Write) -> None:
+    path = write(
+        """\
+[certd]
+contact = ["ops@example.com"]
+wokers = 3
+
+[ca.letsencrypt]
+directory = "http://localhost/dir"
+ca_bundle = "absent.pem"
+
+[target.web]
+type = "shelf"
+
+[certificate.www]
+names = [
+  "www.example.com",
+  "WWW.example.com.",  # the same
+  "https://example.com",
+]
+chalenge = "http-01"
+ca = ["letsencript"]
+targets = "web"
+"""
+    )
+    mistakes = [
+        '2: [certd] contact: "ops@example.com" is not a contact URL; '
+        'write "mailto:ops@example.com"',
+        "3: [certd] wokers: unknown key; did you mean workers?",
+        '6: [ca.letsencrypt] directory: "http://localhost/dir" is not an https URL: '
+        'ACME is spoken over HTTPS only; write it as "https://ca.example/directory"',
+        f'7: [ca.letsencrypt] ca_bundle: "{path.absolute().parent}/absent.pem" cannot be used: '
+        "No such file or directory; correct the path, or put the CA's root there",
+        '9: [target.web] path: missing: a shelf stands somewhere; add path = "/srv/{name}"',
+        "15: [certificate.www] names: www.example.com is there twice; leave one of them out",
+        '16: [certificate.www] names: "https://example.com" is neither a name nor an IP address; '
+        "write it bare, without scheme, port, path or space: "
+        '"www.example.com", "2001:db8::1"',
+        "18: [certificate.www] chalenge: unknown key; did you mean challenge?",
+        '19: [certificate.www] ca: no such CA: "letsencript"; did you mean letsencrypt?',
+        "20: [certificate.www] targets: expected a list of strings, found a string: "
+        'write targets = ["web"]',
+    ]
+    assert wrong(path) == [f"certd.toml:{mistake}" for mistake in mistakes]
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        pytest.param("foo = 1", "1: foo: unknown key; known here", id="a key in the root"),
+        pytest.param(
+            "[certificates.x]", "1: certificates: unknown table; did you mean cert", id="t"
+        ),
+        pytest.param("ca = 1", "1: [ca]: expected tables [ca.NAME], found an int", id="no tables"),
+        pytest.param("[[certd]]", "1: [certd]: expected a table, found a list", id="array"),
+        pytest.param("[[ca.x]]", "1: [ca.x]: expected a table, found a list", id="named array"),
+        pytest.param("[ca]\nx = 1", "2: [ca.x]: expected a table, found an integer", id="no table"),
+        pytest.param(
+            "[certd]\nstate = 1", "2: [certd] state: expected a string, found an", id="int"
+        ),
+        pytest.param('[certd]\nstate = ""', '2: [certd] state: "" is not a path', id="no path"),
+        pytest.param("[certd]\nworkers = 0", "2: [certd] workers: 0 is out of range", id="range"),
+        pytest.param(
+            "[certd]\nworkers = 2.5", "2: [certd] workers: expected a whole number, found a", id="f"
+        ),
+        pytest.param(
+            '[certd]\nworkers = "4"',
+            "2: [certd] workers: expected a whole number, found a string: write workers = 4",
+            id="a number in quotes",
+        ),
+        pytest.param(
+            '[certd]\nstate = ["x"]',
+            '2: [certd] state: expected a string, found a list: write state = "x"',
+            id="a list of one",
+        ),
+        pytest.param(
+            "[certd]\ncontact = [\n'mailto:x@y.z',\n2]",
+            "4: [certd] contact: expected a string, found an integer",
+            id="one element of a list",
+        ),
+        pytest.param(
+            "[ca.own]\nagree_tos = true",
+            "1: [ca.own] directory: missing: only the well-known CAs need none; add direct",
+            id="an unknown CA without directory",
+        ),
+        pytest.param(
+            '[ca.letsencrypt]\nagree_tos = "true"',
+            "2: [ca.letsencrypt] agree_tos: expected true or false, found a string: write agree",
+            id="true in quotes",
+        ),
+        pytest.param(
+            '[ca.own]\ndirectory = "https://me:pw@x/"',
+            "2: [ca.own] directory: a CA's URL has neither user nor fragment; leave",
+            id="a password in a URL is not repeated",
+        ),
+        pytest.param(
+            AGREED.replace("true", "false") + WWW,
+            "2: [ca.letsencrypt] agree_tos: the CA's terms of service are not accepted",
+            id="terms refused",
+        ),
+        pytest.param(
+            WWW,
+            "1: [certificate.www] ca: the terms of service of letsencrypt are not accepted: "
+            "no CA issues before they are; read them, then add a table [ca.letsencrypt] with agree",
+            id="terms not mentioned",
+        ),
+        pytest.param('[http]\nlisten = ["::80"]', '2: [http] listen: "::80": bad IPv6', id="IPv6"),
+        pytest.param('[http]\nlisten = ["x:0"]', '2: [http] listen: "x:0": bad port', id="port 0"),
+        pytest.param('[http]\nlisten = ["*:80"]', '2: [http] listen: "*:80": * is not', id="star"),
+        pytest.param("[http]\nlisten = []", "2: [http] listen: the list is empty", id="no address"),
+        pytest.param(
+            '[http]\nlisten = ["[::]:80", "[0::0]:80"]',
+            '2: [http] listen: "[::]:80" is there twice',
+            id="one address twice",
+        ),
+        pytest.param(
+            '[http]\nwebroot = "x"\nlisten = ["[::]:80"]',
+            "2: [http] webroot: listen and webroot are both there",
+            id="two answerers",
+        ),
+        pytest.param("[target.x]", "1: [target.x] type: missing: the type says", id="no type"),
+        pytest.param(
+            '[target.x]\ntype = "shlef"\nmode = "x"',
+            '2: [target.x] type: no such type: "shlef": installed: broken, clash, disk, mutable',
+            id="unknown type",
+        ),
+        pytest.param(
+            '[target.x]\ntype = "shelf"\npath = "x"\nverify = ["x"]',
+            '4: [target.x] verify: "x" is not host:port; write it as "www.example.com:443"',
+            id="endpoint",
+        ),
+        pytest.param(
+            '[target.x]\ntype = "shelf"\npath = "x"\nreload = "systemctl reload nginx"',
+            "4: [target.x] reload: expected a list of strings, found a string: write reload = [",
+            id="a shell's line",
+        ),
+        pytest.param(
+            '[target.x]\ntype = "shelf"\npath = "x"\nverify_timeout = inf',
+            "4: [target.x] verify_timeout: inf is not accepted: expected a finite number",
+            id="infinite",
+        ),
+        pytest.param(
+            '[target.x]\ntype = "shelf"\npath = "x"\nmode = "rw"',
+            '4: [target.x] mode: "rw" is no number: digits only; write 0640',
+            id="refused by the plugin, which begins with the key",
+        ),
+        pytest.param(
+            '[target.x]\ntype = "shelf"\npath = "x"\ncopy = 10',
+            "4: [target.x] copy: a shelf has nine boards; correct it",
+            id="refused by the plugin, which names the key",
+        ),
+        pytest.param(
+            '[target.x]\ntype = "shelf"\npath = "x"\nwait = 13',
+            "1: [target.x]: the shelf is superstitious: 13; wait longer",
+            id="refused by the plugin as a whole",
+        ),
+        pytest.param(
+            '[target.x]\ntype = "shelf"\npath = "x"\nwait = 14',
+            "1: [target.x]: so to speak 13; correct the table",
+            id="refused by the plugin in its own way",
+        ),
+        pytest.param(
+            AGREED + "[certificate.www]",
+            "3: [certificate.www] names: missing: a certificate is for one name at least; "
+            'add names = ["www.example.com"]',
+            id="no names",
+        ),
+        pytest.param(
+            AGREED + "[certificate.www]\nnames = []",
+            "4: [certificate.www] names: the list is empty; name at least one",
+            id="empty names",
+        ),
+        pytest.param(
+            AGREED + '[certificate.www]\nnames = ["*.example.com"]',
+            "4: [certificate.www] names: *.example.com is a wildcard: a wildcard needs dns-01, "
+            "which is not yet available in this version",
+            id="wildcard",
+        ),
+        pytest.param(
+            AGREED + WWW + 'challenge = "dns-01"',
+            "5: [certificate.www] challenge: dns-01 is not yet available in this version: it arr",
+            id="dns-01",
+        ),
+        pytest.param(
+            AGREED + WWW + 'challenge = "http"',
+            '5: [certificate.www] challenge: unknown challenge "http": this version knows http-01',
+            id="unknown challenge",
+        ),
+        pytest.param(
+            AGREED + WWW + 'key = "ec-p521"',
+            '5: [certificate.www] key: unknown: "ec-p521"; did you mean ec-p',
+            id="key",
+        ),
+        pytest.param(
+            AGREED + WWW + "renew_after = 1",
+            "5: [certificate.www] renew_after: 1 is out of range: it must be less than 1",
+            id="renew_after",
+        ),
+        pytest.param(
+            AGREED + WWW + 'targets = ["web"]',
+            '5: [certificate.www] targets: no such target: "web"; correct it, or add a table '
+            "[target.web]",
+            id="unknown target",
+        ),
+        pytest.param(
+            AGREED + WWW + "ca = []", "5: [certificate.www] ca: the list is empty", id="no CA"
+        ),
+        pytest.param(
+            AGREED + WWW.replace(".www]", '."a/b"]'),
+            '3: [certificate."a/b"]: "a/b" cannot be a name here: it becomes part of paths',
+            id="a name with a slash",
+        ),
+        pytest.param(
+            AGREED + WWW.replace(".www]", '."a..b"]'),
+            '3: [certificate."a..b"]: "a..b" cannot be a name here',
+            id="a name with two dots",
+        ),
+        pytest.param(
+            AGREED + WWW.replace(".www]", "." + "a" * 65 + "]"),
+            f"3: [certificate.{'a' * 65}]: ",
+            id="a name of 65 characters",
+        ),
+        pytest.param(
+            'certd = { contact = [],\tstate = "\\u0000\\n" }',
+            '1: [certd] state: "\\u0000\\n" is not a path',
+            id="nothing that a terminal obeys",
+        ),
+        pytest.param(
+            "[certd]\nstate = ", "2: not TOML: Invalid value (end of the file); cor", id="syntax"
+        ),
+        pytest.param('x = "a', "1: not TOML: ", id="an open string"),
+        pytest.param(
+            "[target.x]\nmode = 0640 # rw",
+            '2: not TOML: a number does not begin with 0; write it in quotes: mode = "0640"',
+            id="an octal number",
+        ),
+        pytest.param(f"x = {'9' * 5000}", "1: not TOML: ", id="a number of 5000 digits"),
+        pytest.param(f"x = {'[' * 5000}", "1: not a configuration: it is nested", id="nested"),
+        pytest.param(
+            f"[certd]\nworkers = 0x{'f' * 5000}", "2: [certd] workers: the number is", id="huge"
+        ),
+        pytest.param("\ufeffx = 1", "1: not TOML: the file begins with a byte order", id="BOM"),
+    ],
+)
+def test_a_mistake(write: Write, text: str, line: str) -> None:
+    [found] = wrong(write(text))
+    assert found.startswith(f"certd.toml:{line}")
+    assert found.isprintable()
+
+
+def test_a_missing_file_says_what_to_do(write: Write) -> None:
+    assert wrong(Path("/nowhere/certd.toml")) == [
+        "no configuration at /nowhere/certd.toml: create it, see docs/configuration.md, "
+        "or name another with -c"
+    ]
+
+
+def test_what_cannot_be_read_says_why(tmp_path: Path) -> None:
+    [line] = wrong(tmp_path)
+    assert line.startswith(f"{tmp_path} cannot be read: Is a directory; give certd's user")
+    assert "cannot be read" in wrong(Path("a\0b"))[0]
+
+
+def test_bytes_that_are_not_utf_8_have_a_line(write: Write) -> None:
+    path = write("")
+    path.write_bytes(b'[certd]\n# caf\xe9\nstate = "x"\n')
+    [line] = wrong(path)
+    assert line == (
+        "certd.toml:2: not UTF-8: byte 0xe9: invalid continuation byte; save the file as UTF-8"
+    )
+
+
+def test_a_secret_is_never_repeated(write: Write) -> None:
+    table = '[target.x]\ntype = "shelf"\npath = "x"\n'
+    lines = wrong(write(table + 'token = ["s3cret"]\ntokens = "s3cret"\n'))
+    assert len(lines) == 2
+    assert "s3cret" not in "".join(lines)
+    config = configuration.load(write(table + 'token = "s3cret"\n'))
+    assert "s3cret" not in repr(config)
+
+
+def test_terms_are_asked_for_once_for_each_ca(write: Write) -> None:
+    more = "".join(WWW.replace("www", f"www{number}") for number in range(3))
+    assert len(wrong(write(more))) == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        pytest.param('[certificate]\nwww.kye = 1\nwww.names = ["x"]', 2, id="dotted keys"),
+        pytest.param('[certificate]\nwww = { names = ["x"],\tkye = 1 }', 2, id="an inline table"),
+        pytest.param('["certificate" . \'www\']\nnames=["x"]\n"kye"=1', 3, id="quoted headers"),
+        pytest.param('["certific\\u0061te".www]\nnames=["x"]\n"k\\u0079e"=1', 3, id="escaped keys"),
+        pytest.param(
+            '[certificate.www]\nnames = [ # [x]\n  "x", # ]\n\n]\nkye = """\n[a]\n"""',
+            6,
+            id="a comment with a bracket",
+        ),
+        pytest.param(
+            '[certd]\nstate = """\\\n[certificate.www]\nkye = 1\\\n"""\n'
+            "[certificate.www]\nnames = ['x']\r\nkye = '''\n'''",
+            8,
+            id="long strings that look like tables",
+        ),
+        pytest.param(
+            '[certd]\nstate = """a\\"""b"""""\n[certificate.www]\nnames = ["x"]\nkye = 1.5e3',
+            5,
+            id="quotes at the end of a long string",
+        ),
+        pytest.param(
+            "[certificate.www]\nself_check = true\nnames = ['x']\nkye = 2026-01-01 10:00:00",
+            4,
+            id="a date with a space",
+        ),
+    ],
+)
+def test_the_line_of_a_key(write: Write, text: str, line: int) -> None:
+    [found] = wrong(write(f"{text}\n{AGREED}"))
+    assert found == f"certd.toml:{line}: [certificate.www] kye: unknown key; did you mean key?"
+
+
+@needs_disk
+def test_a_disk_target_without_a_path_is_told_how_to_write_one(write: Write) -> None:
+    [line] = wrong(write('[target.web]\ntype = "disk"\n'))
+    assert line.startswith("certd.toml:1: [target.web] path: missing: every disk target needs")

@@ -1,0 +1,74 @@
+"""The configuration's reference says what the code does, no less and no more."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.util
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic_core import PydanticUndefined
+
+from certd import plugins
+from certd.config import WELL_KNOWN, schema
+from certd.config.tables import MANY, SINGLE, Table
+from certd.config.words import toml
+
+PAGE = (Path(__file__).parents[2] / "docs/configuration.md").read_text(encoding="utf-8")
+TABLES: dict[str, type[Table]] = {
+    **{f"## `[{name}]`": model for name, model in SINGLE.items()},
+    **{f"## `[{name}.NAME]`": model for name, model in MANY.items()},
+}
+DISK = '### `type = "disk"`'
+
+needs_disk = pytest.mark.skipif(
+    importlib.util.find_spec("certd_deploy.disk") is None, reason="the disk target is not there"
+)
+
+
+def documented(heading: str) -> dict[str, str]:
+    """The keys of the table under a heading, each with its default as the page has it."""
+    section = re.split(r"^##", PAGE.split(f"{heading}\n", 1)[1], maxsplit=1, flags=re.MULTILINE)[0]
+    lines = section.split("| key |", 1)[1].split("\n\n", 1)[0].splitlines()[2:]
+    rows = [[cell.strip() for cell in line.strip("| ").split(" | ")] for line in lines]
+    assert all(len(row) == 5 for row in rows), heading
+    return {row[0].strip("`"): row[2] for row in rows}
+
+
+def default(value: Any) -> str:
+    if value in (PydanticUndefined, dataclasses.MISSING):
+        return "required"
+    return "none" if value is None else f"`{toml(value)}`"
+
+
+@pytest.mark.parametrize("heading", TABLES)
+def test_every_setting_is_documented_with_its_default(heading: str) -> None:
+    fields = TABLES[heading].model_fields
+    assert documented(heading) == {key: default(info.default) for key, info in fields.items()}
+
+
+@needs_disk
+def test_every_setting_of_a_disk_target_is_documented_with_its_default() -> None:
+    disk = plugins.plugin_class("disk", plugins.deploy_targets())
+    fields = {field.name: default(field.default) for field in dataclasses.fields(disk)}
+    assert documented(DISK) == fields
+
+
+def test_every_well_known_ca_is_documented() -> None:
+    for name, ca in WELL_KNOWN.items():
+        staging = f"`{ca.staging}`" if ca.staging else ""
+        assert f"| `{name}` | `{ca.directory}` | {staging}".rstrip() in PAGE
+
+
+@needs_disk
+def test_the_schema_has_every_setting() -> None:
+    whole = schema()
+    definitions = {name: set(table["properties"]) for name, table in whole["$defs"].items()}
+    for model in TABLES.values():
+        if model is not MANY["target"]:
+            assert definitions[model.__name__] == set(model.model_fields)
+    target = documented(DISK).keys() | documented("## `[target.NAME]`").keys()
+    assert definitions["disk_target"] == target
+    assert whole["properties"].keys() == {*SINGLE, *MANY}
