@@ -9,12 +9,13 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from certd.systemd import listen_sockets, notify, watchdog_interval
+from certd.testing.processes import NotInstalled
 
 
 @pytest.fixture(params=["path", "abstract"])
@@ -153,14 +154,11 @@ def test_a_socket_that_does_not_listen_is_a_wrong_unit(kind: socket.SocketKind) 
     assert last == "[] []"
 
 
-def test_systemds_own_activation_passes_a_socket() -> None:
+def test_systemds_own_activation_passes_a_socket(free_port: Callable[[], int]) -> None:
     activate = shutil.which("systemd-socket-activate")
     if activate is None:
-        if os.environ.get("CI") == "true":
-            pytest.fail("systemd-socket-activate is missing: install the Debian package systemd")
-        pytest.skip("systemd-socket-activate is missing (Debian package systemd)")
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+        raise NotInstalled("systemd", "there is no systemd-socket-activate", "install systemd")
+    port = free_port()
     code = (
         "from certd.systemd import listen_sockets\n"
         "[listener] = listen_sockets()\n"
@@ -168,14 +166,19 @@ def test_systemds_own_activation_passes_a_socket() -> None:
     )
     arguments = [activate, f"--listen=127.0.0.1:{port}", sys.executable, "-c", code]
     with subprocess.Popen(arguments, stderr=subprocess.DEVNULL) as process:
-        end = time.monotonic() + 20
-        while True:
-            try:
-                with socket.create_connection(("127.0.0.1", port), timeout=20) as client:
-                    assert client.recv(10) == b"hello"
-                break
-            except ConnectionRefusedError:
-                assert time.monotonic() < end
-                assert process.poll() is None
-                time.sleep(0.01)
-        process.terminate()
+        try:
+            assert said_at(port, process) == b"hello"
+        finally:
+            process.terminate()
+
+
+def said_at(port: int, process: subprocess.Popen[bytes]) -> bytes:
+    end = time.monotonic() + 20
+    while True:
+        try:
+            with socket.create_connection(("127.0.0.1", port), timeout=20) as client:
+                return client.recv(10)
+        except ConnectionRefusedError:
+            assert process.poll() is None
+            assert time.monotonic() < end
+            time.sleep(0.01)
