@@ -72,7 +72,7 @@ def test_systemd_knows_every_line_of_the_readme(units: Path, drop_in: str) -> No
     folder = units / "certd.service.d"
     folder.mkdir()
     # The program is looked for too; that of a virtual environment is not here.
-    known = re.sub(r"^ExecStart=/.*$", f"ExecStart=/bin/true", drop_in, flags=re.M)
+    known = re.sub(r"^ExecStart=/.*$", "ExecStart=/bin/true", drop_in, flags=re.M)
     (folder / "own.conf").write_text(known)
     seen = analyze("verify", "--man=no", units / "certd.service")
 
