@@ -74,9 +74,9 @@ class Strange:
     thread: Thread | None = None
 
 
-def install(folder: Path) -> None:
+def install(folder: Path, entry_points: str = ENTRY_POINTS) -> None:
     """Make ``folder``, once it is on ``sys.path``, look like an installed distribution."""
     metadata = folder / "shelf-1.0.dist-info"
     metadata.mkdir()
     (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: shelf\nVersion: 1.0\n")
-    (metadata / "entry_points.txt").write_text(ENTRY_POINTS)
+    (metadata / "entry_points.txt").write_text(entry_points)

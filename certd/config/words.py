@@ -7,6 +7,7 @@ import re
 import types
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Annotated, Any, Union, get_args, get_origin
 
 from pydantic import BaseModel, GetPydanticSchema
@@ -15,6 +16,7 @@ from pydantic_core import ErrorDetails
 
 from certd.config.findings import dotted, shown
 from certd.plugins import MISTAKE
+from certd.secrets import Secret
 
 Words = tuple[str, str, str]
 
@@ -77,8 +79,12 @@ class Wording:
         return {info.alias or name: info for name, info in fields.items()}
 
     def _missing(self, key: str) -> Words:
-        examples = self._fields()[key].examples if key in self._fields() else None
-        value = toml(examples[0]) if examples else "…"
+        info = self._fields().get(key)
+        value = "…"
+        if info is not None and info.examples:
+            value = toml(info.examples[0])
+        elif info is not None and info.annotation in (str, Path, Secret):
+            value = '"…"'
         return "missing", self.needed.get(key, ""), f"add {dotted([key])} = {value}"
 
     def _wrong_type(self, error: ErrorDetails, key: str) -> Words:
@@ -141,7 +147,8 @@ def _correction(expected: str, key: str, value: object) -> str:
     """The same value as it should have been written, where that is plain to see."""
     match expected, value:
         case "a list of strings", str():
-            return f"write {dotted([key])} = [{shown(value)}]"
+            # A command line, or names with spaces between them, is one element a word.
+            return f"write {dotted([key])} = {toml(value.split() or [value])}"
         case "a string", [str() as only]:
             return f"write {dotted([key])} = {shown(only)}"
         case "true or false", "true" | "false":

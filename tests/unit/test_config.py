@@ -1,4 +1,4 @@
-"""The configuration: what it becomes, and every mistake with its line."""
+"""The configuration: what it becomes. What is wrong with one is in test_config_mistakes."""
 
 from __future__ import annotations
 

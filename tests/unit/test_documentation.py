@@ -15,6 +15,7 @@ from certd import plugins
 from certd.config import WELL_KNOWN, schema
 from certd.config.tables import MANY, SINGLE, Table
 from certd.config.words import toml
+from tests import shelf
 
 PAGE = (Path(__file__).parents[2] / "docs/configuration.md").read_text(encoding="utf-8")
 TABLES: dict[str, type[Table]] = {
@@ -72,3 +73,13 @@ def test_the_schema_has_every_setting() -> None:
     target = documented(DISK).keys() | documented("## `[target.NAME]`").keys()
     assert definitions["disk_target"] == target
     assert whole["properties"].keys() == {*SINGLE, *MANY}
+
+
+@needs_disk
+def test_the_schema_tells_several_types_of_target_apart(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shelf.install(tmp_path, "[certd.deploy_targets]\nshelf = tests.shelf:Shelf\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    [table] = schema()["properties"]["target"]["patternProperties"].values()
+    assert table["discriminator"]["mapping"].keys() == {"disk", "shelf"}
