@@ -34,7 +34,7 @@ class Finding:
             text = f"{self.key}: {text}"
         if self.table:
             text = f"[{self.table}] {text}" if self.key else f"[{self.table}]: {text}"
-        return text if self.line is None else f"{self.file}:{self.line}: {text}"
+        return _printable(text if self.line is None else f"{self.file}:{self.line}: {text}")
 
 
 class BadConfig(ConfigError):
@@ -55,4 +55,14 @@ def dotted(keys: Iterable[object]) -> str:
     return ".".join(
         key if isinstance(key, str) and _BARE_KEY.fullmatch(key) else shown(str(key))
         for key in keys
+    )
+
+
+def _printable(text: str) -> str:
+    """A stranger's words may have anything in them: one finding stays one line."""
+    if text.isprintable():
+        return text
+    return "".join(
+        char if char.isprintable() else char.encode("unicode_escape").decode("ascii")
+        for char in text
     )

@@ -49,9 +49,14 @@ class TargetType:
         """
         try:
             target: DeployTarget = plugins.build(self.plugin, settings)
-        except (TypeError, ValueError) as error:
-            # What an author raises who forgot that ConfigError is ours.
-            raise ConfigError(str(error), "", "correct the table") from error
+        except ConfigError:
+            raise
+        except Exception as error:  # a stranger's code: SIGHUP must survive it
+            # Its text may repeat any setting, as that of int("…") does.
+            why = type(error).__name__ if self.wording.secrets else f"{error}"
+            raise ConfigError(
+                "the plugin refuses these settings", why, "correct the table"
+            ) from error
         return target
 
 

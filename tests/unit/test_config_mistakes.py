@@ -208,7 +208,7 @@ targets = "web"
         ),
         pytest.param(
             '[target.x]\ntype = "shelf"\npath = "x"\nwait = 14',
-            "1: [target.x]: so to speak 13; correct the table",
+            "1: [target.x]: the plugin refuses these settings: ValueError; correct the table",
             id="refused by the plugin in its own way",
         ),
         pytest.param(
