@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
 from certd.model import Certificate, CertificateSpec, Decision, Lineage, RenewalInfo, TargetState
 
@@ -23,6 +23,9 @@ BACKOFF = (
 ASK_SOON = timedelta(minutes=1)
 ASK_SELDOM = timedelta(days=1)
 ASK_AFTER_SILENCE = timedelta(hours=6)  # RFC 9773 section 4.3.3
+
+
+NEVER = datetime(9000, 1, 1, tzinfo=UTC)
 
 
 class BadRenewalInfo(ValueError):
@@ -48,8 +51,12 @@ class Plan:
     targets: tuple[TargetDecision, ...]
 
     def next_look(self) -> datetime:
+        return min(self.issue.at, self.next_look_beside_order())
+
+    def next_look_beside_order(self) -> datetime:
+        """When something but the issuance is due; far away when nothing is."""
         others = [item.decision.at for item in self.targets]
-        return min([self.issue.at, *others, *([self.ask.at] if self.ask else [])])
+        return min([*others, *([self.ask.at] if self.ask else [])], default=NEVER)
 
 
 def plan(spec: CertificateSpec, lineage: Lineage, now: datetime) -> Plan:

@@ -101,6 +101,7 @@ class Issuance:
         self._say = say
         self._url = order.url
         self._replaces = order.replaces
+        self._begun = clock()
         self._looks = 0
         self._troubles = 0
         self._valid: set[str] = set()  # URLs of authorizations that need no more looks
@@ -125,6 +126,10 @@ class Issuance:
             return self._again_after(problem, problem.retry_after)
         self._troubles = 0
         return look
+
+    def age(self) -> float:
+        """Seconds since this process took the order up."""
+        return (self._clock() - self._begun).total_seconds()
 
     def _again_after(self, error: CAError, retry_after: float | None) -> Look:
         self._troubles += 1

@@ -26,6 +26,7 @@ from certd.store import LeaseLost, Store
 log = logging.getLogger(__name__)
 
 KEEP_LEASE = 60.0  # seconds: for longer waits the certificate is given back to the store
+QUIET = 20.0  # seconds in the life of an order in which only the order is looked at
 STORE_PAUSE = 30.0  # seconds before another try when the store itself fails
 HOPELESS = 3  # failed attempts after which an order whose certificate is wrong is given up
 
@@ -87,53 +88,51 @@ class Reconciler:
             self._under_way.pop(name, None)
             self._store.leases.release(name, None)
             return None
-        now = self._clock()
-        lineage = self._store.lineages.get(name)
-        look = None
-        if due.issuance(spec, lineage, now).due(now):
-            look = self._issue(spec, lineage)
+        look, issuance = None, self._under_way.get(name)
+        if issuance is not None:
+            look = self._advance(spec, issuance)
+            # For a while nothing else is due: spare the store.
+            if look is not None and look.seconds < QUIET and issuance.age() < QUIET:
+                return look
+        lineage, now = self._store.lineages.get(name), self._clock()
+        if issuance is None and due.issuance(spec, lineage, now).due(now):
+            look = self._advance(spec, None)
             lineage = self._store.lineages.get(name)
         lineage = self._roll_out(spec, lineage)
         lineage = self._ask(spec, lineage)
         now = self._clock()
         plan = due.plan(spec, lineage, now)
-        waits = [(item.decision.at - now).total_seconds() for item in plan.targets]
-        if look is None and not lineage.ordering:
-            waits.append((plan.issue.at - now).total_seconds())
-        if waits and (look is None or min(waits) < look.seconds):
-            look = Look(max(min(waits), 0.0), look.hurry if look else False)
-        if look is not None and look.seconds <= KEEP_LEASE:
+        others = plan.next_look() if look is None else plan.next_look_beside_order()
+        seconds = (others - now).total_seconds()
+        if look is None or seconds < look.seconds:
+            look = Look(max(seconds, 0.0), look.hurry if look else False)
+        if look.seconds <= KEEP_LEASE:
             return look
         self._under_way.pop(name, None)
-        self._store.leases.release(name, self._next_look(plan, look, now))
+        self._store.leases.release(name, now + timedelta(seconds=look.seconds))
         return None
-
-    @staticmethod
-    def _next_look(plan: due.Plan, look: Look | None, now: datetime) -> datetime:
-        if look is None:
-            return plan.next_look()
-        return min(plan.next_look(), now + timedelta(seconds=look.seconds))
 
     # -- issuing ---------------------------------------------------------------------------
 
-    def _issue(self, spec: CertificateSpec, lineage: Lineage) -> Look | None:
+    def _advance(self, spec: CertificateSpec, issuance: Issuance | None) -> Look | None:
+        """One step of the order; None when it is over, well or not."""
         try:
-            issuance = self._under_way.get(spec.name) or self._resume(spec, lineage)
+            issuance = issuance or self._resume(spec)
             look = issuance.advance()
         except StoreError:
             raise
         except CertdError as error:
-            self._failed(spec, lineage, error)
+            self._failed(spec, error)
             return None
         except Exception as error:  # the boundary of a job: a bug stops one certificate only
             log.exception("%s: this is a bug in certd, please report it", spec.name)
-            self._failed(spec, lineage, bug(error))
+            self._failed(spec, bug(error))
             return None
         if look is None:
             self._under_way.pop(spec.name, None)
         return look
 
-    def _resume(self, spec: CertificateSpec, lineage: Lineage) -> Issuance:
+    def _resume(self, spec: CertificateSpec) -> Issuance:
         """Go on with the order under way, or begin one."""
         now = self._clock()
         order = self._store.orders.live(spec.name)
@@ -146,7 +145,8 @@ class Reconciler:
             order = None
         if order is None:
             client = self._client(spec.cas[0])
-            order = issue.begin(spec, client, self._store, lineage.current, now)
+            current = self._store.lineages.get(spec.name).current
+            order = issue.begin(spec, client, self._store, current, now)
         elif order.url:
             self._say(spec.name, f"going on with its order at {order.ca}")
         issuance = Issuance(
@@ -162,9 +162,10 @@ class Reconciler:
         self._under_way[spec.name] = issuance
         return issuance
 
-    def _failed(self, spec: CertificateSpec, lineage: Lineage, error: CertdError) -> None:
+    def _failed(self, spec: CertificateSpec, error: CertdError) -> None:
         """Remember why, and when to try again; clean up behind the order if it is lost."""
         now = self._clock()
+        lineage = self._store.lineages.get(spec.name)
         issuance = self._under_way.pop(spec.name, None)
         failures = lineage.failures + 1
         hopeless = isinstance(error, BadCertificate) and failures > HOPELESS

@@ -14,6 +14,7 @@ from certd.issue import Say
 from certd.model import Lineage, TargetState
 from certd.store import Store
 
+FEW = 20  # certificates; more are read all at once
 POLL = 0.2  # seconds between looks at a certificate that another certd works on
 
 
@@ -36,41 +37,43 @@ def renew(node: Node, names: Collection[str], *, named: bool, force: bool) -> li
         ChallengeError: something must be issued and the CA's questions cannot be answered.
     """
     store = node.store
-    lineages = store.lineages
-    before = {name: lineages.get(name) for name in names}
+    before = _lineages(node, names)
     if named:
         for name in names:
-            lineages.retry_now(name, now(), force=force)
-    todo = {name for name in names if _due(node, name)}
-    if any(_plan(node, name).issue.due(now()) for name in todo):
+            store.lineages.retry_now(name, now(), force=force)
+    plans = {name: _plan(node, lineage) for name, lineage in _lineages(node, names).items()}
+    todo = {name for name, plan in plans.items() if plan.next_look() <= now()}
+    if any(plans[name].issue.due(now()) for name in todo):
         node.listen()
     node.engine.start()
-    mine: set[str] = set()
-    while todo or mine:
-        for name in sorted(todo):
-            if store.leases.claim(name) is None:
-                mine.add(name)
-                node.engine.add([name])
-        todo -= mine
-        node.engine.wait(POLL)
-        mine = {name for name in mine if node.engine.has(name)}
-        # What another certd holds is over when nothing about it is due any more.
-        todo = {name for name in todo if _due(node, name)}
+    while todo or node.engine.in_flight():
         if todo:
+            mine = store.leases.claim(sorted(todo))
+            node.engine.add(mine)
+            todo.difference_update(mine)
+            # What another certd holds is over when nothing about it is due any more.
+            for name, lineage in _lineages(node, todo).items():
+                if _plan(node, lineage).next_look() > now():
+                    todo.discard(name)
             store.leases.free_the_dead()
-    return [_outcome(node, name, before[name]) for name in names]
+        node.engine.wait(POLL)
+    after = _lineages(node, names)
+    return [_outcome(node, name, before[name], after[name]) for name in names]
 
 
-def _plan(node: Node, name: str) -> due.Plan:
-    return due.plan(node.config.certificates[name], node.store.lineages.get(name), now())
+def _lineages(node: Node, names: Collection[str]) -> dict[str, Lineage]:
+    lineages = node.store.lineages
+    if len(names) < FEW:
+        return {name: lineages.get(name) for name in names}
+    return {lineage.name: lineage for _, lineage in lineages.all() if lineage.name in names}
 
 
-def _due(node: Node, name: str) -> bool:
-    return _plan(node, name).next_look() <= now()
+def _plan(node: Node, lineage: Lineage) -> due.Plan:
+    return due.plan(node.config.certificates[lineage.name], lineage, now())
 
 
-def _outcome(node: Node, name: str, before: Lineage) -> Outcome:
-    spec, after = node.config.certificates[name], node.store.lineages.get(name)
+def _outcome(node: Node, name: str, before: Lineage, after: Lineage) -> Outcome:
+    spec = node.config.certificates[name]
     targets = [after.targets.get(target, TargetState(target)) for target in spec.targets]
     if after.failure:
         return Outcome(name, "failed", str(after.failure))

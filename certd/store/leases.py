@@ -18,6 +18,22 @@ from certd.store.schema import lineage
 
 IN_ONE_STATEMENT = 500  # SQLite of Debian 12 takes 250,000 variables, older ones 999
 
+# Statements are made once: building one costs more than running it.
+_DUE = (
+    sa.select(lineage.c.name, lineage.c.epoch)
+    .where(
+        lineage.c.configured,
+        lineage.c.due_at <= sa.bindparam("now", type_=lineage.c.due_at.type),
+        lineage.c.holder.is_(None),
+    )
+    .order_by(lineage.c.due_at)
+    .limit(sa.bindparam("limit", type_=sa.Integer))
+)
+_HELD = sa.select(lineage.c.epoch).where(
+    lineage.c.name == sa.bindparam("which"), lineage.c.holder == sa.bindparam("me")
+)
+_RELEASE = sa.update(lineage).where(lineage.c.name == sa.bindparam("which"))
+
 
 class LeaseLost(StoreError):
     """Another worker has taken the certificate over; this one must not touch it any more."""
@@ -34,59 +50,47 @@ class Leases:
         """Lease up to ``limit`` certificates that are due, the longest due first."""
 
         def work(connection: sa.Connection) -> Mapping[str, int]:
-            rows = connection.execute(
-                sa.select(lineage.c.name, lineage.c.epoch)
-                .where(lineage.c.configured, lineage.c.due_at <= now, lineage.c.holder.is_(None))
-                .order_by(lineage.c.due_at)
-                .limit(limit)
-            ).all()
+            rows = connection.execute(_DUE, {"now": now, "limit": limit}).all()
             return self._take(connection, {row.name: row.epoch for row in rows})
 
         # Look first without the write lock: mostly nothing is due.
-        if not self._database.read(
-            lambda connection: connection.execute(
-                sa.select(lineage.c.name)
-                .where(lineage.c.configured, lineage.c.due_at <= now, lineage.c.holder.is_(None))
-                .limit(1)
-            ).first()
-        ):
+        if not self._database.read(lambda c: c.execute(_DUE, {"now": now, "limit": 1}).first()):
             return []
         taken = self._database.write(work)
         self._epochs.update(taken)
         return list(taken)
 
-    def claim(self, name: str) -> str | None:
-        """Lease one certificate; None when it is ours, else the worker that has it."""
+    def claim(self, names: Iterable[str]) -> list[str]:
+        """Lease those of these certificates that nobody else has; returns them."""
 
-        def work(connection: sa.Connection) -> tuple[str | None, Mapping[str, int]]:
-            row = connection.execute(
-                sa.select(lineage.c.holder, lineage.c.epoch).where(lineage.c.name == name)
-            ).first()
-            if row is None:
-                raise StoreError(f"{name} is not in the store", "the configuration is newer")
-            if row.holder not in (None, self.me):
-                return row.holder, {}
-            return None, self._take(connection, {name: row.epoch})
+        def work(connection: sa.Connection) -> Mapping[str, int]:
+            free: dict[str, int] = {}
+            for some in batched(list(names)):
+                rows = connection.execute(
+                    sa.select(lineage.c.name, lineage.c.epoch).where(
+                        lineage.c.name.in_(some),
+                        sa.or_(lineage.c.holder.is_(None), lineage.c.holder == self.me),
+                    )
+                )
+                free |= {row.name: row.epoch for row in rows}
+            return self._take(connection, free)
 
-        holder, taken = self._database.write(work)
+        taken = self._database.write(work)
         self._epochs.update(taken)
-        return holder
+        return list(taken)
 
     def _take(self, connection: sa.Connection, epochs: Mapping[str, int]) -> Mapping[str, int]:
-        names = list(epochs)
-        for start in range(0, len(names), IN_ONE_STATEMENT):
+        for some in batched(list(epochs)):
             connection.execute(
                 sa.update(lineage)
-                .where(lineage.c.name.in_(names[start : start + IN_ONE_STATEMENT]))
+                .where(lineage.c.name.in_(some))
                 .values(holder=self.me, epoch=lineage.c.epoch + 1)
             )
         return {name: epoch + 1 for name, epoch in epochs.items()}
 
     def guard(self, connection: sa.Connection, name: str) -> None:
         """Raise LeaseLost unless the certificate is still ours; inside every write."""
-        held = connection.execute(
-            sa.select(lineage.c.epoch).where(lineage.c.name == name, lineage.c.holder == self.me)
-        ).scalar()
+        held = connection.execute(_HELD, {"which": name, "me": self.me}).scalar()
         if held is None or held != self._epochs.get(name):
             raise LeaseLost(f"{name} is no longer ours", "another worker has taken it over")
 
@@ -95,9 +99,7 @@ class Leases:
 
         def work(connection: sa.Connection) -> None:
             self.guard(connection, name)
-            connection.execute(
-                sa.update(lineage).where(lineage.c.name == name).values(holder=None, due_at=due_at)
-            )
+            connection.execute(_RELEASE, {"which": name, "holder": None, "due_at": due_at})
 
         self._database.write(work)
         self._epochs.pop(name, None)
@@ -132,3 +134,9 @@ class Leases:
                 )
             )
         return dead
+
+
+def batched(names: list[str]) -> Iterable[list[str]]:
+    return (
+        names[start : start + IN_ONE_STATEMENT] for start in range(0, len(names), IN_ONE_STATEMENT)
+    )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
@@ -23,6 +23,44 @@ from certd.store import rows
 from certd.store.database import Database
 from certd.store.leases import Leases
 from certd.store.schema import EPOCH, lineage, meta, order, target, version
+
+# Statements are made once: building one costs more than running it. The PEM texts stay
+# out of the look at a lineage: 10,000 of them are most of what the database holds.
+_FACTS = [c for c in version.c if c.name not in ("lineage", "key_pem", "leaf_pem", "chain_pem")]
+_COLUMNS = [c for c in lineage.c if c.name != "current"]
+_CURRENT = sa.and_(version.c.lineage == lineage.c.name, version.c.number == lineage.c.current)
+_NAME: sa.BindParameter[str] = sa.bindparam("name")
+
+
+@dataclass(frozen=True)
+class _Look:
+    """The three selects that make lineages, for one or for all."""
+
+    lineages: sa.Select[Any]
+    targets: sa.Select[Any]
+    ordering: sa.Select[Any]
+
+
+_ALL = _Look(
+    sa.select(*_COLUMNS, *_FACTS)
+    .select_from(lineage.outerjoin(version, _CURRENT))
+    .where(lineage.c.configured)
+    .order_by(lineage.c.name),
+    sa.select(target),
+    sa.select(order.c.lineage).where(order.c.state == "live"),
+)
+_ONE = _Look(
+    _ALL.lineages.where(lineage.c.name == _NAME),
+    _ALL.targets.where(target.c.lineage == _NAME),
+    _ALL.ordering.where(order.c.lineage == _NAME),
+)
+_BUNDLE = sa.select(version).where(
+    version.c.lineage == _NAME, version.c.number == sa.bindparam("number")
+)
+_KEEP = sa.update(lineage).where(lineage.c.name == sa.bindparam("which"))
+_KEEP_TARGET = sa.update(target).where(
+    target.c.lineage == _NAME, target.c.target == sa.bindparam("which")
+)
 
 
 class Lineages:
@@ -120,18 +158,9 @@ class Lineages:
         """Every configured certificate, by name."""
         return self._database.read(_lineages)
 
-    def due_at(self, name: str) -> datetime | None:
-        return self._database.read(
-            lambda connection: connection.execute(
-                sa.select(lineage.c.due_at).where(lineage.c.name == name)
-            ).scalar()
-        )
-
     def bundle(self, name: str, number: int) -> Bundle:
         row = self._database.read(
-            lambda connection: connection.execute(
-                sa.select(version).where(version.c.lineage == name, version.c.number == number)
-            ).first()
+            lambda c: c.execute(_BUNDLE, {"name": name, "number": number}).first()
         )
         if row is None:
             raise StoreError(f"version {number} of {name} is not in the store")
@@ -171,9 +200,7 @@ class Lineages:
         def work(connection: sa.Connection) -> None:
             self._leases.guard(connection, name)
             changed = connection.execute(
-                sa.update(target)
-                .where(target.c.lineage == name, target.c.target == state.target)
-                .values(**values)
+                _KEEP_TARGET, {"name": name, "which": state.target, **values}
             )
             if not changed.rowcount:
                 connection.execute(
@@ -185,7 +212,7 @@ class Lineages:
     def _update(self, name: str, values: Mapping[str, Any]) -> None:
         def work(connection: sa.Connection) -> None:
             self._leases.guard(connection, name)
-            connection.execute(sa.update(lineage).where(lineage.c.name == name).values(**values))
+            connection.execute(_KEEP, {"which": name, **values})
 
         self._database.write(work)
 
@@ -206,23 +233,15 @@ def _new_row(name: str, wanted: str) -> dict[str, Any]:
 def _lineages(
     connection: sa.Connection, name: str | None = None
 ) -> list[tuple[CertificateSpec, Lineage]]:
-    def only(statement: Any, column: sa.ColumnElement[str]) -> Any:
-        return statement.where(column == name) if name is not None else statement
-
-    current = sa.and_(version.c.lineage == lineage.c.name, version.c.number == lineage.c.current)
-    # The PEM texts stay out: 10,000 of them are most of what the database holds.
-    facts = [c for c in version.c if c.name not in ("lineage", "key_pem", "leaf_pem", "chain_pem")]
-    columns = [c for c in lineage.c if c.name != "current"]
-    statement = sa.select(*columns, *facts).select_from(lineage.outerjoin(version, current))
-    statement = statement.where(lineage.c.configured).order_by(lineage.c.name)
+    which = _ALL if name is None else _ONE
+    values = {} if name is None else {"name": name}
     targets: dict[str, dict[str, TargetState]] = {}
-    for row in connection.execute(only(sa.select(target), target.c.lineage)):
+    for row in connection.execute(which.targets, values):
         targets.setdefault(row.lineage, {})[row.target] = rows.target(row)
-    live = only(sa.select(order.c.lineage).where(order.c.state == "live"), order.c.lineage)
-    ordering = set(connection.execute(live).scalars())
+    ordering = set(connection.execute(which.ordering, values).scalars())
     return [
         (rows.spec(row.name, row.wanted), _lineage(row, targets.get(row.name, {}), ordering))
-        for row in connection.execute(only(statement, lineage.c.name))
+        for row in connection.execute(which.lineages, values)
     ]
 
 

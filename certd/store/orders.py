@@ -14,6 +14,16 @@ from certd.store.database import Database
 from certd.store.leases import Leases
 from certd.store.schema import lineage, order, token, version
 
+# Statements are made once: building one costs more than running it.
+_LIVE = sa.select(order).where(order.c.lineage == sa.bindparam("name"), order.c.state == "live")
+_BEGIN = sa.insert(order)
+_KEEP = sa.update(order).where(order.c.id == sa.bindparam("which"))
+_BEGUN = sa.update(lineage).where(lineage.c.name == sa.bindparam("which"))
+_NEWEST = sa.select(sa.func.max(version.c.number)).where(version.c.lineage == sa.bindparam("name"))
+_ANSWER = sa.select(token.c.key_authorization).where(token.c.token == sa.bindparam("token"))
+_PUBLISHED = sa.select(token.c.token).where(token.c.lineage == sa.bindparam("name"))
+_WITHDRAW = sa.delete(token).where(token.c.lineage == sa.bindparam("name"))
+
 
 class Orders:
     def __init__(self, database: Database, leases: Leases) -> None:
@@ -23,9 +33,7 @@ class Orders:
     def live(self, name: str) -> Order | None:
         """The order under way for this certificate, whoever began it."""
         row = self._database.read(
-            lambda connection: connection.execute(
-                sa.select(order).where(order.c.lineage == name, order.c.state == "live")
-            ).first()
+            lambda connection: connection.execute(_LIVE, {"name": name}).first()
         )
         return rows.order(row) if row else None
 
@@ -45,22 +53,21 @@ class Orders:
         def work(connection: sa.Connection) -> int:
             self._leases.guard(connection, name)
             result = connection.execute(
-                sa.insert(order).values(
-                    lineage=name,
-                    ca=ca,
-                    identifiers=rows.identifiers_text(identifiers),
-                    key_type=key_type,
-                    key_pem=key_pem.reveal(),
-                    csr_pem=csr_pem,
-                    replaces=replaces,
-                    state="live",
-                    created_at=now,
-                )
+                _BEGIN,
+                {
+                    "lineage": name,
+                    "ca": ca,
+                    "identifiers": rows.identifiers_text(identifiers),
+                    "key_type": key_type,
+                    "key_pem": key_pem.reveal(),
+                    "csr_pem": csr_pem,
+                    "replaces": replaces,
+                    "state": "live",
+                    "created_at": now,
+                },
             )
             # A renewal that the operator asked for has begun: once is enough.
-            connection.execute(
-                sa.update(lineage).where(lineage.c.name == name).values(forced=False, retry_at=None)
-            )
+            connection.execute(_BEGUN, {"which": name, "forced": False, "retry_at": None})
             return int(result.lastrowid)
 
         id = self._database.write(work)
@@ -75,12 +82,7 @@ class Orders:
 
     def end(self, live: Order, state: str, outcome: str, now: datetime) -> None:
         """``state`` is failed or abandoned; its key stays, should the CA have issued after all."""
-
-        def work(connection: sa.Connection) -> None:
-            self._leases.guard(connection, live.name)
-            self._end(connection, live, {"state": state, "outcome": outcome, "ended_at": now})
-
-        self._database.write(work)
+        self._update(live, {"state": state, "outcome": outcome, "ended_at": now})
 
     def complete(
         self, live: Order, leaf_pem: str, chain_pem: str, facts: Certificate, now: datetime
@@ -92,49 +94,25 @@ class Orders:
 
         def work(connection: sa.Connection) -> int:
             self._leases.guard(connection, live.name)
-            newest = connection.execute(
-                sa.select(sa.func.max(version.c.number)).where(version.c.lineage == live.name)
-            ).scalar()
+            newest = connection.execute(_NEWEST, {"name": live.name}).scalar()
             number = int(newest or 0) + 1
             connection.execute(
-                sa.insert(version).values(
-                    lineage=live.name,
-                    number=number,
-                    ca=live.ca,
-                    key_type=live.key_type,
-                    key_pem=live.key_pem.reveal(),
-                    leaf_pem=leaf_pem,
-                    chain_pem=chain_pem,
-                    identifiers=rows.identifiers_text(facts.identifiers),
-                    not_before=facts.not_before,
-                    not_after=facts.not_after,
-                    serial=facts.serial,
-                    fingerprint=facts.fingerprint,
-                    spki_sha256=facts.spki_sha256,
-                    ari_id=facts.ari_id,
-                    issuer=facts.issuer,
-                    created_at=now,
-                )
+                sa.insert(version),
+                {
+                    "lineage": live.name,
+                    "number": number,
+                    "ca": live.ca,
+                    "key_type": live.key_type,
+                    "key_pem": live.key_pem.reveal(),
+                    "leaf_pem": leaf_pem,
+                    "chain_pem": chain_pem,
+                    "created_at": now,
+                    **rows.facts_values(facts),
+                },
             )
-            connection.execute(
-                sa.update(lineage)
-                .where(lineage.c.name == live.name)
-                .values(
-                    current=number,
-                    forced=False,
-                    failures=0,
-                    retry_at=None,
-                    failure=None,
-                    window_start=None,
-                    window_end=None,
-                    window_selected=None,
-                    explanation_url=None,
-                    ask_again=now,
-                    ask_failures=0,
-                )
-            )
+            connection.execute(_BEGUN, {"which": live.name, "current": number, **_fresh(now)})
             ended = {"state": "done", "outcome": "issued", "ended_at": now, "key_pem": None}
-            self._end(connection, live, ended)
+            connection.execute(_KEEP, {"which": live.id, **ended})
             return number
 
         return self._database.write(work)
@@ -142,12 +120,25 @@ class Orders:
     def _update(self, live: Order, values: dict[str, Any]) -> None:
         def work(connection: sa.Connection) -> None:
             self._leases.guard(connection, live.name)
-            connection.execute(sa.update(order).where(order.c.id == live.id).values(**values))
+            connection.execute(_KEEP, {"which": live.id, **values})
 
         self._database.write(work)
 
-    def _end(self, connection: sa.Connection, live: Order, values: dict[str, Any]) -> None:
-        connection.execute(sa.update(order).where(order.c.id == live.id).values(**values))
+
+def _fresh(now: datetime) -> dict[str, Any]:
+    """What a lineage starts with when it has a new version: nothing asked, nothing failed."""
+    return {
+        "forced": False,
+        "failures": 0,
+        "retry_at": None,
+        "failure": None,
+        "window_start": None,
+        "window_end": None,
+        "window_selected": None,
+        "explanation_url": None,
+        "ask_again": now,
+        "ask_failures": 0,
+    }
 
 
 class Tokens:
@@ -184,23 +175,15 @@ class Tokens:
 
     def answer(self, text: str) -> str | None:
         return self._database.read(
-            lambda connection: connection.execute(
-                sa.select(token.c.key_authorization).where(token.c.token == text)
-            ).scalar()
+            lambda connection: connection.execute(_ANSWER, {"token": text}).scalar()
         )
 
     def published(self, name: str) -> list[str]:
         return list(
             self._database.read(
-                lambda connection: (
-                    connection.execute(sa.select(token.c.token).where(token.c.lineage == self._owner + name))
-                    .scalars()
-                    .all()
-                )
+                lambda c: c.execute(_PUBLISHED, {"name": self._owner + name}).scalars().all()
             )
         )
 
     def withdraw(self, name: str) -> None:
-        self._database.write(
-            lambda connection: connection.execute(sa.delete(token).where(token.c.lineage == self._owner + name))
-        )
+        self._database.write(lambda c: c.execute(_WITHDRAW, {"name": self._owner + name}))

@@ -88,6 +88,19 @@ def version(row: sa.Row[Any]) -> Version:
     return Version(row.number, row.ca, facts, row.key_type)
 
 
+def facts_values(facts: Certificate) -> dict[str, Any]:
+    return {
+        "identifiers": identifiers_text(facts.identifiers),
+        "not_before": facts.not_before,
+        "not_after": facts.not_after,
+        "serial": facts.serial,
+        "fingerprint": facts.fingerprint,
+        "spki_sha256": facts.spki_sha256,
+        "ari_id": facts.ari_id,
+        "issuer": facts.issuer,
+    }
+
+
 def renewal(row: sa.Row[Any]) -> RenewalInfo | None:
     if row.window_start is None:
         return None
