@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from certd.errors import ChallengeError
 
 BACKLOG = 4096  # the kernel lowers it to net.core.somaxconn
+_PROBE_SECONDS = 1.0  # to an address of this very machine
 
 
 class PortTaken(ChallengeError):
@@ -77,14 +78,17 @@ def _family_lacking(error: OSError, host: str) -> bool:
 def _explained(error: OSError, host: str, port: int) -> ChallengeError:
     shown = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
     what = f"the HTTP-01 responder cannot listen on {shown}"
-    if error.errno == errno.EADDRINUSE:
+    refused = error.errno in (errno.EACCES, errno.EPERM)
+    # Below port 1024 the kernel asks for the right to a port before it looks whether the
+    # port is free: the one-shot command of an unprivileged user beside the daemon.
+    if error.errno == errno.EADDRINUSE or (refused and _answers(host, port)):
         return PortTaken(
             what,
             f"another process has port {port}",
             f"find it with `ss -ltnp 'sport = :{port}'`; if it is a web server that stays, set "
             "webroot in [http] to the folder that it serves instead of listen",
         )
-    if error.errno in (errno.EACCES, errno.EPERM):
+    if refused:
         return ChallengeError(
             what,
             f"only a privileged process may take port {port}",
@@ -92,3 +96,12 @@ def _explained(error: OSError, host: str, port: int) -> ChallengeError:
             "CAP_NET_BIND_SERVICE, or set webroot in [http] to a folder that a web server serves",
         )
     return ChallengeError(what, error.strerror or str(error), "correct listen in [http]")
+
+
+def _answers(host: str, port: int) -> bool:
+    try:
+        # To a wildcard address means to this machine.
+        socket.create_connection((host, port), timeout=_PROBE_SECONDS).close()
+    except OSError:
+        return False
+    return True
