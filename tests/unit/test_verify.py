@@ -15,10 +15,10 @@ from pathlib import Path
 import pytest
 
 from certd.errors import TargetError
+from certd.testing.chains import identifiers
 from certd.testing.tls import mint, served
 from certd.verify import probe, sni_for
 from certd.x509 import read_chain
-from tests.chains import identifiers
 
 Answer = Callable[[socket.socket], None]
 PATIENCE = 10.0  # seconds; no test comes near it

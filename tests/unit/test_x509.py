@@ -17,9 +17,9 @@ from hypothesis import strategies as st
 from certd.errors import BadCertificate, StoreError
 from certd.model import Identifier, KeyType
 from certd.secrets import Secret
+from certd.testing.chains import DAY, HOUR, NOW, Authority, identifiers, pem
 from certd.x509 import check, csr, csr_der, facts, facts_of_der, new_key, pair_matches, read_chain
 from certd.x509.reading import MOST_BYTES, MOST_CERTIFICATES
-from tests.chains import DAY, HOUR, NOW, Authority, identifiers, pem
 
 ROOT = Authority.root()
 MIDDLE = ROOT.authority("Intermediate 1")

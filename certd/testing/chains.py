@@ -73,7 +73,7 @@ class Authority:
         if usages:
             extensions.append(x509.ExtendedKeyUsage(usages))
         private = load_pem_private_key(key.reveal().encode(), None)
-        assert isinstance(private, ec.EllipticCurvePrivateKey)
+        assert isinstance(private, ec.EllipticCurvePrivateKey)  # noqa: S101 - narrows the type
         return self._sign(
             x509.Name([]),
             private,

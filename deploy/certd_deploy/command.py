@@ -1,0 +1,120 @@
+"""Running the operator's command after a deployment: bounded in time, output and surroundings."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import selectors
+import signal
+import subprocess
+import time
+from collections.abc import Mapping, Sequence
+from typing import IO
+
+from certd.api import TargetError
+
+MOST_OUTPUT = 64 * 1024  # bytes kept, the last ones
+_LOOK = 0.05  # seconds between two looks whether the program has ended
+_LINES, _CHARACTERS = 5, 500  # of its output, in an error
+
+
+def run(
+    argv: Sequence[str], variables: Mapping[str, str], timeout_seconds: float, what: str
+) -> None:
+    """Run a program to its end; ``what`` opens the error if that is not a good one.
+
+    It gets PATH, LANG and ``variables`` for an environment, nothing to read, and a session
+    of its own, so that at the time-out everything it has started ends with it.
+
+    Raises:
+        TargetError: it could not be started, took too long, or its exit status is not 0.
+    """
+    program = argv[0]
+    try:
+        process = subprocess.Popen(
+            argv,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            env={"PATH": os.environ.get("PATH", os.defpath), "LANG": "C.UTF-8", **variables},
+            start_new_session=True,
+            bufsize=0,
+        )
+    except OSError as error:
+        raise TargetError(
+            what,
+            f"{program} cannot be started: {error.strerror}",
+            "correct reload = […], or install the program",
+        ) from error
+    assert process.stdout is not None  # noqa: S101 - it was asked for; narrows the type
+    deadline = time.monotonic() + timeout_seconds
+    with process.stdout as stream:
+        try:
+            output = _follow(process, stream, deadline)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(max(deadline - time.monotonic(), 0))
+        finally:
+            ended = _end(process)
+    if not ended:
+        said = _said(output)
+        raise TargetError(
+            what,
+            f"{program} did not end within {timeout_seconds:g} s and was killed{said}",
+            "see why it hangs, or raise reload_timeout",
+        )
+    if process.returncode != 0:
+        raise TargetError(
+            what,
+            f"{program} {_status(process.returncode)}{_said(output)}",
+            "run the command by hand to see what it lacks",
+        )
+
+
+def _follow(process: subprocess.Popen[bytes], stream: IO[bytes], deadline: float) -> bytes:
+    """What it writes until it ends, or until the deadline.
+
+    Not until the pipe is closed: what it left running, such as a server that it started,
+    may hold the pipe for ever.
+    """
+    output = b""
+    with selectors.DefaultSelector() as selector:
+        selector.register(stream, selectors.EVENT_READ)
+        while (left := deadline - time.monotonic()) > 0:
+            ended = process.poll() is not None  # asked first: all it wrote is then in the pipe
+            ready = selector.select(0 if ended else min(_LOOK, left))
+            if ready:
+                chunk = os.read(stream.fileno(), MOST_OUTPUT)
+                output = (output + chunk)[-MOST_OUTPUT:]
+                if not chunk:
+                    break
+            if ended and (not ready or len(output) == MOST_OUTPUT):
+                break
+    return output
+
+
+def _end(process: subprocess.Popen[bytes]) -> bool:
+    """Whether it has ended by itself; if not, it has now, and all of its session."""
+    if process.poll() is not None:
+        return True
+    # It is not yet reaped, so its number cannot have passed to another process.
+    with contextlib.suppress(PermissionError):  # of another user by now, as sudo is
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+    return False
+
+
+def _status(code: int) -> str:
+    if code > 0:
+        return f"ended with status {code}"
+    try:
+        return f"was ended by {signal.Signals(-code).name}"
+    except ValueError:
+        return f"was ended by signal {-code}"
+
+
+def _said(output: bytes) -> str:
+    lines = [line.strip() for line in output.decode(errors="replace").splitlines()]
+    text = " / ".join([line for line in lines if line][-_LINES:])[-_CHARACTERS:]
+    # It is shown on terminals, which would obey what is in it.
+    shown = "".join(character if character.isprintable() else "?" for character in text)
+    return f': "{shown}"' if shown else ""

@@ -1,0 +1,43 @@
+"""The folder ``versions``: one folder for each version, the last few of them kept."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+
+from certd_deploy import folders
+from certd_deploy.folders import Content
+
+KEPT = 3  # newest versions that stay, besides the one in place and the one before it
+
+_VERSION = re.compile(r"[1-9][0-9]*")
+_UNFINISHED = re.compile(r"\.[0-9]+\.tmp")
+
+
+def keep(versions: int, wanted: int, files: Mapping[str, Content]) -> int:
+    """The number of the folder that holds these files, written if there is none.
+
+    It is the version's own number, unless that is taken: after the loss of the database
+    versions are counted from 1 again.
+    """
+    there = os.listdir(versions)
+    numbers = sorted(int(name) for name in there if _VERSION.fullmatch(name))
+    for number in sorted(numbers, key=lambda one: one != wanted):
+        if folders.holds(str(number), versions, files):
+            return number
+    free = wanted if str(wanted) not in there else max(numbers) + 1
+    folders.remove(f".{free}.tmp", versions)  # of a run that was killed
+    folders.write_folder(str(free), versions, files)
+    return free
+
+
+def prune(versions: int, in_use: set[str | None]) -> None:
+    def age(name: str) -> int:
+        return -os.stat(name, dir_fd=versions, follow_symlinks=False).st_mtime_ns
+
+    there = os.listdir(versions)
+    newest_first = sorted(filter(_VERSION.fullmatch, there), key=age)
+    old = [name for name in newest_first[KEPT:] if f"versions/{name}" not in in_use]
+    for name in (*old, *(name for name in there if _UNFINISHED.fullmatch(name))):
+        folders.remove(name, versions)
