@@ -40,7 +40,6 @@ class CertificateSpec:
     targets: tuple[str, ...] = ()
     key_type: KeyType = "ec-p256"
     renew_after: float | None = None  # fraction of the lifetime, where the CA has no opinion
-    self_check: bool = True  # fetch our own token before the CA is asked to
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,7 @@
 
 It faces the internet on port 80, so it knows one path and one answer, and gives every
 connection little time and little memory. It must never log a token or a key
-authorization. ``Webroot`` and ``self_check`` are offered here too: this is the door to
+authorization. ``Webroot`` is offered here too: this is the door to
 all of HTTP-01.
 """
 
@@ -23,11 +23,10 @@ from socket import MSG_DONTWAIT
 from typing import Any
 
 from certd.challenges.listening import PortTaken, open_sockets
-from certd.challenges.self_check import self_check
 from certd.challenges.webroot import Webroot
 from certd.challenges.wellknown import END_OF_HEAD, NOT_FOUND, REQUEST, checked, found
 
-__all__ = ["PortTaken", "Responder", "Webroot", "open_sockets", "self_check"]
+__all__ = ["PortTaken", "Responder", "Webroot", "open_sockets"]
 
 REQUEST_SECONDS = 5.0  # from accept to answer; a CA sends its request at once
 MAX_REQUEST = 8 * 1024  # bytes of request line and headers

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Iterator
 from datetime import datetime
 from typing import Any
@@ -61,7 +62,7 @@ def _table(found: Overview, states: list[str]) -> None:
         _row(spec, lineage, word, found.now)
         for (spec, lineage), word in zip(found.rows, states, strict=True)
     ]
-    terminal = click.get_text_stream("stdout").isatty()
+    terminal = sys.stdout.isatty()
     if terminal and len(cells) <= TABLE_ROWS:
         from rich.console import Console
         from rich.table import Table

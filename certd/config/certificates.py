@@ -41,7 +41,6 @@ def certificates(page: Page) -> dict[str, CertificateSpec]:
                 targets=tuple(table.targets),
                 key_type=table.key,
                 renew_after=table.renew_after,
-                self_check=table.self_check,
             )
     _check_agreements(page)
     return specs

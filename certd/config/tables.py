@@ -158,7 +158,6 @@ class CertificateTable(Table):
     renew_after: float | None = Field(
         None, gt=0, lt=1, description="fraction of the lifetime, where the CA has no opinion"
     )
-    self_check: bool = Field(True, description="fetch our own token before the CA is asked to")
 
 
 # The root of the file. The tables below ``many`` are named by the operator.

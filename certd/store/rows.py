@@ -42,7 +42,6 @@ def spec_text(spec: CertificateSpec) -> str:
             "targets": spec.targets,
             "key_type": spec.key_type,
             "renew_after": spec.renew_after,
-            "self_check": spec.self_check,
         }
     )
 
@@ -57,7 +56,6 @@ def spec(name: str, text: str) -> CertificateSpec:
         tuple(wanted["targets"]),
         wanted["key_type"],
         wanted["renew_after"],
-        wanted["self_check"],
     )
 
 

@@ -115,7 +115,6 @@ def test_the_least_configuration_has_every_default(write: Write) -> None:
     assert ca.staging == "https://acme-staging-v02.api.letsencrypt.org/directory"
     spec = config.certificates["www"]
     assert (spec.cas, spec.targets, spec.renew_after) == (("letsencrypt",), (), None)
-    assert spec.self_check
 
 
 def test_an_empty_file_is_a_configuration_without_certificates(write: Write) -> None:
@@ -236,7 +235,6 @@ _KEYS = st.sampled_from(
         "targets",
         "key",
         "renew_after",
-        "self_check",
         "a.b",
         "'q'",
         "certd",

@@ -360,7 +360,7 @@ def test_terms_are_asked_for_once_for_each_ca(write: Write) -> None:
             id="quotes at the end of a long string",
         ),
         pytest.param(
-            "[certificate.www]\nself_check = true\nnames = ['x']\nkye = 2026-01-01 10:00:00",
+            "[certificate.www]\nrenew_after = 0.5\nnames = ['x']\nkye = 2026-01-01 10:00:00",
             4,
             id="a date with a space",
         ),
