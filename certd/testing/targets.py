@@ -12,6 +12,7 @@ class TestMine(TargetContract):
 from __future__ import annotations
 
 import threading
+import time
 from contextlib import AbstractContextManager
 from typing import Any, NamedTuple
 
@@ -136,7 +137,7 @@ class TargetContract:
                 before = looks
                 target.deploy(wanted)
                 while looks == before and watcher.is_alive():  # one look at least at each
-                    pass
+                    time.sleep(0.001)
         finally:
             done.set()
             watcher.join()

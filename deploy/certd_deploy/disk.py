@@ -48,8 +48,10 @@ class Disk:
 
     path: Path = field(
         metadata={
-            **_setting("folder of one certificate's files; {name} is its name", "tls/{name}"),
-            "missing": "it says where the files go",
+            **_setting(
+                "folder of one certificate's files; {name} is its name", "/etc/ssl/certd/{name}"
+            ),
+            "missing": "every disk target needs a folder",
         }
     )
     mode: str = field(

@@ -6,6 +6,7 @@ import contextlib
 import os
 import re
 import resource
+import shutil
 import signal
 import stat
 import subprocess
@@ -252,11 +253,14 @@ def test_links_swapped_during_deployments_redirect_nothing(
     def swap() -> None:
         versions = folder / "versions"
         while not done.is_set():
-            versions.rename(aside)
-            versions.symlink_to(elsewhere)
-            time.sleep(0.0005)
-            versions.unlink()
-            aside.rename(versions)
+            try:
+                versions.rename(aside)
+                versions.symlink_to(elsewhere)
+                time.sleep(0.0005)
+                versions.unlink()
+                aside.rename(versions)
+            except OSError:  # a deployment has meanwhile made itself a new one
+                shutil.rmtree(aside, ignore_errors=True)
 
     swapper = threading.Thread(target=swap)
     swapper.start()
