@@ -18,7 +18,7 @@ from certd.model import CertificateSpec, Failure, Lineage
 
 FORMAT = 1  # of the JSON: bumped when a key changes its meaning or goes
 TABLE_ROWS = 200  # rich needs more than a second for 10,000
-COLUMNS = ("NAME", "STATE", "EXPIRES", "RENEWS", "WHY", "CA", "TARGETS")
+COLUMNS = ("NAME", "NAMES", "STATE", "EXPIRES", "RENEWS", "CA", "TARGETS")
 COLOURS = {"ok": "green", "expired": "bold red", "failing": "red"}
 
 
@@ -46,12 +46,13 @@ def _row(spec: CertificateSpec, lineage: Lineage, word: str, now: datetime) -> t
     plan = due.plan(spec, lineage, now)
     expiry = lineage.current.certificate.not_after if lineage.current else None
     shown = ", ".join(f"{item.target} {item.phase}" for item in targets(spec, lineage))
+    more = len(spec.identifiers) - 1
     return (
         spec.name,
+        f"{spec.identifiers[0]} +{more}" if more else f"{spec.identifiers[0]}",
         word,
-        f"{instant(expiry)} ({ahead(expiry, now)})" if expiry else "–",
-        ahead(plan.issue.at, now),
-        plan.issue.reason,
+        f"{expiry:%Y-%m-%d}, {ahead(expiry, now)}" if expiry else "–",
+        f"{ahead(plan.issue.at, now)}: {plan.issue.reason}",
         lineage.current.ca if lineage.current else spec.cas[0],
         shown or "–",
     )
@@ -70,10 +71,12 @@ def _table(found: Overview, states: list[str]) -> None:
 
         table = Table(box=None, header_style="bold", pad_edge=False)
         for column in COLUMNS:
-            table.add_column(column, no_wrap=column in ("NAME", "STATE"), overflow="fold")
+            table.add_column(
+                column, no_wrap=column in ("NAME", "STATE", "EXPIRES"), overflow="fold"
+            )
         for row in cells:
-            style = COLOURS.get(row[1], "yellow")
-            shown = [Text(cell, style if at == 1 else "") for at, cell in enumerate(row)]
+            style = COLOURS.get(row[2], "yellow")
+            shown = [Text(cell, style if at == 2 else "") for at, cell in enumerate(row)]
             table.add_row(*shown)
         Console().print(table)
         return

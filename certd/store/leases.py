@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from datetime import datetime
+from typing import Any
 
 import sqlalchemy as sa
 
 from certd.errors import StoreError
 from certd.store.database import Database
 from certd.store.locks import Worker
-from certd.store.schema import lineage
+from certd.store.schema import EPOCH, lineage
 
 IN_ONE_STATEMENT = 500  # SQLite of Debian 12 takes 250,000 variables, older ones 999
 
@@ -32,7 +33,19 @@ _DUE = (
 _HELD = sa.select(lineage.c.epoch).where(
     lineage.c.name == sa.bindparam("which"), lineage.c.holder == sa.bindparam("me")
 )
-_RELEASE = sa.update(lineage).where(lineage.c.name == sa.bindparam("which"))
+# What was asked for while it was leased (a forced renewal, a look at the CA) is not lost.
+_RELEASE = (
+    sa.update(lineage)
+    .where(lineage.c.name == sa.bindparam("which"))
+    .values(
+        holder=None,
+        due_at=sa.func.coalesce(lineage.c.due_at, sa.bindparam("at", type_=lineage.c.due_at.type)),
+    )
+)
+_FREED: dict[str, Any] = {
+    "holder": None,
+    "due_at": sa.func.coalesce(lineage.c.due_at, sa.literal(EPOCH, lineage.c.due_at.type)),
+}
 
 
 class LeaseLost(StoreError):
@@ -84,7 +97,8 @@ class Leases:
             connection.execute(
                 sa.update(lineage)
                 .where(lineage.c.name.in_(some))
-                .values(holder=self.me, epoch=lineage.c.epoch + 1)
+                # Whoever sets due_at from now on wants it looked at again.
+                .values(holder=self.me, epoch=lineage.c.epoch + 1, due_at=None)
             )
         return {name: epoch + 1 for name, epoch in epochs.items()}
 
@@ -99,7 +113,7 @@ class Leases:
 
         def work(connection: sa.Connection) -> None:
             self.guard(connection, name)
-            connection.execute(_RELEASE, {"which": name, "holder": None, "due_at": due_at})
+            connection.execute(_RELEASE, {"which": name, "at": due_at})
 
         self._database.write(work)
         self._epochs.pop(name, None)
@@ -108,9 +122,7 @@ class Leases:
         """On the way out: everything that is still ours is due at once."""
 
         def work(connection: sa.Connection) -> None:
-            connection.execute(
-                sa.update(lineage).where(lineage.c.holder == self.me).values(holder=None)
-            )
+            connection.execute(sa.update(lineage).where(lineage.c.holder == self.me).values(_FREED))
 
         self._database.write(work)
         self._epochs.clear()
@@ -130,7 +142,7 @@ class Leases:
         if dead:
             self._database.write(
                 lambda connection: connection.execute(
-                    sa.update(lineage).where(lineage.c.holder.in_(dead)).values(holder=None)
+                    sa.update(lineage).where(lineage.c.holder.in_(dead)).values(_FREED)
                 )
             )
         return dead

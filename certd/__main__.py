@@ -1,0 +1,5 @@
+"""``python -m certd``."""
+
+from certd.cli.main import main
+
+main()
