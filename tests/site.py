@@ -1,0 +1,138 @@
+"""A site: a folder with a ``certd.toml``, and certd run there as its operator runs it."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, Protocol, Self
+
+from certd.model import Bundle
+from certd.store import Store
+from certd.testing.processes import Child
+
+CERTD = Path(sys.executable).with_name("certd")
+SECONDS = 60.0  # for one command; far more than any takes
+
+
+class CA(Protocol):
+    """A running Pebble, or a proxy in front of one."""
+
+    @property
+    def directory(self) -> str: ...
+
+    @property
+    def ca_bundle(self) -> Path: ...
+
+    @property
+    def http_port(self) -> int: ...
+
+
+class Site:
+    """``tables`` is the configuration by table name; ``write`` it after a change by hand.
+
+    There is one CA, named ``test``, whose HTTP-01 questions certd answers itself.
+    """
+
+    def __init__(self, folder: Path, ca: CA) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self.folder = folder
+        self.path = folder / "certd.toml"
+        self.state = folder / "state"
+        self.tables: dict[str, dict[str, Any]] = {
+            "certd": {"state": "state"},
+            "ca.test": {
+                "directory": ca.directory,
+                "ca_bundle": str(ca.ca_bundle),
+                "agree_tos": True,
+            },
+            "http": {"listen": [f"127.0.0.1:{ca.http_port}"]},
+        }
+        self.write()
+
+    def write(self) -> None:
+        # Strings, numbers, booleans and lists of them are the same in JSON and TOML.
+        self.path.write_text(
+            "".join(
+                f"[{table}]\n"
+                + "".join(f"{key} = {json.dumps(value)}\n" for key, value in settings.items())
+                for table, settings in self.tables.items()
+            )
+        )
+
+    def certificate(self, name: str, *names: str, **settings: Any) -> Self:
+        """Want this certificate; in place of what was wanted under that name."""
+        table = {"names": list(names), "ca": ["test"], **settings}
+        self.tables[f"certificate.{name}"] = table
+        self.write()
+        return self
+
+    def disk(self, target: str = "web", **settings: Any) -> Self:
+        """A disk target, in the site's folder unless ``path`` says otherwise."""
+        path = str(self.folder / target / "{name}")
+        self.tables[f"target.{target}"] = {"type": "disk", "path": path, **settings}
+        self.write()
+        return self
+
+    def copy(self, folder: Path) -> Site:
+        """The same site elsewhere, with its state as it is now."""
+        shutil.copytree(self.folder, folder)
+        twin = object.__new__(Site)
+        twin.folder, twin.path, twin.state = folder, folder / "certd.toml", folder / "state"
+        twin.tables = {name: dict(table) for name, table in self.tables.items()}
+        return twin
+
+    # -- certd as a process ----------------------------------------------------------------
+
+    def argv(self, *words: str) -> list[str]:
+        return [str(CERTD), "-c", str(self.path), *words]
+
+    def certd(self, *words: str, **environment: str) -> subprocess.CompletedProcess[str]:
+        """Run a command to its end; ``environment`` is added to ours."""
+        return subprocess.run(
+            self.argv(*words),
+            check=False,
+            capture_output=True,
+            text=True,
+            timeout=SECONDS,
+            stdin=subprocess.DEVNULL,
+            env={**os.environ, **environment},
+        )
+
+    def renew(self, *words: str, **environment: str) -> subprocess.CompletedProcess[str]:
+        """``certd renew``, which must go well."""
+        done = self.certd("renew", *words, **environment)
+        assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
+        return done
+
+    def start(self, *words: str, **environment: str) -> Child:
+        """Start a command, such as ``run``; its output goes to ``certd.log``."""
+        return Child(self.argv(*words), self.folder / "certd.log", environment=environment)
+
+    # -- what became of it -----------------------------------------------------------------
+
+    def status(self) -> Mapping[str, dict[str, Any]]:
+        """``certd status --json``: the entry of each certificate, by name."""
+        done = self.certd("status", "--json")
+        assert done.returncode in (0, 1), done.stderr
+        return {entry["name"]: entry for entry in json.loads(done.stdout)["certificates"]}
+
+    @contextlib.contextmanager
+    def store(self) -> Iterator[Store]:
+        """The store, to read only."""
+        store = Store.look(self.state)
+        try:
+            yield store
+        finally:
+            store.close()
+
+    def bundle(self, name: str) -> Bundle | None:
+        """The current version of this certificate, with its key; None: there is none."""
+        with self.store() as store:
+            current = store.lineages.get(name).current
+            return store.lineages.bundle(name, current.number) if current else None
