@@ -22,10 +22,9 @@ from urllib.parse import urlsplit
 
 import requests
 
-from certd.testing import pebble_binary
+from certd.testing import pebble_binary, tls
 from certd.testing.challtestsrv import ChallTestSrv
 from certd.testing.processes import Child, ComponentError, NotInstalled, Ports
-from certd.testing.tls import mint
 
 NINETY_DAYS = 7_776_000  # seconds
 
@@ -172,7 +171,7 @@ class Pebble(RunningPebble):
         self.tls_port = self.settings.tls_port or self._ports.take()
         super().__init__(
             f"https://127.0.0.1:{self._acme}/dir",
-            mint(self.folder).root,
+            tls.mint(self.folder).root,
             f"https://127.0.0.1:{self._management}",
             self.settings.http_port or self._ports.take(),
         )
@@ -206,8 +205,8 @@ class Pebble(RunningPebble):
         issued = re.findall(
             r"Issued certificate serial (\S+) for order (\S+)", self.log.read_text()
         )
-        # As a number and back: Pebble pads to whole bytes.
-        return [Issued(f"{int(serial, 16):x}", order) for serial, order in issued]
+        # As a number and back, for Pebble writes leading zeros of its own.
+        return [Issued(tls.hexadecimal(int(serial, 16)), order) for serial, order in issued]
 
     def _start(self) -> None:
         settings = self.settings

@@ -162,7 +162,13 @@ def served(leaf: x509.Certificate) -> Served:
         alternative = x509.SubjectAlternativeName([])
     return Served(
         fingerprint=leaf.fingerprint(hashes.SHA256()).hex(),
-        serial=f"{leaf.serial_number:x}",
+        serial=hexadecimal(leaf.serial_number),
         names=tuple(sorted(str(name.value) for name in alternative)),
         pem=leaf.public_bytes(serialization.Encoding.PEM).decode(),
     )
+
+
+def hexadecimal(serial: int) -> str:
+    """Whole octets, as certd and openssl write a serial number."""
+    digits = f"{serial:x}"
+    return digits if len(digits) % 2 == 0 else f"0{digits}"
