@@ -23,7 +23,7 @@ from certd.store import FileLock, Store
 log = logging.getLogger(__name__)
 
 DUE_TICK = 2.0  # seconds; a look costs one indexed query
-DEAD_TICK = 20.0  # seconds between looks for certificates that a killed process still holds
+TIDY_TICK = 20.0  # seconds between looks for what killed processes left behind
 IN_FLIGHT = 2000  # certificates leased at once: the rest wait in the store, not in memory
 STALE = 60.0  # seconds without a finished tick after which the watchdog is no longer fed
 
@@ -62,7 +62,7 @@ class Daemon:
         self._node = Node(config, store, _say)
         store.lineages.take_over(config.certificates, config.digest)
         self._node.listen(systemd.listen_sockets())
-        self._node.engine.start()
+        self._node.start()
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             signal.signal(number, self._on_signal)
         scheduler = self._scheduler()
@@ -89,7 +89,7 @@ class Daemon:
             job_defaults={"misfire_grace_time": None, "coalesce": True, "max_instances": 1},
         )
         scheduler.add_job(self._take_due, "interval", seconds=DUE_TICK, next_run_time=now())
-        scheduler.add_job(self._node.store.leases.free_the_dead, "interval", seconds=DEAD_TICK)
+        scheduler.add_job(self._node.tidy, "interval", seconds=TIDY_TICK)
         watchdog = systemd.watchdog_interval()
         if watchdog is not None:
             scheduler.add_job(self._feed_watchdog, "interval", seconds=watchdog)

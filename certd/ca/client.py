@@ -213,6 +213,7 @@ class Client:
 
     def _post(self, url: str, payload: Mapping[str, Any] | None, accept: str = "") -> Reply:
         """``None`` is a POST-as-GET; an empty mapping is sent as ``{}``."""
+        self.directory()  # a resumed order asks for nothing else that would fetch it
         body = b"" if payload is None else json.dumps(payload, separators=(",", ":")).encode()
         account = self._registered()
         try:

@@ -17,7 +17,7 @@ from certd.ca.clients import Clients
 from certd.challenges.http01 import PortTaken, Responder, Webroot, open_sockets
 from certd.config import Config
 from certd.engine.local import LocalEngine
-from certd.issue import Publisher, Say
+from certd.issue import Publisher, Say, clean_up
 from certd.reconcile import Reconciler
 from certd.secrets import Secret
 from certd.store import Store
@@ -33,7 +33,7 @@ def now() -> datetime:
 
 
 class Node:
-    """Holds the running parts; ``start`` and ``stop`` once each."""
+    """Holds the running parts; ``start`` and ``stop`` are for once each."""
 
     def __init__(
         self,
@@ -72,6 +72,17 @@ class Node:
             log.info("the running certd answers the CA's questions")
             return
         self._responder.start(sockets)
+
+    def start(self) -> None:
+        """Start the threads."""
+        self.tidy()
+        self.engine.start()
+
+    def tidy(self) -> None:
+        """Take over from killed processes: their leases, and the tokens they left behind."""
+        self.store.leases.free_the_dead()
+        for name in self.store.tokens.orphaned(self._clock()):
+            clean_up(name, self.store, self._publisher(self.config))
 
     def follow(self, config: Config) -> None:
         """Go over to another configuration; what is under way goes on."""

@@ -45,7 +45,7 @@ def renew(node: Node, names: Collection[str], *, named: bool, force: bool) -> li
     todo = {name for name, plan in plans.items() if plan.next_look() <= now()}
     if any(plans[name].issue.due(now()) for name in todo):
         node.listen()
-    node.engine.start()
+    node.start()
     while todo or node.engine.in_flight():
         if todo:
             mine = store.leases.claim(sorted(todo))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 import sqlalchemy as sa
@@ -14,6 +14,8 @@ from certd.store.database import Database
 from certd.store.leases import Leases
 from certd.store.schema import lineage, order, token, version
 
+LONG = timedelta(days=8)  # longer than any CA keeps an order
+
 # Statements are made once: building one costs more than running it.
 _LIVE = sa.select(order).where(order.c.lineage == sa.bindparam("name"), order.c.state == "live")
 _BEGIN = sa.insert(order)
@@ -22,6 +24,20 @@ _BEGUN = sa.update(lineage).where(lineage.c.name == sa.bindparam("which"))
 _NEWEST = sa.select(sa.func.max(version.c.number)).where(version.c.lineage == sa.bindparam("name"))
 _ANSWER = sa.select(token.c.key_authorization).where(token.c.token == sa.bindparam("token"))
 _PUBLISHED = sa.select(token.c.token).where(token.c.lineage == sa.bindparam("name"))
+# Of a certificate without an order under way, or of a dry run or probe that is long over.
+_ORPHANED = (
+    sa.select(token.c.lineage)
+    .distinct()
+    .where(
+        sa.or_(
+            token.c.created_at < sa.bindparam("long_ago", type_=token.c.created_at.type),
+            sa.and_(
+                token.c.lineage.in_(sa.select(lineage.c.name)),
+                token.c.lineage.not_in(sa.select(order.c.lineage).where(order.c.state == "live")),
+            ),
+        )
+    )
+)
 _WITHDRAW = sa.delete(token).where(token.c.lineage == sa.bindparam("name"))
 
 
@@ -187,3 +203,11 @@ class Tokens:
 
     def withdraw(self, name: str) -> None:
         self._database.write(lambda c: c.execute(_WITHDRAW, {"name": self._owner + name}))
+
+    def orphaned(self, now: datetime) -> list[str]:
+        """Whose tokens nobody needs any more: their process was killed before it withdrew them."""
+        return list(
+            self._database.read(
+                lambda c: c.execute(_ORPHANED, {"long_ago": now - LONG}).scalars().all()
+            )
+        )
