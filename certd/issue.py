@@ -106,6 +106,8 @@ class Issuance:
         self._troubles = 0
         self._valid: set[str] = set()  # URLs of authorizations that need no more looks
         self.unseen: set[str] = set()  # tokens that the CA has yet to fetch
+        # Whether an earlier process began it and this one has not got anywhere with it yet.
+        self.inherited = order.url is not None
 
     def advance(self) -> Look | None:
         """Do what can be done now; None when the certificate is in the store.
@@ -125,6 +127,7 @@ class Issuance:
                 raise
             return self._again_after(problem, problem.retry_after)
         self._troubles = 0
+        self.inherited = False
         return look
 
     def age(self) -> float:

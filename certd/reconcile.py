@@ -176,6 +176,10 @@ class Reconciler:
         wait = due.backoff(failures, left, self._draw())
         if isinstance(error, Problem) and error.retry_after is not None:
             wait = max(wait, timedelta(seconds=error.retry_after))
+        if isinstance(error, OrderFailed) and issuance and issuance.inherited and failures == 1:
+            # Whoever began it was killed, and the CA has found nobody to answer it since:
+            # no reason to wait. Only once, so that a crash loop is slowed down all the same.
+            wait = timedelta(0)
         failure = Failure(error.what, error.why, error.next, now)
         self._store.lineages.keep_failure(spec.name, failure, failures, now + wait)
         log.error("%s: %s (next attempt %s)", spec.name, failure, f"{now + wait:%F %TZ}")
