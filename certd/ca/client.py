@@ -22,7 +22,7 @@ from acme import challenges, messages
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from certd.ca.net import Network, Problem, Reply
+from certd.ca.net import MOST_SUBPROBLEMS, Network, Problem, Reply, plain
 from certd.errors import CAError, StoreError
 from certd.model import Account, Identifier
 from certd.secrets import Secret
@@ -276,7 +276,7 @@ def _parse(parse: Callable[[dict[str, Any]], T], reply: Reply) -> T:
     except (josepy.errors.Error, ValueError, TypeError, AttributeError, KeyError) as error:
         raise CAError(
             f"{reply.url} answered with something that RFC 8555 does not allow",
-            str(error)[:200],
+            plain(str(error)),
             "nothing was lost: certd asks again; if it stays so, tell the CA",
         ) from error
 
@@ -314,8 +314,8 @@ def _status(status: messages.Status | None) -> str:
 def _error(error: messages.Error | None) -> str:
     if error is None:
         return ""
-    text = f"{error.detail or error.title or ''} ({error.typ.rpartition(':')[2]})"
-    for sub in error.subproblems or ():
+    text = plain(f"{error.detail or error.title or ''} ({error.typ.rpartition(':')[2]})")
+    for sub in (error.subproblems or ())[:MOST_SUBPROBLEMS]:
         name = sub.identifier.value if sub.identifier else "?"
-        text += f"; {name}: {sub.detail} ({sub.typ.rpartition(':')[2]})"
+        text += plain(f"; {name}: {sub.detail} ({sub.typ.rpartition(':')[2]})")
     return text

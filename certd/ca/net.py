@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import ssl
 import threading
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -18,20 +17,18 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import josepy
-import urllib3
-from acme.jws import JWS
 
 from certd import __version__
+from certd.ca.wire import Wire, WireError
 from certd.errors import CAError, ConfigError
 
 USER_AGENT = f"certd/{__version__} (acme python)"
-REPLY_CAP = 1 << 20  # bytes; a directory, an order of 100 names, a long chain stay far below
-CONNECT_TIMEOUT = 10.0  # seconds
-READ_TIMEOUT = 15.0  # seconds of silence
-TOTAL_TIMEOUT = 30.0  # seconds for a whole reply, however slowly it drips
 NONCE_TRIES = 6  # the first one and five more, as acme.md measured
 NONCE_POOL = 64
+MOST_WORDS = 500  # characters of a CA's own words that are shown
+MOST_SUBPROBLEMS = 20  # of a refusal, shown
 
+_HEADERS = {"User-Agent": USER_AGENT, "Accept-Language": "en"}
 _ERROR = "urn:ietf:params:acme:error:"
 
 
@@ -56,11 +53,12 @@ class Problem(CAError):
     ) -> None:
         kind = f"{type or 'no problem document'}, HTTP {status}" if status else "no answer"
         super().__init__(f"the CA refused {url}" if status else f"could not ask {url}")
-        self.why = f"{detail} ({kind})" + "".join(
-            f"; {_identifier(sub)}: {sub.get('detail', sub.get('type', ''))}" for sub in subproblems
-        )
+        self.why = plain(detail) + f" ({plain(kind)})"
+        for sub in subproblems[:MOST_SUBPROBLEMS]:
+            detail_of_one = str(sub.get("detail", sub.get("type", "")))
+            self.why += f"; {plain(_identifier(sub))}: {plain(detail_of_one)}"
         if instance:
-            self.next = f"see {instance}"
+            self.next = f"see {plain(instance)}"
         self.url = url
         self.status = status
         self.type = type
@@ -78,6 +76,14 @@ class Problem(CAError):
             or self.status == 429
             or self.type in ("badNonce", "rateLimited", "serverInternal")
         )
+
+
+def plain(text: str) -> str:
+    """A stranger's words as they may be shown: one line of bounded length, which no
+    terminal obeys.
+    """
+    shown = "".join(char if char.isprintable() else " " for char in text[: MOST_WORDS + 1])
+    return shown if len(shown) <= MOST_WORDS else f"{shown[:MOST_WORDS]}…"
 
 
 def _identifier(subproblem: Mapping[str, Any]) -> str:
@@ -155,7 +161,7 @@ def retry_after(header: str | None, now: datetime) -> float | None:
 class Network:
     """Requests to one CA. Only https, only origins that ``trust`` was told, no redirects."""
 
-    def __init__(self, ca_bundle: Path | None, connections: int) -> None:
+    def __init__(self, ca_bundle: Path | None) -> None:
         try:
             context = ssl.create_default_context(cafile=ca_bundle)
         except (OSError, ssl.SSLError) as error:
@@ -165,11 +171,7 @@ class Network:
                 "ca_bundle must name a PEM file with the root that the CA's own HTTPS leads to",
             ) from error
         context.minimum_version = ssl.TLSVersion.TLSv1_2
-        self._pool = urllib3.PoolManager(
-            maxsize=connections,
-            ssl_context=context,
-            headers={"User-Agent": USER_AGENT, "Accept-Language": "en"},
-        )
+        self._wire = Wire(context)
         self._origins: set[str] = set()
         # Last in, first out: the youngest nonce is the least likely to have expired.
         self._nonces: list[str] = []
@@ -197,9 +199,7 @@ class Network:
         if accept:
             headers["Accept"] = accept
         for left in range(NONCE_TRIES - 1, -1, -1):
-            nonce = josepy.decode_b64jose(self._nonce())
-            jws = JWS.sign(payload, key, josepy.ES256, nonce, url=url, kid=kid)
-            body = json.dumps(jws.to_json(), separators=(",", ":")).encode()
+            body = _signed(payload, key, kid, self._nonce(), url)
             try:
                 return self._request("POST", url, body, headers)
             except Problem as problem:
@@ -226,38 +226,30 @@ class Network:
                 "the CA named a URL that is neither in its directory's origin nor https",
                 _ASK_OPERATOR,
             )
-        deadline = time.monotonic() + TOTAL_TIMEOUT
         try:
-            response = self._pool.request(
-                method,
-                url,
-                body=body,
-                headers={**self._pool.headers, **(headers or {})},
-                redirect=False,
-                retries=False,
-                preload_content=False,
-                timeout=urllib3.Timeout(connect=CONNECT_TIMEOUT, read=READ_TIMEOUT),
-            )
-            try:
-                content = _read(response, deadline)
-            except BaseException:
-                response.close()
-                raise
-            response.release_conn()
-        except (urllib3.exceptions.HTTPError, OSError) as error:
-            raise Problem(url, None, "", _reason(error)) from error
-        self._keep_nonce(response.headers.get("Replay-Nonce"))
-        if response.status >= 300:
-            raise _problem(url, response.status, response.headers, content)
-        return Reply(url, {k.lower(): v for k, v in response.headers.items()}, content)
+            answer = self._wire.exchange(method, url, body, {**_HEADERS, **(headers or {})})
+        except WireError as error:
+            raise Problem(url, None, "", str(error)) from error
+        self._keep_nonce(answer.headers.get("replay-nonce"))
+        if answer.status >= 300:
+            raise _problem(url, answer.status, answer.headers, answer.body)
+        return Reply(url, answer.headers, answer.body)
 
     def _keep_nonce(self, nonce: str | None) -> None:
         # RFC 8555 section 6.5.1: base64url; anything else is ignored, as a nonce is never
         # worth losing the reply that it came with.
-        if nonce and len(nonce) <= 512 and nonce.replace("-", "").replace("_", "").isalnum():
+        if nonce and len(nonce) <= 512 and _is_base64url(nonce):
             with self._lock:
                 self._nonces.append(nonce)
                 del self._nonces[:-NONCE_POOL]
+
+
+def _is_base64url(text: str) -> bool:
+    """Whether it is exactly what its own bytes encode to: only that survives the signing."""
+    try:
+        return bool(josepy.encode_b64jose(josepy.decode_b64jose(text)) == text)
+    except (josepy.errors.Error, ValueError):
+        return False
 
 
 def _origin(url: str) -> str:
@@ -269,35 +261,35 @@ def _origin(url: str) -> str:
     return f"{parts.hostname}:{port}" if parts.scheme == "https" else f"not https: {url[:80]}"
 
 
-def _read(response: urllib3.BaseHTTPResponse, deadline: float) -> bytes:
-    content = b""
-    while chunk := response.read(65536):
-        content += chunk
-        if len(content) > REPLY_CAP:
-            raise urllib3.exceptions.HTTPError(f"the answer is longer than {REPLY_CAP} bytes")
-        if time.monotonic() > deadline:
-            raise urllib3.exceptions.HTTPError(f"no whole answer within {TOTAL_TIMEOUT:.0f} s")
-    return content
-
-
-def _reason(error: BaseException) -> str:
-    """The innermost cause in plain words: urllib3 wraps each error in several others."""
-    inner: BaseException | None = getattr(error, "reason", None) or error.__cause__
-    if isinstance(inner, BaseException):
-        return _reason(inner)
-    if isinstance(error, ssl.SSLCertVerificationError):
-        return f"its HTTPS certificate is not trusted ({error.verify_message})"
-    return (str(error) or type(error).__name__).strip("<>")
+def _signed(payload: bytes, key: josepy.JWK, kid: str | None, nonce: str, url: str) -> bytes:
+    """A flattened JWS (RFC 8555 section 6.2); without an account yet, with the public key."""
+    header: dict[str, Any] = {"alg": "ES256", "nonce": nonce, "url": url}
+    if kid is None:
+        header["jwk"] = key.public_key().to_json()
+    else:
+        header["kid"] = kid
+    protected = josepy.encode_b64jose(json.dumps(header, separators=(",", ":")).encode())
+    text = josepy.encode_b64jose(payload)
+    signature = josepy.ES256.sign(key.key, f"{protected}.{text}".encode())
+    return json.dumps(
+        {
+            "protected": protected,
+            "payload": text,
+            "signature": josepy.encode_b64jose(signature),
+        },
+        separators=(",", ":"),
+    ).encode()
 
 
 def _problem(url: str, status: int, headers: Mapping[str, str], body: bytes) -> Problem:
-    wait = retry_after(headers.get("Retry-After"), datetime.now(UTC))
+    wait = retry_after(headers.get("retry-after"), datetime.now(UTC))
     if status < 400:
         return Problem(url, status, "", "it redirects, which an ACME server must not")
     try:
         document = json.loads(body)
         kind = document.get("type", "")
         subproblems = document.get("subproblems") or ()
+        instance = document.get("instance")
         return Problem(
             url,
             status,
@@ -305,7 +297,7 @@ def _problem(url: str, status: int, headers: Mapping[str, str], body: bytes) -> 
             str(document.get("detail") or document.get("title") or "no detail given"),
             retry_after=wait,
             subproblems=tuple(sub for sub in subproblems if isinstance(sub, dict)),
-            instance=document.get("instance"),
+            instance=instance if isinstance(instance, str) else None,
         )
     except (ValueError, AttributeError, TypeError, RecursionError):
         return Problem(url, status, "", _glimpse(body), retry_after=wait)
