@@ -79,7 +79,7 @@ def test_a_problem_keeps_what_the_ca_said() -> None:
             }
         ).encode(),
         status=403,
-        **{"Retry-After": "7"},
+        **{"retry-after": "7"},
     )
     assert (found.status, found.type) == (403, "rejectedIdentifier")
     assert found.detail == "some names are refused"
@@ -189,7 +189,7 @@ def test_a_glimpse_of_a_body_is_short_and_printable(body: bytes) -> None:
     ],
 )
 def test_only_the_ca_itself_is_asked(url: str) -> None:
-    network = Network(None, 1)
+    network = Network(None)
     network.trust("https://ca.example/dir")
     with pytest.raises(CAError, match="refused to ask"):
         network.get(url)
@@ -203,7 +203,7 @@ def test_a_bundle_that_is_none_is_told(tmp_path: Path) -> None:
     bundle = tmp_path / "roots.pem"
     bundle.write_text("no certificate")
     with pytest.raises(ConfigError, match=r"roots\.pem"):
-        Network(bundle, 1)
+        Network(bundle)
 
 
 @pytest.mark.parametrize(
@@ -221,13 +221,13 @@ def test_a_bundle_that_is_none_is_told(tmp_path: Path) -> None:
     ],
 )
 def test_nonces_are_base64url(nonce: Any, kept: bool) -> None:
-    network = Network(None, 1)
+    network = Network(None)
     network._keep_nonce(nonce)
     assert (network._nonces == [nonce]) is kept
 
 
 def test_the_youngest_nonce_goes_first_and_not_all_are_kept() -> None:
-    network = Network(None, 1)
+    network = Network(None)
     for number in range(200):
         network._keep_nonce(f"n{number:03}")
     assert network._nonce() == "n199"
