@@ -105,6 +105,7 @@ class Issuance:
         self._looks = 0
         self._troubles = 0
         self._valid: set[str] = set()  # URLs of authorizations that need no more looks
+        self._answers: dict[str, int] = {}  # challenge URL -> times that this process answered
         self.unseen: set[str] = set()  # tokens that the CA has yet to fetch
         # Whether an earlier process began it and this one has not got anywhere with it yet.
         self.inherited = order.url is not None
@@ -123,7 +124,8 @@ class Issuance:
         except BadCertificate as error:
             return self._again_after(error, None)
         except Problem as problem:
-            if not problem.transient:
+            # orderNotReady: our picture of the order is old; the next look has the new one.
+            if not problem.transient and problem.type != "orderNotReady":
                 raise
             return self._again_after(problem, problem.retry_after)
         self._troubles = 0
@@ -209,10 +211,13 @@ class Issuance:
                     self._valid.add(url)
         todo = [challenge for item in found if (challenge := self._open_challenge(item))]
         if todo:
+            first = not self._answers
             self._publish(todo)
             waits = [self._answer(challenge) for challenge in todo]
             asked = [wait for wait in waits if wait is not None]
-            return Look(max(asked)) if asked else Look(EARLY, hurry=True)
+            if first and not asked:
+                return Look(EARLY, hurry=True)
+            return self._wait(order, max(asked, default=None))
         asked = [item.retry_after for item in found if item.retry_after is not None]
         return self._wait(order, max(asked, default=order.retry_after))
 
@@ -224,13 +229,28 @@ class Issuance:
             raise self._refused(authorization)
         for challenge in authorization.challenges:
             if challenge.type == self._challenge:
-                return challenge if challenge.status == "pending" else None
+                return challenge if self._wants_answer(challenge, authorization) else None
         offered = ", ".join(item.type for item in authorization.challenges) or "none"
         raise ChallengeError(
             f"the CA offers no {self._challenge} for {authorization.identifier}",
             f"it offers {offered}",
             "choose another challenge for this certificate",
         )
+
+    def _wants_answer(self, challenge: CAChallenge, authorization: CAAuthorization) -> bool:
+        """Once, unless the CA has looked in vain and waits to be told to look again.
+
+        A challenge may stay pending until the CA has looked, and an answer too many would be
+        another attempt. One that failed may stay pending too, with an error, to be answered
+        again (RFC 8555 section 8.2): ``TRIES`` times, then after a back-off.
+        """
+        times = self._answers.get(challenge.url, 0)
+        if challenge.status != "pending" or (times and not challenge.error):
+            return False
+        if times > TRIES:
+            refused = self._refused(authorization)
+            raise ChallengeError(refused.what, refused.why, refused.next)
+        return True
 
     def _refused(self, authorization: CAAuthorization) -> OrderFailed:
         error = next((item.error for item in authorization.challenges if item.error), "")
@@ -264,6 +284,8 @@ class Issuance:
 
     def _answer(self, challenge: CAChallenge) -> float | None:
         wait = self._client.answer(challenge)
+        # Only now: one that did not get through is given again.
+        self._answers[challenge.url] = self._answers.get(challenge.url, 0) + 1
         failpoint("issue: challenge answered")
         return wait
 

@@ -18,12 +18,10 @@ class Clients:
         cas: Mapping[str, CASettings],
         accounts: AccountBook,
         contact: tuple[str, ...],
-        connections: int,
     ) -> None:
         self._cas = cas
         self._accounts = accounts
         self._contact = contact
-        self._connections = connections
         self._clients: dict[str, Client] = {}
         self._lock = threading.Lock()
 
@@ -32,7 +30,7 @@ class Clients:
             client = self._clients.get(name)
             if client is None:
                 settings = self._cas[name]
-                network = Network(settings.ca_bundle, self._connections)
+                network = Network(settings.ca_bundle)
                 client = Client(name, settings.directory, network, self._accounts, self._contact)
                 self._clients[name] = client
             return client

@@ -97,7 +97,7 @@ class Node:
         return stopped
 
     def _clients(self, config: Config) -> Clients:
-        return Clients(config.cas, self.store.accounts, config.contact, config.workers)
+        return Clients(config.cas, self.store.accounts, config.contact)
 
     def _publisher(self, config: Config) -> Publisher:
         webroot = config.http.webroot

@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, TypeVar, cast
 
 import sqlalchemy as sa
 from sqlalchemy.pool import StaticPool
@@ -61,6 +61,7 @@ class Database:
         )
         with _explained(path):
             self._connection = engine.connect()
+            self._raw = cast(sqlite3.Connection, self._connection.connection.dbapi_connection)
             wal = sqlite3.sqlite_version_info >= (3, 51, 3) and path is not None
             self._connection.exec_driver_sql(f"PRAGMA journal_mode={'WAL' if wal else 'DELETE'}")
             self._connection.exec_driver_sql("PRAGMA synchronous=FULL")
@@ -138,33 +139,39 @@ class Database:
             job.done = True
 
     def _run(self, job: _Job[Any]) -> None:
-        self._connection.exec_driver_sql("SAVEPOINT job")
+        self._do("SAVEPOINT job")
         try:
             job.result = job.work(self._connection)
         except sa.exc.SQLAlchemyError:
             raise
         except BaseException as error:
-            self._connection.exec_driver_sql("ROLLBACK TO job")
+            self._do("ROLLBACK TO job")
             job.error = error
-        self._connection.exec_driver_sql("RELEASE job")
+        self._do("RELEASE job")
 
     @contextmanager
     def _transaction(self, begin: str) -> Iterator[None]:
-        self._connection.exec_driver_sql(begin)
+        self._do(begin)
         try:
             yield
             if begin != "BEGIN":
                 failpoint("store: about to commit")
-            self._connection.exec_driver_sql("COMMIT")
+            self._do("COMMIT")
         except BaseException:
             # SQLite has rolled back by itself after some errors (disk full, I/O error).
             if self._in_transaction():
-                self._connection.exec_driver_sql("ROLLBACK")
+                self._do("ROLLBACK")
             raise
 
+    def _do(self, statement: str) -> None:
+        # Straight to the driver: these are most of all statements, and have no values.
+        try:
+            self._raw.execute(statement)
+        except sqlite3.Error as error:
+            raise sa.exc.DBAPIError(statement, None, error) from error
+
     def _in_transaction(self) -> bool:
-        raw = self._connection.connection.dbapi_connection
-        return bool(raw and raw.in_transaction)
+        return self._raw.in_transaction
 
     def _revision(self) -> str | None:
         with _explained(self.path):
