@@ -89,14 +89,13 @@ class Reconciler:
             self._store.leases.release(name, None)
             return None
         look, issuance = None, self._under_way.get(name)
-        if issuance is not None:
-            look = self._advance(spec, issuance)
+        lineage = self._store.lineages.get(name) if issuance is None else None
+        if lineage is None or due.issuance(spec, lineage, self._clock()).due(self._clock()):
+            look = self._advance(spec, issuance, lineage)
+            issuance = self._under_way.get(name)
             # For a while nothing else is due: spare the store.
-            if look is not None and look.seconds < QUIET and issuance.age() < QUIET:
+            if issuance and look and look.seconds < QUIET and issuance.age() < QUIET:
                 return look
-        lineage, now = self._store.lineages.get(name), self._clock()
-        if issuance is None and due.issuance(spec, lineage, now).due(now):
-            look = self._advance(spec, None)
             lineage = self._store.lineages.get(name)
         lineage = self._roll_out(spec, lineage)
         lineage = self._ask(spec, lineage)
@@ -114,10 +113,12 @@ class Reconciler:
 
     # -- issuing ---------------------------------------------------------------------------
 
-    def _advance(self, spec: CertificateSpec, issuance: Issuance | None) -> Look | None:
+    def _advance(
+        self, spec: CertificateSpec, issuance: Issuance | None, lineage: Lineage | None
+    ) -> Look | None:
         """One step of the order; None when it is over, well or not."""
         try:
-            issuance = issuance or self._resume(spec)
+            issuance = issuance or self._resume(spec, lineage)
             look = issuance.advance()
         except StoreError:
             raise
@@ -132,8 +133,8 @@ class Reconciler:
             self._under_way.pop(spec.name, None)
         return look
 
-    def _resume(self, spec: CertificateSpec) -> Issuance:
-        """Go on with the order under way, or begin one."""
+    def _resume(self, spec: CertificateSpec, lineage: Lineage | None) -> Issuance:
+        """Go on with the order under way, or begin one to replace what is current."""
         now = self._clock()
         order = self._store.orders.live(spec.name)
         if order and (
@@ -145,7 +146,7 @@ class Reconciler:
             order = None
         if order is None:
             client = self._client(spec.cas[0])
-            current = self._store.lineages.get(spec.name).current
+            current = lineage.current if lineage else None
             order = issue.begin(spec, client, self._store, current, now)
         elif order.url:
             self._say(spec.name, f"going on with its order at {order.ca}")

@@ -9,6 +9,7 @@ from __future__ import annotations
 import heapq
 import itertools
 import logging
+import math
 import threading
 import time
 from collections.abc import Callable, Iterable
@@ -33,6 +34,7 @@ class LocalEngine:
         self._changed = threading.Condition(lock)  # the queue, for the threads
         self._settled = threading.Condition(lock)  # a certificate, for who waits for it
         self._stopping = False
+        self._watched = math.inf  # until when a thread waits at the clock
         self._threads = [
             threading.Thread(target=self._work, name=f"engine-{number}", daemon=True)
             for number in range(threads)
@@ -101,21 +103,32 @@ class LocalEngine:
         """Wait for the next certificate that is due; None when it is time to stop."""
         with self._changed:
             while not self._stopping:
-                wait = None
+                due = None
                 if self._queue:
                     due, number, name = self._queue[0]
-                    wait = due - time.monotonic()
                     if self._entry.get(name) != number:
                         heapq.heappop(self._queue)  # superseded by a later entry
                         continue
-                    if wait <= 0:
+                    if due <= time.monotonic():
                         heapq.heappop(self._queue)
                         del self._entry[name]
                         self._may_hurry.discard(name)
                         self._running.add(name)
+                        if self._queue:
+                            self._changed.notify()  # somebody else is to watch the clock now
                         return name
-                self._changed.wait(wait)
+                self._rest(due)
             return None
+
+    def _rest(self, due: float | None) -> None:
+        """One thread watches the clock; the others sleep until there is something new."""
+        if due is None or due >= self._watched:
+            self._changed.wait()
+            return
+        self._watched = due
+        self._changed.wait(due - time.monotonic())
+        if self._watched == due:
+            self._watched = math.inf
 
     def _work(self) -> None:
         while (name := self._next()) is not None:
