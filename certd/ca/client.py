@@ -157,6 +157,8 @@ class Client:
         url = reply.headers.get("location")
         if not url:
             raise CAError("the CA made an order without saying where", "no Location header")
+        # Before it is kept: an order that may never be asked for would block all others.
+        self._network.check(url)
         return _order(url, reply)
 
     def order(self, url: str) -> CAOrder:
@@ -166,11 +168,12 @@ class Client:
         reply = self._post(url, None)
         body = _parse(messages.Authorization.from_json, reply)
         identifier = _identifier(reply, body.identifier)
+        raw = reply.json().get("challenges") or ()
         return CAAuthorization(
             identifier,
             bool(body.wildcard),
             _status(body.status),
-            tuple(self._challenge(item) for item in body.challenges or ()),
+            tuple(map(self._challenge, body.challenges or (), raw)),
             reply.retry_after,
         )
 
@@ -192,21 +195,26 @@ class Client:
         """The raw answer (RFC 9773 section 4.1); ``certd.ca.ari`` reads it."""
         return self._network.get(f"{self.directory()['renewalInfo'].rstrip('/')}/{ari_id}")
 
-    def _challenge(self, body: messages.ChallengeBody) -> CAChallenge:
-        token = body.chall.to_partial_json().get("token", "")
-        authorization = ""
+    def _challenge(self, body: messages.ChallengeBody, raw: Mapping[str, Any]) -> CAChallenge:
+        token, authorization = "", ""
         if isinstance(body.chall, challenges.KeyAuthorizationChallenge):
-            token = body.chall.encode("token")
-            if not TOKEN.fullmatch(token):
+            # The very text that the CA sent: ``body`` has what a lenient decoder made of it.
+            token = raw.get("token", "")
+            if not isinstance(token, str) or not TOKEN.fullmatch(token):
                 raise CAError("the CA sent a challenge token that is not base64url of 128 bits")
-            authorization = body.chall.key_authorization(self._account_key())
+            thumbprint = body.chall.key_authorization(self._account_key()).rpartition(".")[2]
+            authorization = f"{token}.{thumbprint}"
+        error = _error(body.error)
+        if authorization:
+            # CAs tell what they expected: the key authorization, which is not to be logged.
+            error = error.replace(authorization, "***")
         return CAChallenge(
             body.uri,
             body.chall.typ if hasattr(body.chall, "typ") else "",
             _status(body.status),
             token,
             Secret(authorization),
-            _error(body.error),
+            error,
         )
 
     # -- the account ---------------------------------------------------------------------
@@ -300,6 +308,8 @@ def _order(url: str, reply: Reply) -> CAOrder:
 
 
 def _identifier(reply: Reply, identifier: messages.Identifier | None) -> Identifier:
+    if identifier is not None and not isinstance(identifier.value, str):
+        raise CAError(f"{reply.url} speaks of an identifier that is no text")
     if identifier is not None and identifier.typ == messages.IDENTIFIER_FQDN:
         return Identifier("dns", identifier.value.lower())
     if identifier is not None and identifier.typ == messages.IDENTIFIER_IP:

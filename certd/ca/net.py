@@ -182,6 +182,15 @@ class Network:
         """Let requests go to the origin of this URL as well."""
         self._origins.add(_origin(url))
 
+    def check(self, url: str) -> None:
+        """Raise CAError unless requests may go there."""
+        if _origin(url) not in self._origins:
+            raise CAError(
+                f"refused to ask {str(url)[:200]!r}",
+                "the CA named a URL that is neither in its directory's origin nor https",
+                _ASK_OPERATOR,
+            )
+
     def get(self, url: str) -> Reply:
         return self._request("GET", url, None)
 
@@ -220,12 +229,7 @@ class Network:
     def _request(
         self, method: str, url: str, body: bytes | None, headers: Mapping[str, str] | None = None
     ) -> Reply:
-        if _origin(url) not in self._origins:
-            raise CAError(
-                f"refused to ask {url[:200]!r}",
-                "the CA named a URL that is neither in its directory's origin nor https",
-                _ASK_OPERATOR,
-            )
+        self.check(url)
         try:
             answer = self._wire.exchange(method, url, body, {**_HEADERS, **(headers or {})})
         except WireError as error:
@@ -256,7 +260,7 @@ def _origin(url: str) -> str:
     try:
         parts = urlsplit(url)
         port = parts.port or 443
-    except ValueError:
+    except (ValueError, TypeError, AttributeError):  # JSON may have anything in a URL's place
         return "not a URL"
     return f"{parts.hostname}:{port}" if parts.scheme == "https" else f"not https: {url[:80]}"
 
