@@ -162,7 +162,7 @@ class Issuance:
             self._download(order.certificate)
             return None
         if order.status == "invalid":
-            raise OrderFailed("the CA gave the order up", order.error or self._reasons(order))
+            raise OrderFailed("the CA gave the order up", self._reason(order))
         return self._wait(order, order.retry_after)
 
     # -- order -----------------------------------------------------------------------------
@@ -262,13 +262,18 @@ class Issuance:
             f"`certd renew {self.order.name}`",
         )
 
-    def _reasons(self, order: CAOrder) -> str:
-        """Why an order is invalid, where the order itself does not say it."""
+    def _reason(self, order: CAOrder) -> str:
+        """Why an order is invalid: an authorization says more than the order does."""
         for url in order.authorizations:
-            authorization = self._client.authorization(url)
+            try:
+                authorization = self._client.authorization(url)
+            except Problem as problem:
+                if problem.transient:
+                    raise
+                continue
             if authorization.status not in ("valid", "pending"):
                 raise self._refused(authorization)
-        return "it does not say why"
+        return order.error or "it does not say why"
 
     def _publish(self, todo: list[CAChallenge]) -> None:
         """Journaled first: a crash in between leaves nothing that is not cleaned up."""
