@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import http.server
 import re
 import secrets
 import signal
@@ -384,24 +385,48 @@ _IS_TABLE = "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = ?"
 # -- what must not be in the log ----------------------------------------------------------
 
 
-def test_no_key_and_no_token_is_in_the_debug_log(pebble: Pebble, name: str, tmp_path: Path) -> None:
-    with FaultyCA(pebble, tmp_path / "proxy") as ca:
-        site = Site(tmp_path / "site", ca)
-        site.certificate("www", name, targets=["web", "bad"]).disk()
-        site.disk("bad", reload=["false"])
-        site.certificate("rsa", f"rsa.{name}", key="rsa-2048")
+class _Stranger(http.server.BaseHTTPRequestHandler):
+    """Answers every challenge, wrongly."""
+
+    def do_GET(self) -> None:
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(b"not yours")
+
+    def log_message(self, format: str, *args: object) -> None:
+        pass
+
+
+@contextlib.contextmanager
+def stranger(port: int) -> Iterator[str]:
+    """An address of this machine at which somebody else answers."""
+    address = "127.0.0.7"
+    with http.server.HTTPServer((address, port), _Stranger) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.05,))
+        thread.start()
+        yield address
+        server.shutdown()
+        thread.join()
+
+
+def test_no_key_and_no_key_authorization_is_in_the_debug_log(
+    start_pebble: Callable[..., Pebble], tmp_path: Path
+) -> None:
+    pebble = start_pebble(retry_after=(1, 1))
+    assert pebble.dns is not None
+    with FaultyCA(pebble, tmp_path / "proxy") as ca, stranger(pebble.http_port) as address:
+        pebble.dns.add_a("theirs.example.com", address)
+        site = Site(tmp_path / "site", ca).disk().disk("bad", reload=["false"])
+        site.certificate("www", "www.example.com", targets=["web", "bad"])
+        site.certificate("rsa", "rsa.example.com", key="rsa-2048")
+        site.certificate("theirs", "theirs.example.com")
         with running(site, "--debug") as daemon:
-            wait_for_version(daemon, site, 1)
-            wait_for_version(daemon, site, 1, "rsa")
             daemon.wait_until(lambda: phase(site, "bad") == "failed")
-            ca.on("certificate", lambda exchange, forward: Reply(200, {}, b"<html>"), times=4)
+            wait_for_version(daemon, site, 1, "rsa")
+            daemon.wait_until(lambda: bool(lineage(site, "theirs").failure))
+            ca.on("certificate", lambda exchange, forward: Reply(200, {}, b"<html>"), times=2)
             beside = site.certd("renew", "www", "--force", "--debug")
-        tokens = {
-            challenge.get("token", "")
-            for exchange in ca.seen("authorization")
-            if exchange.reply and exchange.reply.status == 200
-            for challenge in exchange.reply.json()["challenges"]
-        }
+            tokens = {challenge["token"] for challenge in _http_challenges(ca)}
     with contextlib.closing(sqlite3.connect(site.state / "certd.db")) as database:
         keys = {
             str(key)
@@ -410,12 +435,20 @@ def test_no_key_and_no_token_is_in_the_debug_log(pebble: Pebble, name: str, tmp_
         }
     assert len(keys) >= 3
     assert len(tokens) >= 3
-    written = log(site) + beside.stdout + beside.stderr
+    written = log(site) + beside.stdout + beside.stderr + str(site.status())
     assert "rsa: version 1 issued" in written, "this is not the log"
+    assert "did not match this challenge" in written, "this failure shows what was expected"
     for key in keys:
-        body = "".join(key.splitlines()[1:-1])
-        for text in (*key.splitlines()[1:-1], body[:48], base64.b64decode(body).hex()[-64:]):
+        lines = key.splitlines()[1:-1]
+        for text in (*lines, base64.b64decode("".join(lines)).hex()[-64:]):
             assert text not in written
-    for token in tokens - {""}:  # a key authorization begins with its token
-        assert token not in written
     assert "PRIVATE KEY" not in written
+    for token in tokens:  # what follows in a key authorization is a thumbprint, which is public
+        assert f"{token}." not in written
+
+
+def _http_challenges(ca: FaultyCA) -> Iterator[dict[str, str]]:
+    for exchange in ca.seen("authorization"):
+        if exchange.reply and exchange.reply.status == 200:
+            challenges = exchange.reply.json()["challenges"]
+            yield from (item for item in challenges if item["type"] == "http-01")
