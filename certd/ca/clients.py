@@ -23,6 +23,7 @@ class Clients:
         self._accounts = accounts
         self._contact = contact
         self._clients: dict[str, Client] = {}
+        self._networks: list[Network] = []
         self._lock = threading.Lock()
 
     def __call__(self, name: str) -> Client:
@@ -31,6 +32,13 @@ class Clients:
             if client is None:
                 settings = self._cas[name]
                 network = Network(settings.ca_bundle)
+                self._networks.append(network)
                 client = Client(name, settings.directory, network, self._accounts, self._contact)
                 self._clients[name] = client
             return client
+
+    def close(self) -> None:
+        """Hang up on all of them."""
+        with self._lock:
+            for network in self._networks:
+                network.close()

@@ -182,6 +182,10 @@ class Network:
         """Let requests go to the origin of this URL as well."""
         self._origins.add(_origin(url))
 
+    def close(self) -> None:
+        """Hang up; a later request connects anew."""
+        self._wire.close()
+
     def check(self, url: str) -> None:
         """Raise CAError unless requests may go there."""
         if _origin(url) not in self._origins:

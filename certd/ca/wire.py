@@ -13,6 +13,7 @@ import socket
 import ssl
 import threading
 import time
+import weakref
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -50,6 +51,14 @@ class Wire:
         self._silence = silence
         self._deadline = deadline
         self._mine = threading.local()
+        self._all: weakref.WeakSet[_Connection] = weakref.WeakSet()
+        self._lock = threading.Lock()
+
+    def close(self) -> None:
+        """Hang up, for all threads; a later exchange connects anew."""
+        with self._lock:
+            for connection in self._all:
+                connection.close()
 
     def exchange(
         self, method: str, url: str, body: bytes | None, headers: Mapping[str, str]
@@ -90,6 +99,8 @@ class Wire:
                 parts.hostname or "", parts.port, context=self._context, timeout=self._silence
             )
             kept[parts.netloc] = connection
+            with self._lock:
+                self._all.add(connection)
         elif time.monotonic() - connection.used_at > IDLE:
             connection.close()  # it opens itself again
         return connection

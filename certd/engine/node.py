@@ -47,8 +47,9 @@ class Node:
         self.config = config
         self._clock = clock
         self._responder = Responder(store.tokens.answer, self._served)
+        self._clients = self._clients_of(config)
         self.reconciler = Reconciler(
-            config, store, self._clients(config), self._publisher(config), clock, draw, say
+            config, store, self._clients, self._publisher(config), clock, draw, say
         )
         self.engine = LocalEngine(self.reconciler.step, config.workers)
 
@@ -87,16 +88,20 @@ class Node:
     def follow(self, config: Config) -> None:
         """Go over to another configuration; what is under way goes on."""
         self.store.lineages.take_over(config.certificates, config.digest)
-        self.reconciler.follow(config, self._clients(config), self._publisher(config))
+        # Those of before stay for what is under way, and go with it.
+        self._clients = self._clients_of(config)
+        self.reconciler.follow(config, self._clients, self._publisher(config))
         self.config = config
 
     def stop(self) -> bool:
         """Begin nothing new, end what runs; False when something still ran after a while."""
         stopped = self.engine.stop(STOP_SECONDS)
         self._responder.stop()
+        if stopped:
+            self._clients.close()
         return stopped
 
-    def _clients(self, config: Config) -> Clients:
+    def _clients_of(self, config: Config) -> Clients:
         return Clients(config.cas, self.store.accounts, config.contact)
 
     def _publisher(self, config: Config) -> Publisher:
