@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from certd.store import Store
 from certd.testing.pebble import RunningPebble
 from certd.testing.proxy import FaultyCA
+from tests.site import Site
 
 
 @pytest.fixture
@@ -16,3 +19,19 @@ def faulty(pebble: RunningPebble, tmp_path: Path) -> Iterator[FaultyCA]:
     """Honest until it is given rules."""
     with FaultyCA(pebble, tmp_path / "proxy") as ca:
         yield ca
+
+
+@pytest.fixture(scope="session")
+def _tables(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A state folder with nothing in it but tables: making those takes longer than most tests."""
+    state = tmp_path_factory.mktemp("tables") / "state"
+    Store.open(state).close()
+    return state
+
+
+@pytest.fixture
+def site(faulty: FaultyCA, _tables: Path, tmp_path: Path) -> Site:
+    """One certificate, ``www``, wanted from the faulty CA."""
+    site = Site(tmp_path / "site", faulty)
+    shutil.copytree(_tables, site.state)
+    return site.certificate("www", "www.example.com")

@@ -1,0 +1,76 @@
+"""certd's own parts in this process, driven with a clock on which waiting costs nothing."""
+
+from __future__ import annotations
+
+import time
+from datetime import UTC, datetime, timedelta
+from types import TracebackType
+from typing import Self
+
+from certd import config as configuration
+from certd.engine.node import Node
+from certd.model import Lineage
+from certd.store import Store
+from tests.site import Site
+
+PAUSE = 0.03  # seconds really slept where certd waits: Pebble too needs a moment
+REST = 50.0  # seconds: a wait as long as this one is for the next attempt
+STEPS = 200  # of one attempt, at most: more would be a loop
+
+
+class Driver:
+    """Steps one certificate at a time, as a daemon would; a context manager."""
+
+    def __init__(self, site: Site) -> None:
+        config = configuration.load(site.path)
+        self._ahead = timedelta(0)
+        self.said: list[str] = []
+        self.store = Store.open(site.state)
+        self.store.lineages.take_over(config.certificates, config.digest)
+        self._node = Node(config, self.store, self._say, self.now, lambda: 0.5)
+        self._node.listen()
+
+    def now(self) -> datetime:
+        return datetime.now(UTC) + self._ahead
+
+    def attempt(self, name: str) -> Lineage:
+        """Until the certificate is settled or the attempt has failed."""
+        assert self.store.leases.claim([name]) == [name]
+        for _ in range(STEPS):
+            look = self._node.reconciler.step(name)
+            if look is None or look.seconds > REST:
+                break
+            self._ahead += timedelta(seconds=look.seconds)
+            time.sleep(min(look.seconds, PAUSE))
+        else:
+            raise AssertionError(f"{STEPS} steps and no end: {self.store.lineages.get(name)}")
+        if look is not None:
+            self.store.leases.release(name, None)
+        return self.store.lineages.get(name)
+
+    def retry(self, name: str) -> Lineage:
+        """The next attempt, at the time that was set for it."""
+        at = self.store.lineages.get(name).retry_at
+        assert at is not None, f"{name} is not waiting for another attempt"
+        self._ahead += max(at - self.now(), timedelta(0))
+        return self.attempt(name)
+
+    def force(self, name: str) -> Lineage:
+        """What ``certd renew --force`` does."""
+        self.store.lineages.retry_now(name, self.now(), force=True)
+        return self.attempt(name)
+
+    def _say(self, name: str, text: str) -> None:
+        self.said.append(f"{name}: {text}")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._node.stop()
+        self.store.close()
