@@ -121,7 +121,13 @@ class Rollout:
         """Put back what was served before, and remember why and when to try again."""
         now = self._clock()
         what, why = error.what, error.why
-        state = replace(state, version=bundle.version, phase="failed")
+        failure = Failure(what, why, error.next, now)
+        state = replace(
+            state, version=bundle.version, phase="failed", failure=failure, retry_at=now
+        )
+        # Killed before all is put back, it is tried anew: half of a way back is not the
+        # work of somebody else.
+        self._keep(bundle.name, state)
         if state.serving is not None and state.serving != bundle.version:
             before = self._store.lineages.bundle(bundle.name, state.serving)
             if before.certificate.not_after > now:

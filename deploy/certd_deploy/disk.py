@@ -218,7 +218,7 @@ _NEXT = {
     ),
     **dict.fromkeys((errno.ENOSPC, errno.EDQUOT, errno.EFBIG), "make room on that file system"),
     **dict.fromkeys(
-        (errno.ELOOP, errno.ENOTDIR),
+        (errno.ELOOP, errno.ENOTDIR, errno.EEXIST),
         "a link or a file is where certd needs a folder: move it away, or change path",
     ),
 }
