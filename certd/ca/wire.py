@@ -137,6 +137,9 @@ class _Shim:
 class _Reader(io.RawIOBase):
     def __init__(self, sock: socket.socket, deadline: float, silence: float) -> None:
         self._sock = sock
+        # Holds the socket open: http.client closes its own hold on a connection that the
+        # server will not keep as soon as it has read the headers.
+        self._file = sock.makefile("rb", buffering=0)
         self._deadline = deadline
         self._silence = silence
 
@@ -148,7 +151,11 @@ class _Reader(io.RawIOBase):
         if left <= 0:
             raise TimeoutError("no whole answer in time")
         self._sock.settimeout(min(left, self._silence))
-        return self._sock.recv_into(buffer)
+        return self._file.readinto(buffer) or 0
+
+    def close(self) -> None:
+        self._file.close()
+        super().close()
 
 
 def _reason(error: BaseException) -> str:
