@@ -14,8 +14,10 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from bench import clients
+from bench import clients, many
 from certd.testing.pebble import Pebble
+
+LOOKS = (("status",), ("status", "--json"), ("plan",), ("check",))
 
 
 def main() -> None:
@@ -23,6 +25,7 @@ def main() -> None:
     parser.add_argument("-n", type=int, default=300, help="certificates for certd (300)")
     parser.add_argument("--lego", type=int, default=24, help="certificates for lego (24)")
     parser.add_argument("--runs", type=int, default=3, help="runs; the median is shown (3)")
+    parser.add_argument("--many", type=int, default=10_000, help="certificates for status (10000)")
     arguments = parser.parse_args()
     results: list[clients.Result] = []
     with tempfile.TemporaryDirectory(prefix="certd-bench-") as folder:
@@ -30,7 +33,11 @@ def main() -> None:
             for client, count in ((clients.certd, arguments.n), (clients.lego, arguments.lego)):
                 with Pebble() as pebble:  # a fresh one: its store grows slower as it fills
                     client(pebble, Path(folder) / f"{client.__name__}-{run}", count, results)
+        path = many.prepare(Path(folder) / "many", arguments.many)
+        waits = {words: many.seconds(path, *words) for words in LOOKS}
     show(results)
+    for words, seconds in waits.items():
+        print(f"certd {' '.join(words)} of {arguments.many} certificates: {seconds:.2f} s")
 
 
 def show(results: list[clients.Result]) -> None:

@@ -19,6 +19,7 @@ from certd.config import Config
 from certd.engine.node import Node, now
 from certd.errors import CertdError, StoreError
 from certd.store import FileLock, Store
+from certd.store.files import daemon_lock
 
 log = logging.getLogger(__name__)
 
@@ -45,7 +46,7 @@ class Daemon:
         """
         config = configuration.load(self._path)
         store = Store.open(config.state)
-        lock = FileLock(config.state / "daemon.lock")
+        lock = FileLock(daemon_lock(config.state))
         try:
             if not lock.try_acquire(f"pid {os.getpid()}"):
                 raise StoreError(

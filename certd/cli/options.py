@@ -26,7 +26,6 @@ config_option = click.option(
     "-c",
     "--config",
     type=click.Path(path_type=Path),
-    envvar="CERTD_CONFIG",
     callback=_remember,
     expose_value=False,
     is_eager=True,
@@ -35,7 +34,9 @@ config_option = click.option(
 
 
 def config_path(context: click.Context) -> Path:
-    return context.ensure_object(dict).get("config") or Path(DEFAULT)
+    # The variable is not the option's own: given before the command, -c would lose to it.
+    named = context.ensure_object(dict).get("config") or os.environ.get("CERTD_CONFIG")
+    return Path(named or DEFAULT)
 
 
 def command(name: str) -> Callable[[Callable[..., Any]], click.Command]:

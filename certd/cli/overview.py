@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -10,14 +9,31 @@ from pathlib import Path
 from certd import config as configuration
 from certd import due
 from certd.model import CertificateSpec, Lineage, TargetState
-from certd.store import FileLock, Store
+from certd.store.files import daemon_lock
+from certd.store.glance import glance
+from certd.store.locks import FileLock
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One certificate: what is wanted, what is, what is due, and all that in one word."""
+
+    spec: CertificateSpec
+    lineage: Lineage
+    plan: due.Plan
+    state: str
+
+    def targets(self) -> list[TargetState]:
+        """The states of the configured targets; one that was never touched is pending."""
+        have = self.lineage.targets
+        return [have.get(name) or TargetState(name) for name in self.spec.targets]
 
 
 @dataclass(frozen=True, slots=True)
 class Overview:
     """Every configured certificate, and whether the daemon runs."""
 
-    rows: tuple[tuple[CertificateSpec, Lineage], ...]
+    entries: tuple[Entry, ...]
     daemon: str  # what the daemon's lock says, "" when it does not run
     now: datetime
 
@@ -28,35 +44,30 @@ def overview(path: Path) -> Overview:
     A configuration of 10,000 certificates takes longer to parse than to show.
     """
     state, digest = configuration.state_folder(path)
-    store = Store.look(state)
-    try:
-        rows = store.lineages.all()
-        if store.lineages.configuration() != digest:
-            known = {lineage.name: lineage for _, lineage in rows}
-            specs = configuration.load(path).certificates
-            rows = [(spec, known.get(name, Lineage(name))) for name, spec in sorted(specs.items())]
-    finally:
-        store.close()
-    lock = FileLock(state / "daemon.lock")
-    return Overview(tuple(rows), lock.holder() if lock.held() else "", datetime.now(UTC))
+    rows, followed = glance(state)
+    if followed != digest:
+        known = {lineage.name: lineage for _, lineage in rows}
+        specs = configuration.load(path).certificates
+        rows = [(spec, known.get(name, Lineage(name))) for name, spec in sorted(specs.items())]
+    lock, now = FileLock(daemon_lock(state)), datetime.now(UTC)
+    entries = tuple(_entry(spec, lineage, now) for spec, lineage in rows)
+    return Overview(entries, lock.holder() if lock.held() else "", now)
 
 
-def state(spec: CertificateSpec, lineage: Lineage, now: datetime) -> str:
+def _entry(spec: CertificateSpec, lineage: Lineage, now: datetime) -> Entry:
+    plan = due.plan(spec, lineage, now)
+    return Entry(spec, lineage, plan, _state(plan, spec, lineage, now))
+
+
+def _state(plan: due.Plan, spec: CertificateSpec, lineage: Lineage, now: datetime) -> str:
     """One word: expired, failing, issuing, new, deploying or ok; the worst that holds."""
     if lineage.current and lineage.current.certificate.not_after <= now:
         return "expired"
-    if lineage.failure or any(item.failure for item in targets(spec, lineage)):
+    have = lineage.targets
+    if lineage.failure or any(name in have and have[name].failure for name in spec.targets):
         return "failing"
     if lineage.ordering:
         return "issuing"
     if lineage.current is None:
         return "new"
-    if due.plan(spec, lineage, now).targets:
-        return "deploying"
-    return "ok"
-
-
-def targets(spec: CertificateSpec, lineage: Lineage) -> Iterable[TargetState]:
-    """The states of the configured targets; one that was never touched is pending."""
-    for name in spec.targets:
-        yield lineage.targets.get(name, TargetState(name))
+    return "deploying" if plan.targets else "ok"

@@ -6,7 +6,6 @@ from collections.abc import Iterator
 
 import click
 
-from certd import due
 from certd.cli.options import ahead, config_path, instant
 from certd.cli.options import command as certd_command
 from certd.cli.overview import Overview, overview
@@ -23,18 +22,18 @@ def command(context: click.Context, everything: bool) -> int:
         if now or everything:
             click.echo(line)
     if not acts:
-        later = [due.plan(spec, lineage, found.now).issue.at for spec, lineage in found.rows]
+        later = [entry.plan.issue.at for entry in found.entries]
         following = f"; the next renewal is due {instant(min(later))}" if later else ""
-        click.echo(f"nothing to do now for {len(found.rows)} certificates{following}")
+        click.echo(f"nothing to do now for {len(found.entries)} certificates{following}")
     return 0
 
 
 def _lines(found: Overview) -> Iterator[tuple[str, bool]]:
     """Each line, and whether it speaks of now."""
-    for spec, lineage in found.rows:
-        plan = due.plan(spec, lineage, found.now)
+    for entry in found.entries:
+        spec, plan = entry.spec, entry.plan
         if plan.issue.due(found.now):
-            verb = "renew" if lineage.current else "issue"
+            verb = "renew" if entry.lineage.current else "issue"
             names = ", ".join(name.value for name in spec.identifiers[:4])
             names += " …" if len(spec.identifiers) > 4 else ""
             line = f"{spec.name}: {verb} for {names} at {spec.cas[0]}: {plan.issue.reason}"

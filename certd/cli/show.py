@@ -6,7 +6,7 @@ import click
 
 from certd.cli.options import command as certd_command
 from certd.cli.options import config_path, instant
-from certd.cli.overview import overview, state, targets
+from certd.cli.overview import overview
 from certd.errors import ConfigError
 from certd.model import Certificate
 
@@ -17,12 +17,12 @@ def command(context: click.Context, name: str) -> int:
     """Show the current version of a certificate: leaf, chain, SPKI pin, targets."""
     path = config_path(context)
     found = overview(path)
-    row = next((row for row in found.rows if row[0].name == name), None)
-    if row is None:
-        known = ", ".join(spec.name for spec, _ in found.rows[:20]) or "none"
+    entry = next((entry for entry in found.entries if entry.spec.name == name), None)
+    if entry is None:
+        known = ", ".join(entry.spec.name for entry in found.entries[:20]) or "none"
         raise ConfigError(f"no certificate is named {name!r}", f"configured: {known}")
-    spec, lineage = row
-    facts = [("name", name), ("state", state(spec, lineage, found.now))]
+    spec, lineage = entry.spec, entry.lineage
+    facts = [("name", name), ("state", entry.state)]
     facts.append(("names", ", ".join(item.value for item in spec.identifiers)))
     if lineage.current is None:
         facts.append(("certificate", "none yet: `certd renew` gets it"))
@@ -31,7 +31,7 @@ def command(context: click.Context, name: str) -> int:
         facts += [("version", str(current.number)), ("CA", current.ca), ("key", current.key_type)]
         facts += _leaf(current.certificate)
         facts += _chain(context, name, current.number)
-    for item in targets(spec, lineage):
+    for item in entry.targets():
         served = f"version {item.serving}" if item.serving else "nothing of ours yet"
         facts.append(("target", f"{item.target}: {item.phase}, serves {served}"))
     width = max(len(label) for label, _ in facts)

@@ -1,88 +1,27 @@
 """The truth: what is wanted, ordered, current and deployed, on disk before it counts.
 
-The only importer of SQLAlchemy. ``Store`` opens the database in the state folder and
-hands out its parts.
+The only importer of SQLAlchemy, and even here only when it is needed: ``glance`` does
+without, for ``certd status``.
 """
 
 from __future__ import annotations
 
-import os
-from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from certd.errors import StoreError
-from certd.store.accounts import Accounts
-from certd.store.database import Database
-from certd.store.leases import LeaseLost, Leases
-from certd.store.lineages import Lineages
-from certd.store.locks import FileLock, Worker
-from certd.store.orders import Orders, Tokens
+if TYPE_CHECKING:
+    from certd.store.leases import LeaseLost
+    from certd.store.locks import FileLock
+    from certd.store.store import Store
 
-__all__ = ["FileLock", "LeaseLost", "Store", "database_file"]
+__all__ = ["FileLock", "LeaseLost", "Store"]
+
+_HOME = {"FileLock": "locks", "LeaseLost": "leases", "Store": "store"}
 
 
-def database_file(state: Path) -> Path:
-    return state / "certd.db"
+def __getattr__(name: str) -> Any:
+    """Import a part when it is first asked for (PEP 562): SQLAlchemy takes 0.2 s."""
+    from importlib import import_module
 
-
-class Store:
-    """One process's view of the state folder; shared by its threads."""
-
-    def __init__(self, database: Database, worker: Worker | None) -> None:
-        self._database = database
-        self._worker = worker
-        self.leases = Leases(database, worker)
-        self.lineages = Lineages(database, self.leases)
-        self.orders = Orders(database, self.leases)
-        self.tokens = Tokens(database)
-        self.accounts = Accounts(database)
-
-    @classmethod
-    def open(cls, state: Path) -> Store:
-        """Open the store in this folder, making both if need be.
-
-        Raises:
-            StoreError: the folder or the database cannot be used.
-        """
-        try:
-            state.mkdir(mode=0o700, exist_ok=True)
-            worker = Worker(state / "workers")
-        except OSError as error:
-            raise StoreError(
-                f"cannot use the state folder {state}",
-                error.strerror or str(error),
-                "create its parent, run certd as its owner, or correct [certd] state",
-            ) from error
-        store = cls(Database.open(database_file(state)), worker)
-        store.leases.free_the_dead()
-        return store
-
-    @classmethod
-    def look(cls, state: Path) -> Store:
-        """For commands that only read: leases nothing, and creates nothing.
-
-        Where there is no database yet, an empty one in memory stands for it.
-        """
-        path = database_file(state)
-        try:
-            exists = os.path.lexists(path)
-            os.stat(path) if exists else os.scandir(state).close()
-        except FileNotFoundError:
-            exists = False
-        except OSError as error:
-            raise StoreError(
-                f"cannot read {path}",
-                error.strerror or str(error),
-                "run this command as root, or as the user that certd runs as",
-            ) from error
-        return cls(Database.open(path) if exists else Database.in_memory(), None)
-
-    @classmethod
-    def in_memory(cls) -> Store:
-        """A store that keeps nothing: for ``certd renew --dry-run``."""
-        return cls(Database.in_memory(), None)
-
-    def close(self) -> None:
-        if self._worker is not None:
-            self.leases.release_all()
-            self._worker.close()
-        self._database.close()
+    if name not in _HOME:
+        raise AttributeError(name)
+    return getattr(import_module(f"certd.store.{_HOME[name]}"), name)

@@ -22,6 +22,7 @@ from certd.errors import StoreError
 from certd.failpoint import failpoint
 from certd.store import schema
 from certd.store.locks import FileLock
+from certd.store.rows import DAMAGED
 
 HEAD = "0001"  # the newest migration; a test compares it with the folder
 BUSY_TIMEOUT = 30.0  # seconds to wait for another process's transaction
@@ -215,8 +216,5 @@ def _explained(path: Path | None) -> Iterator[None]:
         reason = str(error.orig)
         advice = "check the disk: space, permissions, errors in the kernel's log"
         if "malformed" in reason or "not a database" in reason:
-            advice = (
-                "the file is damaged: stop certd, move it aside and restore a backup; "
-                "what is on the targets stays in place and valid meanwhile"
-            )
+            advice = DAMAGED
         raise StoreError(f"the database {path or 'in memory'} failed", reason, advice) from None

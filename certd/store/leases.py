@@ -15,7 +15,8 @@ import sqlalchemy as sa
 from certd.errors import StoreError
 from certd.store.database import Database
 from certd.store.locks import Worker
-from certd.store.schema import EPOCH, lineage
+from certd.store.rows import EPOCH
+from certd.store.schema import lineage
 
 IN_ONE_STATEMENT = 500  # SQLite of Debian 12 takes 250,000 variables, older ones 999
 

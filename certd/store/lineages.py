@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
@@ -22,7 +22,8 @@ from certd.secrets import Secret
 from certd.store import rows
 from certd.store.database import Database
 from certd.store.leases import Leases
-from certd.store.schema import EPOCH, lineage, meta, order, target, version
+from certd.store.rows import EPOCH
+from certd.store.schema import lineage, meta, order, target, version
 
 # Statements are made once: building one costs more than running it. The PEM texts stay
 # out of the look at a lineage: 10,000 of them are most of what the database holds.
@@ -240,22 +241,9 @@ def _lineages(
         targets.setdefault(row.lineage, {})[row.target] = rows.target(row)
     ordering = set(connection.execute(which.ordering, values).scalars())
     return [
-        (rows.spec(row.name, row.wanted), _lineage(row, targets.get(row.name, {}), ordering))
+        (
+            rows.spec(row.name, row.wanted),
+            rows.lineage(row, targets.get(row.name, {}), row.name in ordering),
+        )
         for row in connection.execute(which.lineages, values)
     ]
-
-
-def _lineage(row: sa.Row[Any], targets: Mapping[str, TargetState], ordering: set[str]) -> Lineage:
-    found = Lineage(
-        row.name,
-        renewal=rows.renewal(row),
-        ask_again=row.ask_again,
-        ask_failures=row.ask_failures,
-        forced=row.forced,
-        failures=row.failures,
-        retry_at=row.retry_at,
-        failure=rows.failure(row.failure),
-        ordering=row.name in ordering,
-        targets=targets,
-    )
-    return found if row.number is None else replace(found, current=rows.version(row))

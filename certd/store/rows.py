@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
-from datetime import datetime
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any, cast
-
-import sqlalchemy as sa
 
 from certd.model import (
     Certificate,
@@ -15,6 +14,7 @@ from certd.model import (
     Failure,
     Identifier,
     KeyType,
+    Lineage,
     Order,
     RenewalInfo,
     TargetPhase,
@@ -23,11 +23,18 @@ from certd.model import (
 )
 from certd.secrets import Secret
 
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+DAMAGED = (
+    "the file is damaged: stop certd, move it aside and restore a backup; what is on the "
+    "targets stays in place and valid meanwhile"
+)
+
 
 def identifiers_text(identifiers: Iterable[Identifier]) -> str:
     return " ".join(f"{item.type}:{item.value}" for item in identifiers)
 
 
+@lru_cache(maxsize=64)  # what is wanted is mostly what is there
 def identifiers(text: str) -> tuple[Identifier, ...]:
     parts = (item.partition(":") for item in text.split())
     return tuple(Identifier("ip" if kind == "ip" else "dns", value) for kind, _, value in parts)
@@ -72,7 +79,7 @@ def failure(text: str | None) -> Failure | None:
     return Failure(what, why, next, datetime.fromisoformat(at))
 
 
-def version(row: sa.Row[Any]) -> Version:
+def version(row: Any) -> Version:
     facts = Certificate(
         identifiers(row.identifiers),
         row.not_before,
@@ -99,13 +106,13 @@ def facts_values(facts: Certificate) -> dict[str, Any]:
     }
 
 
-def renewal(row: sa.Row[Any]) -> RenewalInfo | None:
+def renewal(row: Any) -> RenewalInfo | None:
     if row.window_start is None:
         return None
     return RenewalInfo(row.window_start, row.window_end, row.window_selected, row.explanation_url)
 
 
-def target(row: sa.Row[Any]) -> TargetState:
+def target(row: Any) -> TargetState:
     return TargetState(
         row.target,
         cast(TargetPhase, row.phase),
@@ -130,7 +137,7 @@ def target_values(state: TargetState) -> dict[str, Any]:
     }
 
 
-def order(row: sa.Row[Any]) -> Order:
+def order(row: Any) -> Order:
     return Order(
         row.id,
         row.lineage,
@@ -142,4 +149,20 @@ def order(row: sa.Row[Any]) -> Order:
         row.replaces,
         row.url,
         row.created_at,
+    )
+
+
+def lineage(row: Any, targets: Mapping[str, TargetState], ordering: bool) -> Lineage:
+    return Lineage(
+        row.name,
+        version(row) if row.number is not None else None,
+        renewal(row),
+        row.ask_again,
+        row.ask_failures,
+        bool(row.forced),
+        row.failures,
+        row.retry_at,
+        failure(row.failure),
+        ordering,
+        targets,
     )

@@ -1,0 +1,113 @@
+"""A look at all lineages by the standard library alone, for ``certd status`` and ``plan``.
+
+Importing SQLAlchemy takes longer than reading 10,000 certificates. What is read here is
+what ``Lineages.all`` reads; a test holds the two together.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections import namedtuple
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+from certd.errors import StoreError
+from certd.model import CertificateSpec, Lineage, TargetState
+from certd.store import rows
+from certd.store.files import database_file
+
+_INSTANTS = {
+    *("retry_at", "window_start", "window_end", "window_selected", "ask_again", "since"),
+    *("not_before", "not_after"),
+}
+_LINEAGE = (
+    *("name", "wanted", "forced", "failures", "retry_at", "failure", "window_start"),
+    *("window_end", "window_selected", "explanation_url", "ask_again", "ask_failures"),
+)
+_VERSION = (
+    *("number", "ca", "key_type", "identifiers", "not_before", "not_after", "serial"),
+    *("fingerprint", "spki_sha256", "ari_id", "issuer"),
+)
+_TARGET = (
+    *("lineage", "target", "phase", "version", "serving", "failures", "since", "retry_at"),
+    "failure",
+)
+
+
+def _columns(table: str, names: tuple[str, ...]) -> str:
+    """``[instant]`` calls the converter; sqlite3 strips it from the name again."""
+    return ", ".join(
+        f'{table}.{name} AS "{name} [instant]"' if name in _INSTANTS else f"{table}.{name}"
+        for name in names
+    )
+
+
+# Column names of ours only: nothing in these comes from outside.
+_LINEAGES = (
+    f"SELECT {_columns('lineage', _LINEAGE)}, {_columns('version', _VERSION)} "  # noqa: S608
+    "FROM lineage LEFT JOIN version "
+    "ON version.lineage = lineage.name AND version.number = lineage.current "
+    "WHERE lineage.configured ORDER BY lineage.name"
+)
+_TARGETS = f"SELECT {_columns('target', _TARGET)} FROM target"  # noqa: S608
+_ORDERING = "SELECT lineage FROM certificate_order WHERE state = 'live'"
+_DIGEST = "SELECT value FROM meta WHERE key = 'configuration'"
+
+Row = namedtuple("Row", (*_LINEAGE, *_VERSION))  # type: ignore[misc]  # the names are above
+Target = namedtuple("Target", _TARGET)  # type: ignore[misc]
+
+
+def _instant(text: bytes) -> Any:
+    return rows.EPOCH + timedelta(microseconds=int(text))
+
+
+def glance(state: Path) -> tuple[list[tuple[CertificateSpec, Lineage]], str | None]:
+    """Every configured certificate by name, and the digest of the configuration they follow.
+
+    Where there is no database yet there is nothing. Writes nothing.
+
+    Raises:
+        StoreError: the database cannot be read.
+    """
+    path = database_file(state)
+    try:
+        if not path.exists():
+            return [], None
+        sqlite3.register_converter("instant", _instant)
+        connection = sqlite3.connect(
+            f"file:{path}?mode=rw", uri=True, timeout=30, detect_types=sqlite3.PARSE_COLNAMES
+        )
+    except (OSError, sqlite3.Error) as error:
+        raise _unreadable(path, error) from error
+    try:
+        connection.execute("BEGIN")
+        digest = connection.execute(_DIGEST).fetchone()
+        targets: dict[str, dict[str, TargetState]] = {}
+        row: Any  # a tuple with the names above
+        for row in map(Target._make, connection.execute(_TARGETS)):
+            targets.setdefault(row.lineage, {})[row.target] = rows.target(row)
+        ordering = {name for (name,) in connection.execute(_ORDERING)}
+        found: list[Any] = [Row._make(values) for values in connection.execute(_LINEAGES)]
+    except sqlite3.Error as error:
+        raise _unreadable(path, error) from error
+    finally:
+        connection.close()
+    lineages = [
+        (
+            rows.spec(row.name, row.wanted),
+            rows.lineage(row, targets.get(row.name, {}), row.name in ordering),
+        )
+        for row in found
+    ]
+    return lineages, digest and digest[0]
+
+
+def _unreadable(path: Path, error: Exception) -> StoreError:
+    reason = getattr(error, "strerror", None) or str(error)
+    advice = "run this command as root, or as the user that certd runs as"
+    if "malformed" in reason or "not a database" in reason:
+        advice = rows.DAMAGED
+    elif "no such" in reason:
+        advice = "an older certd made it: `certd renew` or the daemon brings it up to date"
+    return StoreError(f"cannot read {path}", reason, advice)

@@ -1,0 +1,79 @@
+"""``Store``: opens the database in the state folder and hands out its parts."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from certd.errors import StoreError
+from certd.store.accounts import Accounts
+from certd.store.database import Database
+from certd.store.files import database_file
+from certd.store.leases import Leases
+from certd.store.lineages import Lineages
+from certd.store.locks import Worker
+from certd.store.orders import Orders, Tokens
+
+
+class Store:
+    """One process's view of the state folder; shared by its threads."""
+
+    def __init__(self, database: Database, worker: Worker | None) -> None:
+        self._database = database
+        self._worker = worker
+        self.leases = Leases(database, worker)
+        self.lineages = Lineages(database, self.leases)
+        self.orders = Orders(database, self.leases)
+        self.tokens = Tokens(database)
+        self.accounts = Accounts(database)
+
+    @classmethod
+    def open(cls, state: Path) -> Store:
+        """Open the store in this folder, making both if need be.
+
+        Raises:
+            StoreError: the folder or the database cannot be used.
+        """
+        try:
+            state.mkdir(mode=0o700, exist_ok=True)
+            worker = Worker(state / "workers")
+        except OSError as error:
+            raise StoreError(
+                f"cannot use the state folder {state}",
+                error.strerror or str(error),
+                "create its parent, run certd as its owner, or correct [certd] state",
+            ) from error
+        store = cls(Database.open(database_file(state)), worker)
+        store.leases.free_the_dead()
+        return store
+
+    @classmethod
+    def look(cls, state: Path) -> Store:
+        """For commands that only read: leases nothing, and creates nothing.
+
+        Where there is no database yet, an empty one in memory stands for it.
+        """
+        path = database_file(state)
+        try:
+            exists = os.path.lexists(path)
+            os.stat(path) if exists else os.scandir(state).close()
+        except FileNotFoundError:
+            exists = False
+        except OSError as error:
+            raise StoreError(
+                f"cannot read {path}",
+                error.strerror or str(error),
+                "run this command as root, or as the user that certd runs as",
+            ) from error
+        return cls(Database.open(path) if exists else Database.in_memory(), None)
+
+    @classmethod
+    def in_memory(cls) -> Store:
+        """A store that keeps nothing: for ``certd renew --dry-run``."""
+        return cls(Database.in_memory(), None)
+
+    def close(self) -> None:
+        if self._worker is not None:
+            self.leases.release_all()
+            self._worker.close()
+        self._database.close()
