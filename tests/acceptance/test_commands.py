@@ -1,0 +1,386 @@
+"""Every command as its operator types it: output, exit status, and what is said of mistakes."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import secrets
+import shutil
+import sqlite3
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from certd import config
+from certd.cli.main import COMMANDS
+from certd.model import Certificate, CertificateSpec, TargetState
+from certd.secrets import Secret
+from certd.store import Store
+from certd.testing.pebble import Pebble
+from tests.site import CERTD, Site
+
+MANY = 10_000
+
+
+class NoCA:
+    """Stands for a CA in configurations of which none is asked."""
+
+    directory = "https://127.0.0.1:9/dir"
+    ca_bundle = Path("/nowhere")
+    http_port = 9
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Site:
+    site = Site(tmp_path / "site", NoCA())
+    del site.tables["ca.test"]["ca_bundle"]
+    site.write()
+    return site
+
+
+@pytest.fixture
+def issued(pebble: Pebble, tmp_path: Path) -> Site:
+    """A site with one certificate, issued and deployed."""
+    site = Site(tmp_path / "issued", pebble).disk()
+    name = f"{secrets.token_hex(6)}.example.com"
+    site.certificate("www", f"www.{name}", name, targets=["web"]).renew()
+    return site
+
+
+def run(*words: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """certd without ``-c``."""
+    return subprocess.run(
+        [str(CERTD), *words],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        stdin=subprocess.DEVNULL,
+        env={**os.environ, **environment},
+    )
+
+
+def result(done: subprocess.CompletedProcess[str], status: int = 0) -> str:
+    """What a command that had a result printed; on a pipe there is nothing beside it."""
+    assert done.returncode == status, done.stdout + done.stderr
+    assert done.stderr == ""
+    return done.stdout
+
+
+def mistake(done: subprocess.CompletedProcess[str], status: int) -> str:
+    """What a command without a result said."""
+    assert done.returncode == status, done.stdout + done.stderr
+    assert done.stdout == ""
+    assert "Traceback" not in done.stderr
+    assert done.stderr.strip()
+    return done.stderr
+
+
+# -- words on the command line ------------------------------------------------------------
+
+
+@pytest.mark.parametrize("command", ["", *COMMANDS])
+@pytest.mark.parametrize("option", ["--help", "-h"])
+def test_every_command_explains_itself(command: str, option: str) -> None:
+    said = result(run(*command.split(), option))
+    assert said.startswith(f"Usage: certd {command}".strip())
+    assert "--config" in said
+    if not command:
+        assert all(f"  {name} " in said for name in COMMANDS)
+
+
+def test_the_version() -> None:
+    assert re.fullmatch(r"certd \d+\.\d+\.\d+\n", result(run("--version")))
+
+
+def test_as_a_module() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "certd", "--version"], capture_output=True, text=True, timeout=60
+    )
+    assert result(done).startswith("certd ")
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        pytest.param(["frobnicate"], "No such command 'frobnicate'", id="no such command"),
+        pytest.param(["status", "--jsn"], "--jsn", id="no such option"),
+        pytest.param(["status", "www"], "unexpected extra argument", id="one word too many"),
+        pytest.param(["show"], "Missing argument 'NAME'", id="one word too few"),
+        pytest.param(["show", "mail"], "no certificate is named 'mail'", id="show a stranger"),
+        pytest.param(["renew", "mail"], "no certificate is named mail", id="renew a stranger"),
+        pytest.param(["renew", "--force"], "--force needs names", id="force everything"),
+        pytest.param(["-c"], "requires an argument", id="-c without a path"),
+    ],
+)
+def test_wrong_uses_end_with_2(site: Site, words: list[str], said: str) -> None:
+    site.certificate("www", "www.example.com")
+    assert said in mistake(site.certd(*words), 2)
+
+
+def test_no_command_shows_the_commands() -> None:
+    done = run()
+    assert done.returncode in (0, 2)
+    assert "Usage: certd" in done.stdout + done.stderr
+    assert "Traceback" not in done.stderr
+
+
+# -- the configuration --------------------------------------------------------------------
+
+
+def test_the_configuration_may_be_named_in_three_ways(site: Site, tmp_path: Path) -> None:
+    path, nowhere = str(site.path), str(tmp_path / "nowhere.toml")
+    for done in (
+        run("-c", path, "check"),
+        run("check", "-c", path),
+        run("check", f"--config={path}"),
+        run("check", CERTD_CONFIG=path),
+        run("-c", path, "check", CERTD_CONFIG=nowhere),
+        run("check", "-c", path, CERTD_CONFIG=nowhere),
+    ):
+        assert result(done).startswith(f"{path}: good: 0 certificates")
+    assert nowhere in mistake(run("check", CERTD_CONFIG=nowhere), 2)
+
+
+@pytest.mark.parametrize(
+    "words", [["check"], ["plan"], ["renew"], ["run"], ["status"], ["show", "www"]]
+)
+def test_a_missing_configuration_is_told_by_every_command(tmp_path: Path, words: list[str]) -> None:
+    path = tmp_path / "nowhere.toml"
+    said = mistake(run("-c", str(path), *words), 2)
+    assert str(path) in said
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("words", [["check"], ["plan"], ["renew"], ["run"], ["status"]])
+def test_every_mistake_is_told_with_its_line(site: Site, words: list[str]) -> None:
+    site.certificate("www", "www.example.com", ca=["nobody"], keys="rsa-1024")
+    lines = site.path.read_text().splitlines()
+    said = mistake(site.certd(*words), 2)
+    for key in ("ca = [", "keys ="):
+        number = next(at for at, line in enumerate(lines, 1) if line.startswith(key))
+        assert f"{site.path}:{number}: [certificate.www]" in said
+    assert not site.state.exists()
+
+
+def test_the_schema_is_json() -> None:
+    assert "properties" in json.loads(result(run("check", "--schema")))
+
+
+# -- before anything was issued -----------------------------------------------------------
+
+
+def test_looking_makes_nothing(site: Site) -> None:
+    site.certificate("www", "www.example.com", "example.com", targets=["web"]).disk()
+    assert "good: 1 certificates for 2 names, 1 targets" in result(site.certd("check"))
+    assert result(site.certd("plan")).splitlines() == [
+        "www: issue for www.example.com, example.com at test: no certificate yet",
+        "www: then deploy to web",
+    ]
+    table = result(site.certd("status"))
+    assert re.search(r"^www +www\.example\.com \+1 +new +–", table, re.MULTILINE)
+    assert "1 certificates; daemon not running" in table
+    assert "none yet: `certd renew` gets it" in result(site.certd("show", "www"))
+    entry = site.status()["www"]
+    assert (entry["state"], entry["not_after"], entry["version"]) == ("new", None, None)
+    assert not site.state.exists()
+
+
+def test_an_empty_configuration(site: Site) -> None:
+    assert "0 certificates" in result(site.certd("status"))
+    assert "nothing to do now for 0 certificates" in result(site.certd("plan"))
+    assert "no certificate is configured" in result(site.certd("renew"))
+    assert result(site.certd("renew", "--quiet")) == ""
+
+
+def test_a_ca_that_cannot_be_reached(site: Site, free_port: Callable[[], int]) -> None:
+    site.tables["http"]["listen"] = [f"127.0.0.1:{free_port()}"]
+    site.certificate("www", "www.example.com")
+    said = result(site.certd("renew"), 1)
+    assert "www: FAILED could not ask https://127.0.0.1:9/dir" in said
+    assert result(site.certd("renew", "-q"), 1) == said
+    entry = site.status()["www"]
+    assert entry["state"] == "failing"
+    assert entry["failures"] == 1
+    assert result(site.certd("plan")).startswith("nothing to do now")
+    assert "failed once, waiting to try again" in result(site.certd("plan", "--all"))
+
+
+def test_a_dry_run_without_a_staging_directory(site: Site) -> None:
+    site.certificate("www", "www.example.com")
+    assert "www: FAILED test has no staging directory" in result(
+        site.certd("renew", "--dry-run"), 1
+    )
+
+
+# -- with a certificate -------------------------------------------------------------------
+
+
+def test_status_and_plan_of_a_certificate(issued: Site) -> None:
+    bundle = issued.bundle("www")
+    assert bundle is not None
+    facts = bundle.certificate
+    entry = issued.status()["www"]
+    assert set(entry) >= {"name", "names", "state", "not_after", "renew_at", "renew_reason", "ca"}
+    assert set(entry) >= {"targets", "last_error", "next_attempt", "serial", "version"}
+    assert entry["state"] == "ok"
+    assert entry["not_after"] == f"{facts.not_after:%Y-%m-%dT%H:%M:%SZ}"
+    assert sorted(entry["names"]) == sorted(name.value for name in facts.identifiers)
+    assert facts.not_before < datetime.fromisoformat(entry["renew_at"]) < facts.not_after
+    assert entry["targets"] == [
+        {
+            "name": "web",
+            "state": "verified",
+            "version": 1,
+            "serving": 1,
+            "last_error": None,
+            "next_attempt": None,
+        }
+    ]
+    table = result(issued.certd("status"))
+    assert "web verified" in table
+    assert result(issued.certd("plan")).startswith("nothing to do now for 1 certificates; the next")
+    assert "www: renew 20" in result(issued.certd("plan", "--all"))
+    assert "www: not due before" in result(issued.certd("renew"))
+    assert result(issued.certd("renew", "-q")) == ""
+
+
+def test_show_agrees_with_openssl(issued: Site) -> None:
+    if shutil.which("openssl") is None:
+        pytest.skip("not installed: openssl")
+    bundle = issued.bundle("www")
+    assert bundle is not None
+    shown = result(issued.certd("show", "www")).splitlines()
+    facts = dict(re.split(r"  +", line, maxsplit=1) for line in shown)
+
+    def openssl(*words: str, given: bytes = bundle.leaf_pem.encode()) -> bytes:
+        return subprocess.run(
+            ["openssl", *words], input=given, capture_output=True, check=True
+        ).stdout
+
+    leaf = openssl("x509", "-noout", "-serial", "-fingerprint", "-sha256", "-enddate").decode()
+    serial, fingerprint, end = (line.partition("=")[2] for line in leaf.splitlines())
+    assert facts["serial"] == serial.lower().lstrip("0")
+    assert facts["fingerprint"] == f"SHA-256 {fingerprint.replace(':', '').lower()}"
+    until = datetime.strptime(end, "%b %d %H:%M:%S %Y %Z").replace(tzinfo=UTC)
+    assert facts["not after"] == f"{until:%Y-%m-%d %H:%M}Z"
+    public = openssl("x509", "-noout", "-pubkey")
+    der = openssl("pkey", "-pubin", "-outform", "DER", given=public)
+    digest = openssl("dgst", "-sha256", "-binary", given=der)
+    pin = openssl("base64", given=digest).decode().strip()
+    assert facts["SPKI pin"] == f'pin-sha256="{pin}"'
+    issuer = openssl("x509", "-noout", "-issuer", "-nameopt", "RFC2253").decode().strip()
+    assert facts["issuer"] == issuer.removeprefix("issuer=")
+    assert facts["chain"].startswith(facts["issuer"])
+
+
+# -- a state folder that is not as it should be -------------------------------------------
+
+
+@pytest.mark.parametrize("words", [["plan"], ["status"], ["show", "www"], ["renew"], ["run"]])
+@pytest.mark.parametrize(
+    "content",
+    [
+        pytest.param(b"garbage " * 1000, id="garbage"),
+        pytest.param(b"SQLite format 3\0" + b"\xff" * 9000, id="garbage behind a good head"),
+    ],
+)
+def test_a_damaged_database_is_told(site: Site, words: list[str], content: bytes) -> None:
+    site.certificate("www", "www.example.com")
+    site.state.mkdir()
+    (site.state / "certd.db").write_bytes(content)
+    said = mistake(site.certd(*words), 1)
+    assert str(site.state / "certd.db") in said
+    assert "restore a backup" in said
+    assert (site.state / "certd.db").read_bytes() == content
+
+
+def test_a_database_of_a_newer_certd_is_told(site: Site) -> None:
+    site.certificate("www", "www.example.com")
+    Store.open(site.state).close()
+    with contextlib.closing(sqlite3.connect(site.state / "certd.db")) as database:
+        database.execute("UPDATE alembic_version SET version_num = '9999'")
+        database.commit()
+    assert "written by a newer certd" in mistake(site.certd("status"), 1)
+
+
+@pytest.mark.parametrize("words", [["status"], ["plan"], ["renew"], ["run"]])
+def test_a_state_folder_that_is_a_file_is_told(site: Site, words: list[str]) -> None:
+    site.certificate("www", "www.example.com")
+    site.state.write_text("no folder")
+    assert str(site.state) in mistake(site.certd(*words), 1)
+
+
+@pytest.mark.parametrize("words", [["renew"], ["run"]])
+def test_the_state_folders_parent_must_be_there(site: Site, words: list[str]) -> None:
+    site.tables["certd"]["state"] = "no/such/state"
+    site.certificate("www", "www.example.com")
+    said = mistake(site.certd(*words), 1)
+    assert "cannot use the state folder" in said
+    assert "create its parent" in said
+
+
+def test_a_state_folder_that_may_not_be_read_is_told(site: Site) -> None:
+    if os.geteuid() == 0 and shutil.which("setpriv") is None:
+        pytest.skip("not installed: setpriv")
+    site.certificate("www", "www.example.com")
+    Store.open(site.state).close()
+    (site.state / "certd.db").chmod(0)
+    site.state.chmod(0)
+    for folder in (site.folder, *site.folder.parents):
+        if folder.owner() == site.folder.owner() and folder != Path("/"):
+            with contextlib.suppress(PermissionError):
+                folder.chmod(folder.stat().st_mode | 0o011)
+    site.path.chmod(0o644)
+    stranger = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"]
+    argv = [*(stranger if os.geteuid() == 0 else []), *site.argv("status")]
+    try:
+        done = subprocess.run(argv, capture_output=True, text=True, timeout=60)
+    finally:
+        site.state.chmod(0o700)
+    said = mistake(done, 1)
+    assert "Permission denied" in said
+    assert "run this command as root" in said
+
+
+# -- many ---------------------------------------------------------------------------------
+
+
+def test_ten_thousand_certificates(site: Site) -> None:
+    with site.disk().path.open("a") as file:
+        for number in range(MANY):
+            names = f'names = ["c{number}.example.com"]'
+            file.write(f'[certificate.c{number}]\n{names}\nca = ["test"]\ntargets = ["web"]\n')
+    wanted = config.load(site.path)
+    with contextlib.closing(Store.open(site.state)) as store:
+        store.lineages.take_over(wanted.certificates, wanted.digest)
+        names = list(wanted.certificates)[:50]
+        store.leases.claim(names)
+        for name in names:
+            _issue(store, wanted.certificates[name])
+    begun = time.monotonic()
+    lines = result(site.certd("status")).splitlines()
+    assert time.monotonic() - begun < 5
+    assert len(lines) == MANY + 2
+    entries = json.loads(result(site.certd("status", "--json")))["certificates"]
+    assert [entry["name"] for entry in entries] == sorted(wanted.certificates)
+    assert sum(entry["state"] == "ok" for entry in entries) == 50
+
+
+def _issue(store: Store, spec: CertificateSpec) -> None:
+    """As if the CA had issued it and the target served it."""
+    now, name = datetime.now(UTC), spec.name
+    order = store.orders.begin(
+        name, "test", spec.identifiers, spec.key_type, Secret("key"), "csr", None, now
+    )
+    facts = Certificate(
+        spec.identifiers, now, now + timedelta(days=90), "01", "ff", "pin=", None, "CN=a CA"
+    )
+    store.orders.complete(order, "leaf", "chain", facts, now)
+    store.lineages.keep_target(name, TargetState("web", "verified", 1, 1))
