@@ -119,7 +119,7 @@ class Site:
     def status(self) -> Mapping[str, dict[str, Any]]:
         """``certd status --json``: the entry of each certificate, by name."""
         done = self.certd("status", "--json")
-        assert done.returncode in (0, 1), done.stderr
+        assert done.stdout, done.stderr
         return {entry["name"]: entry for entry in json.loads(done.stdout)["certificates"]}
 
     @contextlib.contextmanager

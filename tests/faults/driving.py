@@ -25,6 +25,7 @@ class Driver:
         config = configuration.load(site.path)
         self._ahead = timedelta(0)
         self.said: list[str] = []
+        self.waits: list[float] = []  # seconds, from one step to the next
         self.store = Store.open(site.state)
         self.store.lineages.take_over(config.certificates, config.digest)
         self._node = Node(config, self.store, self._say, self.now, lambda: 0.5)
@@ -40,6 +41,7 @@ class Driver:
             look = self._node.reconciler.step(name)
             if look is None or look.seconds > REST:
                 break
+            self.waits.append(look.seconds)
             self._ahead += timedelta(seconds=look.seconds)
             time.sleep(min(look.seconds, PAUSE))
         else:
