@@ -21,10 +21,10 @@ from sqlalchemy.pool import StaticPool
 from certd.errors import StoreError
 from certd.failpoint import failpoint
 from certd.store import schema
+from certd.store.files import HEAD, newer
 from certd.store.locks import FileLock
 from certd.store.rows import DAMAGED
 
-HEAD = "0001"  # the newest migration; a test compares it with the folder
 BUSY_TIMEOUT = 30.0  # seconds to wait for another process's transaction
 
 T = TypeVar("T")
@@ -191,11 +191,7 @@ class Database:
         if revision == HEAD:  # another process was quicker
             return
         if revision is not None and revision > HEAD:
-            raise StoreError(
-                f"the database {self.path} was written by a newer certd",
-                f"it is at migration {revision}, this program knows {HEAD}",
-                "install that version again, or restore the backup made before the upgrade",
-            )
+            raise newer(self.path, revision)
         # Slow to import, and needed only on the first run and after an upgrade.
         from alembic import command
         from alembic.config import Config

@@ -15,7 +15,7 @@ from typing import Any
 from certd.errors import StoreError
 from certd.model import CertificateSpec, Lineage, TargetState
 from certd.store import rows
-from certd.store.files import database_file
+from certd.store.files import HEAD, database_file, newer
 
 _INSTANTS = {
     *("retry_at", "window_start", "window_end", "window_selected", "ask_again", "since"),
@@ -52,6 +52,7 @@ _LINEAGES = (
 )
 _TARGETS = f"SELECT {_columns('target', _TARGET)} FROM target"  # noqa: S608
 _ORDERING = "SELECT lineage FROM certificate_order WHERE state = 'live'"
+_REVISION = "SELECT version_num FROM alembic_version"
 _DIGEST = "SELECT value FROM meta WHERE key = 'configuration'"
 
 Row = namedtuple("Row", (*_LINEAGE, *_VERSION))  # type: ignore[misc]  # the names are above
@@ -72,8 +73,12 @@ def glance(state: Path) -> tuple[list[tuple[CertificateSpec, Lineage]], str | No
     """
     path = database_file(state)
     try:
-        if not path.exists():
-            return [], None
+        path.stat()
+    except FileNotFoundError:
+        return [], None
+    except OSError as error:
+        raise _unreadable(path, error) from error
+    try:
         sqlite3.register_converter("instant", _instant)
         connection = sqlite3.connect(
             f"file:{path}?mode=rw", uri=True, timeout=30, detect_types=sqlite3.PARSE_COLNAMES
@@ -82,6 +87,9 @@ def glance(state: Path) -> tuple[list[tuple[CertificateSpec, Lineage]], str | No
         raise _unreadable(path, error) from error
     try:
         connection.execute("BEGIN")
+        revision = connection.execute(_REVISION).fetchone()
+        if revision and revision[0] > HEAD:
+            raise newer(path, revision[0])
         digest = connection.execute(_DIGEST).fetchone()
         targets: dict[str, dict[str, TargetState]] = {}
         row: Any  # a tuple with the names above

@@ -355,8 +355,8 @@ def test_a_state_folder_that_may_not_be_read_is_told(site: Site) -> None:
 def test_ten_thousand_certificates(site: Site) -> None:
     with site.disk().path.open("a") as file:
         for number in range(MANY):
-            names = f'names = ["c{number}.example.com"]'
-            file.write(f'[certificate.c{number}]\n{names}\nca = ["test"]\ntargets = ["web"]\n')
+            more = 'ca = ["test"]\ntargets = ["web"]'
+            file.write(f'[certificate.c{number}]\nnames = ["c{number}.example.com"]\n{more}\n')
     wanted = config.load(site.path)
     with contextlib.closing(Store.open(site.state)) as store:
         store.lineages.take_over(wanted.certificates, wanted.digest)
