@@ -1,0 +1,374 @@
+"""The store: leases and their fencing, shared commits, the schema, on real files."""
+
+from __future__ import annotations
+
+import contextlib
+import sqlite3
+import stat
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+from alembic.autogenerate import compare_metadata
+from alembic.config import Config
+from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
+
+import certd.store.store
+from certd.errors import StoreError
+from certd.model import (
+    Certificate,
+    CertificateSpec,
+    Failure,
+    Identifier,
+    Order,
+    RenewalInfo,
+    TargetState,
+)
+from certd.secrets import Secret
+from certd.store import FileLock, LeaseLost, Store, schema
+from certd.store.database import Database
+from certd.store.files import HEAD
+from certd.store.glance import glance
+
+NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)
+HOUR = timedelta(hours=1)
+NAMES = ("a", "b", "c")
+Open = Callable[[], Store]
+
+
+def specs(*names: str) -> dict[str, CertificateSpec]:
+    return {
+        name: CertificateSpec(name, (Identifier("dns", f"{name}.example.com"),), ("test",))
+        for name in names
+    }
+
+
+@pytest.fixture
+def open_store(tmp_path: Path) -> Iterator[Open]:
+    """``open_store()``: one more process's view of the same state folder."""
+    with contextlib.ExitStack() as opened:
+        yield lambda: opened.enter_context(contextlib.closing(Store.open(tmp_path / "state")))
+
+
+@pytest.fixture
+def store(open_store: Open) -> Store:
+    """Three certificates, all due."""
+    store = open_store()
+    store.lineages.take_over(specs(*NAMES), "digest")
+    return store
+
+
+def settle(store: Store, *names: str, due_at: datetime | None = None) -> None:
+    """Take these and give them back, so that nothing about them is due."""
+    for name in store.leases.claim(names):
+        store.leases.release(name, due_at)
+
+
+def begin(store: Store, name: str) -> Order:
+    (identifier,) = specs(name)[name].identifiers
+    return store.orders.begin(
+        name, "test", (identifier,), "ec-p256", Secret(f"key of {name}"), "csr", None, NOW
+    )
+
+
+def facts(name: str, serial: str = "01") -> Certificate:
+    return Certificate(
+        specs(name)[name].identifiers, NOW, NOW + 90 * 24 * HOUR, serial, "ff", "pin", "ari", "CA"
+    )
+
+
+# -- leases -------------------------------------------------------------------------------
+
+
+def test_two_processes_never_have_the_same_certificate(store: Store, open_store: Open) -> None:
+    other = open_store()
+    assert store.leases.claim_due(NOW, 2) == ["a", "b"]
+    assert other.leases.claim_due(NOW, 5) == ["c"]
+    assert store.leases.claim_due(NOW, 5) == []
+    assert other.leases.claim(NAMES) == ["c"]
+
+
+def test_many_threads_and_processes_claim_disjoint_sets(store: Store, open_store: Open) -> None:
+    names = [f"n{number}" for number in range(200)]
+    store.lineages.take_over(specs(*names), "more")
+    stores = [store, open_store(), open_store()]
+    claimed: list[str] = []
+
+    def claim(mine: Store) -> None:
+        while taken := mine.leases.claim_due(NOW, 7):
+            claimed.extend(taken)
+
+    threads = [threading.Thread(target=claim, args=(mine,)) for mine in stores * 2]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(claimed) == sorted(names)
+
+
+def test_only_what_is_due_and_configured_is_claimed(store: Store) -> None:
+    settle(store, *NAMES, due_at=NOW + HOUR)
+    assert store.leases.claim_due(NOW, 9) == []
+    store.lineages.take_over(specs("a", "b"), "without c")
+    assert store.leases.claim_due(NOW + HOUR, 9) == ["a", "b"]
+
+
+def test_the_longest_due_goes_first(store: Store) -> None:
+    for hours, name in enumerate(("c", "a", "b")):
+        settle(store, name, due_at=NOW + hours * HOUR)
+    assert store.leases.claim_due(NOW + 9 * HOUR, 2) == ["c", "a"]
+
+
+def _writes(store: Store, order: Order) -> list[Callable[[], object]]:
+    """Everything that a worker may write about a certificate that it has leased."""
+    return [
+        lambda: store.lineages.keep_failure("a", Failure("x", "y", "z", NOW), 1, NOW),
+        lambda: store.lineages.keep_renewal("a", None, NOW, 1),
+        lambda: store.lineages.keep_target("a", TargetState("web")),
+        lambda: store.orders.keep_url(order, "https://ca.example/1"),
+        lambda: store.orders.without_replaces(order),
+        lambda: store.orders.end(order, "failed", "why", NOW),
+        lambda: store.orders.complete(order, "leaf", "chain", facts("a"), NOW),
+        lambda: begin(store, "a"),
+        lambda: store.leases.release("a", NOW),
+    ]
+
+
+def _dump(path: Path) -> list[str]:
+    with contextlib.closing(sqlite3.connect(path)) as database:
+        return list(database.iterdump())
+
+
+def _assert_fenced(store: Store, order: Order, path: Path) -> None:
+    before = _dump(path)
+    for write in _writes(store, order):
+        with pytest.raises(LeaseLost):
+            write()
+    assert _dump(path) == before
+
+
+def test_a_worker_whose_lease_was_taken_over_cannot_write(
+    store: Store, open_store: Open, tmp_path: Path
+) -> None:
+    """It was paused, taken for dead, and goes on."""
+    other = open_store()
+    store.leases.claim(["a"])
+    order = begin(store, "a")
+    path = tmp_path / "state" / "certd.db"
+    with contextlib.closing(sqlite3.connect(path)) as database:
+        database.execute("UPDATE lineage SET holder = NULL")
+        database.commit()
+    assert other.leases.claim(["a"]) == ["a"]
+    _assert_fenced(store, order, path)
+    other.leases.release("a", NOW)
+    _assert_fenced(store, order, path)
+
+
+def test_a_certificate_that_was_given_back_is_not_written_any_more(store: Store) -> None:
+    store.leases.claim(["a"])
+    store.leases.release("a", NOW)
+    with pytest.raises(LeaseLost):
+        store.lineages.keep_target("a", TargetState("web"))
+
+
+def test_what_a_killed_process_had_is_given_back(store: Store, tmp_path: Path) -> None:
+    program = (
+        "import os, signal, sys; from pathlib import Path; from certd.store import Store\n"
+        "store = Store.open(Path(sys.argv[1])); print(store.leases.claim(['a', 'b']), flush=True)\n"
+        "sys.stdin.read(); os.kill(os.getpid(), signal.SIGKILL)"
+    )
+    argv = [sys.executable, "-c", program, str(tmp_path / "state")]
+    with subprocess.Popen(
+        argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdin is not None
+        assert process.stdout.readline() == "['a', 'b']\n"
+        assert list(store.leases.free_the_dead()) == []
+        assert store.leases.claim(NAMES) == ["c"]
+        process.stdin.close()
+        process.wait(10)
+    assert len(list(store.leases.free_the_dead())) == 1
+    assert store.leases.claim_due(NOW, 9) == ["a", "b"]
+    assert len(list((tmp_path / "state" / "workers").iterdir())) == 1
+
+
+def test_an_orderly_end_gives_everything_back(store: Store, tmp_path: Path) -> None:
+    with contextlib.closing(Store.open(tmp_path / "state")) as other:
+        assert len(other.leases.claim(NAMES)) == 3
+    assert store.leases.claim_due(NOW, 9) == list(NAMES)
+
+
+@pytest.mark.parametrize(
+    "ask",
+    [
+        pytest.param(lambda s: s.lineages.retry_now("a", NOW, force=True), id="certd renew"),
+        pytest.param(
+            lambda s: s.lineages.take_over(
+                {**specs(*NAMES), "a": CertificateSpec("a", (), ("other",))}, "changed"
+            ),
+            id="a changed configuration",
+        ),
+    ],
+)
+def test_what_others_ask_for_during_a_lease_is_not_lost(
+    store: Store, open_store: Open, ask: Callable[[Store], None]
+) -> None:
+    store.leases.claim(NAMES)
+    ask(open_store())
+    for name in NAMES:
+        store.leases.release(name, NOW + HOUR)
+    assert store.leases.claim_due(NOW, 9) == ["a"]
+
+
+def test_asking_the_cas_afresh_reaches_a_leased_certificate(store: Store) -> None:
+    store.leases.claim(["a"])
+    store.orders.complete(begin(store, "a"), "leaf", "chain", facts("a"), NOW)
+    store.lineages.ask_all(NOW)
+    store.leases.release("a", NOW + HOUR)
+    assert "a" in store.leases.claim_due(NOW, 9)
+
+
+# -- orders -------------------------------------------------------------------------------
+
+
+def test_a_certificate_has_one_order_under_way(store: Store) -> None:
+    store.leases.claim(["a"])
+    begin(store, "a")
+    with pytest.raises(StoreError):
+        begin(store, "a")
+
+
+def test_an_order_that_is_complete_is_the_current_version(store: Store) -> None:
+    store.leases.claim(["a"])
+    for number in (1, 2):
+        order = begin(store, "a")
+        assert store.orders.live("a") == order
+        assert store.orders.complete(order, "leaf", "chain", facts("a"), NOW) == number
+        assert store.orders.live("a") is None
+    current = store.lineages.get("a").current
+    assert current is not None
+    assert (current.number, current.ca, current.certificate) == (2, "test", facts("a"))
+    assert store.lineages.bundle("a", 1).key_pem == Secret("key of a")
+
+
+def test_a_glance_sees_what_the_store_has(store: Store, tmp_path: Path) -> None:
+    store.leases.claim(NAMES)
+    store.orders.complete(begin(store, "a"), "leaf", "chain", facts("a"), NOW)
+    window = RenewalInfo(NOW, NOW + HOUR, NOW + HOUR / 2, "https://why.example")
+    store.lineages.keep_renewal("a", window, NOW + 2 * HOUR, 3)
+    failure = Failure("what", "why", "next", NOW)
+    store.lineages.keep_target("a", TargetState("web", "failed", 1, None, 2, NOW, NOW, failure))
+    store.lineages.keep_failure("b", failure, 4, NOW + HOUR)
+    begin(store, "c")
+    assert glance(tmp_path / "state") == (store.lineages.all(), "digest")
+
+
+# -- commits ------------------------------------------------------------------------------
+
+
+def test_one_callers_error_undoes_its_own_work_only(tmp_path: Path) -> None:
+    database = Database.open(tmp_path / "certd.db")
+    ready, errors = threading.Barrier(21), list[int]()
+
+    def put(number: int) -> None:
+        def work(connection: sa.Connection) -> None:
+            connection.execute(sa.insert(schema.meta).values(key=str(number), value=""))
+            if number % 5 == 0:
+                raise ValueError(str(number))
+
+        ready.wait()
+        try:
+            database.write(work)
+        except ValueError as error:
+            errors.append(int(str(error)))
+
+    threads = [threading.Thread(target=put, args=(number,)) for number in range(20)]
+    for thread in threads:
+        thread.start()
+    with database._lock:  # all of them meet in one commit
+        ready.wait()
+        while len(database._waiting) < 20:
+            pass
+    for thread in threads:
+        thread.join()
+    kept = database.read(lambda c: c.execute(sa.select(schema.meta.c.key)).scalars().all())
+    database.close()
+    assert sorted(map(int, kept)) == [number for number in range(20) if number % 5]
+    assert sorted(errors) == [0, 5, 10, 15]
+
+
+def test_what_was_written_is_there_for_the_next_process(store: Store, tmp_path: Path) -> None:
+    store.lineages.retry_now("a", NOW, force=True)
+    with contextlib.closing(Store.look(tmp_path / "state")) as other:
+        assert other.lineages.get("a").forced
+        assert not other.lineages.get("b").forced
+
+
+# -- the schema ---------------------------------------------------------------------------
+
+
+def _folder() -> Path:
+    return Path(certd.store.store.__file__).parent / "migrations"
+
+
+def test_the_newest_migration_is_the_one_that_the_program_knows() -> None:
+    config = Config()
+    config.set_main_option("script_location", str(_folder()))
+    assert ScriptDirectory.from_config(config).get_heads() == [HEAD]
+
+
+def test_the_migrations_make_the_tables_that_the_program_uses(tmp_path: Path) -> None:
+    path = tmp_path / "certd.db"
+    Database.open(path).close()
+    engine = sa.create_engine(f"sqlite:///{path}")
+    with engine.connect() as connection:
+        context = MigrationContext.configure(connection, opts={"compare_type": True})
+        assert compare_metadata(context, schema.metadata) == []
+    engine.dispose()
+
+
+# -- files --------------------------------------------------------------------------------
+
+
+def test_nobody_else_may_read_the_state_folder(store: Store, tmp_path: Path) -> None:
+    for path in (tmp_path / "state", *(tmp_path / "state").rglob("*")):
+        assert stat.S_IMODE(path.stat().st_mode) & 0o077 == 0, path
+
+
+def test_a_database_that_is_a_link_is_refused(tmp_path: Path) -> None:
+    state = tmp_path / "state"
+    state.mkdir()
+    (state / "certd.db").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(StoreError):
+        Store.open(state)
+    assert not (tmp_path / "elsewhere").exists()
+
+
+def test_an_error_of_the_database_shows_no_values(store: Store) -> None:
+    store.leases.claim(["a"])
+    begin(store, "a")
+    with pytest.raises(StoreError) as failed:
+        begin(store, "a")
+    shown = f"{failed.value!r} {failed.value} {failed.value.__cause__!r}"
+    assert "key of a" not in shown
+    assert "INSERT" not in shown
+
+
+def test_a_lock_says_who_holds_it_and_dies_with_its_holder(tmp_path: Path) -> None:
+    lock, other = FileLock(tmp_path / "lock"), FileLock(tmp_path / "lock")
+    assert not lock.held()
+    assert lock.try_acquire("pid 7")
+    assert not other.try_acquire("pid 8")
+    assert (other.held(), other.holder()) == (True, "pid 7")
+    lock.release()
+    assert not other.held()
+    assert other.try_acquire("pid 8")
+    other.release(remove=True)
+    assert other.holder() == ""
