@@ -65,8 +65,11 @@ def begin(
     """
     replaces = None
     if current and current.ca == client.name and client.offers_renewal_info:
-        # An expired certificate needs no replacing, and some CAs refuse to.
-        replaces = current.certificate.ari_id if current.certificate.not_after > now else None
+        # An expired certificate needs no replacing, and one for quite other names is not
+        # replaced by this one: CAs refuse such orders.
+        shared = set(spec.identifiers).intersection(current.certificate.identifiers)
+        if shared and current.certificate.not_after > now:
+            replaces = current.certificate.ari_id
     key = x509.new_key(spec.key_type)
     csr = x509.csr(key, spec.identifiers)
     order = store.orders.begin(

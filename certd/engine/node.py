@@ -10,6 +10,7 @@ import logging
 import random
 import secrets
 import socket
+import threading
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 
@@ -47,6 +48,8 @@ class Node:
         self.config = config
         self._clock = clock
         self._responder = Responder(store.tokens.answer, self._served)
+        self._listening = False
+        self._listen_lock = threading.Lock()
         self._clients = self._clients_of(config)
         self.reconciler = Reconciler(
             config, store, self._clients, self._publisher(config), clock, draw, say
@@ -57,13 +60,17 @@ class Node:
         """Start the responder: on sockets from systemd, or as configured.
 
         Where the port is taken by another certd with the same store (the daemon, when
-        this is ``certd renew``), that one answers for us.
+        this is ``certd renew``), that one answers for us, for as long as it is there.
 
         Raises:
             ChallengeError: nobody here can answer the CA.
         """
-        if self.config.http.webroot is not None:
-            return
+        if self.config.http.webroot is None:
+            with self._listen_lock:
+                if not self._listening:
+                    self._listen(passed)
+
+    def _listen(self, passed: Sequence[socket.socket]) -> None:
         addresses = [(address.host, address.port) for address in self.config.http.listen]
         try:
             sockets = list(passed) or open_sockets(addresses)
@@ -73,6 +80,7 @@ class Node:
             log.info("the running certd answers the CA's questions")
             return
         self._responder.start(sockets)
+        self._listening = True
 
     def start(self) -> None:
         """Start the threads."""
@@ -106,7 +114,7 @@ class Node:
 
     def _publisher(self, config: Config) -> Publisher:
         webroot = config.http.webroot
-        return self._responder if webroot is None else Webroot(webroot)
+        return _OnDemand(self._responder, self.listen) if webroot is None else Webroot(webroot)
 
     def _served(self, token: str) -> None:
         name = self.reconciler.served(token)
@@ -129,3 +137,22 @@ class Node:
         finally:
             connection.close()
             probe.withdraw(token)
+
+
+class _OnDemand:
+    """The responder, made sure to be listening whenever a token is published.
+
+    ``certd renew`` may find out only on the way that there is something to issue, and the
+    certd that had the port may have ended since.
+    """
+
+    def __init__(self, responder: Responder, listen: Callable[[], None]) -> None:
+        self._responder = responder
+        self._listen = listen
+
+    def publish(self, token: str, key_authorization: str) -> None:
+        self._listen()
+        self._responder.publish(token, key_authorization)
+
+    def withdraw(self, token: str) -> None:
+        self._responder.withdraw(token)

@@ -88,7 +88,12 @@ class FaultyCA:
             self._rules.clear()
 
     def seen(self, kind: str) -> list[Exchange]:
+        """All requests of a kind, also those that Pebble refused for their nonce."""
         return [exchange for exchange in list(self.exchanges) if exchange.kind == kind]
+
+    def acted_on(self, kind: str) -> list[Exchange]:
+        """Those on which Pebble acted, whether or not its answer was delivered."""
+        return [item for item in self.seen(kind) if item.upstream and item.upstream.status < 300]
 
     def stop(self) -> None:
         self._server.shutdown()

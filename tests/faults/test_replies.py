@@ -21,10 +21,6 @@ from tests.site import Site
 SIGNED = ("new-account", "new-order", "authorization", "challenge", "order", "finalize")
 
 
-def _acted(faulty: FaultyCA, kind: str) -> list[Exchange]:
-    return [item for item in faulty.seen(kind) if item.upstream and item.upstream.status < 300]
-
-
 def _issued(faulty: FaultyCA, lineage: Lineage, since: int) -> int:
     """How many certificates since then, the last of which must be the current one."""
     assert lineage.failure is None
@@ -48,8 +44,8 @@ def test_a_reset_after_the_ca_acted(kind: str, site: Site, faulty: FaultyCA) -> 
     faulty.on(kind, cut, times=1)
     with Driver(site) as driver:
         assert _issued(faulty, driver.attempt("www"), since) == 1
-    assert len(_acted(faulty, "finalize")) == 1
-    assert len(_acted(faulty, "new-order")) == (2 if kind == "new-order" else 1)
+    assert len(faulty.acted_on("finalize")) == 1
+    assert len(faulty.acted_on("new-order")) == (2 if kind == "new-order" else 1)
 
 
 @pytest.mark.parametrize("kind", ["directory", "new-nonce", *SIGNED, "certificate"])
@@ -100,7 +96,7 @@ def test_a_server_that_always_fails_is_left_in_peace(site: Site, faulty: FaultyC
         assert lineage.retry_at > driver.now() + timedelta(seconds=50)
         faulty.honest()
         assert driver.retry("www").failure is None
-    assert len(_acted(faulty, "new-order")) == 1
+    assert len(faulty.acted_on("new-order")) == 1
 
 
 @pytest.mark.parametrize("status", [429, 503])
@@ -134,7 +130,7 @@ def test_every_second_nonce_is_refused(start_pebble: Callable[..., Pebble], tmp_
         Driver(Site(tmp_path / "site", faulty).certificate("www", "www.example.com")) as driver,
     ):
         assert _issued(faulty, driver.attempt("www"), 0) == 1
-        assert len(_acted(faulty, "new-order")) == len(_acted(faulty, "finalize")) == 1
+        assert len(faulty.acted_on("new-order")) == len(faulty.acted_on("finalize")) == 1
 
 
 def test_every_nonce_is_refused(start_pebble: Callable[..., Pebble], tmp_path: Any) -> None:
@@ -222,7 +218,7 @@ def test_an_invalid_order_shows_the_cas_problem(site: Site, faulty: FaultyCA) ->
             assert words in shown
         faulty.honest()
         assert _issued(faulty, driver.retry("www"), since) == 1
-    assert len(_acted(faulty, "new-order")) == 2
+    assert len(faulty.acted_on("new-order")) == 2
     refused, finalized = (item.payload["csr"] for item in faulty.seen("finalize")[-2:])
     assert refused != finalized  # a new order has a new key
 
@@ -253,7 +249,7 @@ def test_a_failed_validation_names_the_name_and_the_reason(
             assert failure is not None
             assert "lost.example.com" in str(failure)
             assert "resolve" in str(failure)
-            assert len(_acted(faulty, "new-order")) == 1
+            assert len(faulty.acted_on("new-order")) == 1
             pebble.dns.clear_servfail("lost.example.com")
             assert _issued(faulty, driver.retry("www"), 0) == 1
 
@@ -272,7 +268,7 @@ def test_a_ca_that_has_forgotten_the_account_gets_the_same_key_again(
             pebble.restart()
             lineage = driver.force("www")
             assert _issued(faulty, lineage, 0) == 2
-    first, second = (item.protected["jwk"] for item in _acted(faulty, "new-account"))
+    first, second = (item.protected["jwk"] for item in faulty.acted_on("new-account"))
     assert first == second
 
 
@@ -294,4 +290,4 @@ def test_a_ca_that_forgets_everything_in_the_middle_of_an_order(
                 if lineage.failure:
                     lineage = driver.retry("www")
             assert _issued(faulty, lineage, 0) == 1
-    assert len({str(item.protected["jwk"]) for item in _acted(faulty, "new-account")}) == 1
+    assert len({str(item.protected["jwk"]) for item in faulty.acted_on("new-account")}) == 1
