@@ -1,0 +1,170 @@
+"""What a server may answer, byte by byte: whole answers, and what is none."""
+
+from __future__ import annotations
+
+import re
+import socket
+import ssl
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from certd.ca.wire import HEAD_CAP, REPLY_CAP, Answer, Wire, WireError
+from certd.testing.tls import Minted, mint
+
+OK = b"HTTP/1.1 200 OK\r\n"
+
+
+@pytest.fixture(scope="module")
+def minted(tmp_path_factory: pytest.TempPathFactory) -> Minted:
+    return mint(tmp_path_factory.mktemp("tls"))
+
+
+@contextmanager
+def server(minted: Minted, answer: bytes, piece: int) -> Iterator[tuple[str, list[bytes]]]:
+    """Gives each request this answer, so many bytes at a time; the URL, and what was asked."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(minted.fullchain, minted.key)
+    asked: list[bytes] = []
+
+    def serve(connection: socket.socket) -> None:
+        try:
+            with connection, context.wrap_socket(connection, server_side=True) as tls:
+                while request := tls.recv(65536):
+                    asked.append(request)
+                    for start in range(0, len(answer), piece):
+                        tls.sendall(answer[start : start + piece])
+                    if not re.search(rb"Content-Length|chunked|^HTTP/1.1 204", answer):
+                        return
+        except OSError:
+            pass  # it has hung up, as it may
+
+    def accept() -> None:
+        while True:
+            try:
+                connection = listener.accept()[0]
+            except OSError:
+                return
+            serve(connection)
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=accept, daemon=True)
+        thread.start()
+        try:
+            yield f"https://127.0.0.1:{listener.getsockname()[1]}", asked
+        finally:
+            listener.shutdown(socket.SHUT_RDWR)
+    thread.join(10)
+    assert not thread.is_alive()
+
+
+def wire(minted: Minted) -> Wire:
+    return Wire(ssl.create_default_context(cafile=minted.root), silence=5, deadline=10)
+
+
+@pytest.mark.parametrize(
+    "piece", [pytest.param(1 << 20, id="at once"), pytest.param(1, id="bytes")]
+)
+@pytest.mark.parametrize(
+    ("answer", "status", "body"),
+    [
+        pytest.param(OK + b"Content-Length: 2\r\n\r\n{}", 200, b"{}", id="a length"),
+        pytest.param(OK + b"Content-Length: 0\r\n\r\n", 200, b"", id="an empty body"),
+        pytest.param(b"HTTP/1.1 204 No Content\r\n\r\n", 204, b"", id="no body"),
+        pytest.param(
+            OK + b"Transfer-Encoding: chunked\r\n\r\n1\r\n{\r\n1;x=y\r\n}\r\n0\r\nA: b\r\n\r\n",
+            200,
+            b"{}",
+            id="chunks and a trailer",
+        ),
+        pytest.param(OK + b"\r\n{}", 200, b"{}", id="until it hangs up"),
+        pytest.param(b"HTTP/1.0 404 No\r\n\r\nno", 404, b"no", id="HTTP/1.0"),
+        pytest.param(
+            b"HTTP/1.1 103 Early Hints\r\nLink: <a>\r\n\r\n" + OK + b"Content-Length: 2\r\n\r\n{}",
+            200,
+            b"{}",
+            id="hints first",
+        ),
+        pytest.param(OK + b"Content-Length: 2\r\n\r\n{}HTTP/1.1 2", 200, b"{}", id="too much"),
+    ],
+)
+def test_a_whole_answer(
+    answer: bytes, status: int, body: bytes, piece: int, minted: Minted
+) -> None:
+    with server(minted, answer, piece) as (url, _):
+        client = wire(minted)
+        for _ in range(3):
+            found = client.exchange("GET", url, None, {})
+            assert (found.status, found.body) == (status, body)
+            assert "link" not in found.headers
+        client.close()
+
+
+@pytest.mark.parametrize(
+    ("answer", "words"),
+    [
+        pytest.param(b"", "without an answer", id="nothing"),
+        pytest.param(b"SSH-2.0-OpenSSH\r\n", "not HTTP", id="another protocol"),
+        pytest.param(OK + b"A: b\r\n", "in the middle", id="half of the headers"),
+        pytest.param(OK + b"A b\r\n\r\n", "not HTTP", id="a header that is none"),
+        pytest.param(OK + b"A\0: b\r\n\r\n", "not HTTP", id="a NUL"),
+        pytest.param(
+            OK + b"Content-Length: 2\r\nTransfer-Encoding: chunked\r\n\r\n", "not HTTP", id="both"
+        ),
+        pytest.param(
+            OK + b"Content-Length: 2\r\nContent-Length: 3\r\n\r\n{}", "not HTTP", id="two lengths"
+        ),
+        pytest.param(OK + b"Content-Length: -1\r\n\r\n", "not HTTP", id="less than nothing"),
+        pytest.param(OK + b"Transfer-Encoding: chunked\r\n\r\nx\r\n", "not HTTP", id="odd chunk"),
+        pytest.param(
+            b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: h2c\r\nConnection: upgrade\r\n\r\nx",
+            "not HTTP",
+            id="an upgrade",
+        ),
+        pytest.param(
+            OK + b"A: b\r\n" * (HEAD_CAP // 3) + b"\r\n" * 2, "headers .* longer", id="headers"
+        ),
+        pytest.param(OK + b"\r\n" + b"x" * (REPLY_CAP + 2 * HEAD_CAP), "longer", id="a body"),
+    ],
+)
+def test_what_is_no_answer(answer: bytes, words: str, minted: Minted) -> None:
+    with server(minted, answer, 1 << 12) as (url, _):
+        client = wire(minted)
+        with pytest.raises(WireError, match=words):
+            client.exchange("GET", url, None, {})
+        client.close()
+
+
+def test_the_answer_to_head_has_no_body(minted: Minted) -> None:
+    with server(minted, OK + b"Content-Length: 9\r\nReplay-Nonce: x\r\n\r\n", 1 << 12) as (
+        url,
+        asked,
+    ):
+        client = wire(minted)
+        for _ in range(2):
+            found = client.exchange("HEAD", url, None, {})
+            assert found == Answer(200, {"content-length": "9", "replay-nonce": "x"}, b"")
+        client.close()
+    assert len(asked) == 2
+
+
+def test_a_request_as_the_server_gets_it(minted: Minted) -> None:
+    with server(minted, OK + b"Content-Length: 0\r\n\r\n", 1 << 12) as (url, asked):
+        client = wire(minted)
+        client.exchange("POST", f"{url}/a?b=c", b"{}", {"X-Y": "z"})
+        client.close()
+    host = url.removeprefix("https://").encode()
+    assert asked == [
+        b"POST /a?b=c HTTP/1.1\r\nHost: " + host + b"\r\nX-Y: z\r\nContent-Length: 2\r\n\r\n{}"
+    ]
+
+
+@pytest.mark.parametrize("path", ["/a b", "/ü", "/\x7f", "/\x01", "?q= HTTP/1.1"])
+def test_a_url_that_would_be_another_request(path: str, minted: Minted) -> None:
+    with server(minted, OK + b"Content-Length: 0\r\n\r\n", 1 << 12) as (url, asked):
+        with pytest.raises(WireError, match="characters"):
+            wire(minted).exchange("GET", url + path, None, {})
+    assert not asked
