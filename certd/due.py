@@ -10,7 +10,15 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
-from certd.model import Certificate, CertificateSpec, Decision, Lineage, RenewalInfo, TargetState
+from certd.model import (
+    Certificate,
+    CertificateSpec,
+    Decision,
+    Identifier,
+    Lineage,
+    RenewalInfo,
+    TargetState,
+)
 
 SHORT_LIFETIME = timedelta(days=10)
 LAST_RESORT = 0.05  # of the lifetime: from here on no window and no wish counts
@@ -86,15 +94,20 @@ def _wish(spec: CertificateSpec, lineage: Lineage, now: datetime) -> Decision:
     certificate = lineage.current.certificate
     if lineage.forced:
         return Decision(now, "renewal asked for by the operator")
-    wanted, have = set(spec.identifiers), set(certificate.identifiers)
-    if wanted != have:
-        changes = [f"+{name}" for name in sorted(wanted - have)]
-        changes += [f"-{name}" for name in sorted(have - wanted)]
-        return Decision(now, f"the names have changed: {' '.join(changes)}")
+    if changes := _changes(certificate.identifiers, spec.identifiers):
+        return Decision(now, f"the names have changed: {changes}")
     if lineage.current.key_type != spec.key_type:
         change = f"{lineage.current.key_type} to {spec.key_type}"
         return Decision(now, f"the key type has changed from {change}")
     return renewal(certificate, lineage.renewal, spec.renew_after)
+
+
+def _changes(have: tuple[Identifier, ...], wanted: tuple[Identifier, ...]) -> str:
+    """``+new.example -old.example``; "" where they are the same, in whatever order."""
+    if have == wanted:  # mostly, and much quicker than sets
+        return ""
+    added = [f"+{name}" for name in sorted(set(wanted).difference(have))]
+    return " ".join(added + [f"-{name}" for name in sorted(set(have).difference(wanted))])
 
 
 def renewal(

@@ -108,10 +108,11 @@ class Issuance:
         self._looks = 0
         self._troubles = 0
         self._valid: set[str] = set()  # URLs of authorizations that need no more looks
+        self._published: list[str] = []  # tokens
         self._answers: dict[str, int] = {}  # challenge URL -> times that this process answered
         self.unseen: set[str] = set()  # tokens that the CA has yet to fetch
         # Whether an earlier process began it and this one has not got anywhere with it yet.
-        self.inherited = order.url is not None
+        self.inherited = self._resumed = order.url is not None
 
     def advance(self) -> Look | None:
         """Do what can be done now; None when the certificate is in the store.
@@ -186,7 +187,6 @@ class Issuance:
         failpoint("issue: order made")
         self._store.orders.keep_url(self.order, order.url)
         self._url = order.url
-        failpoint("issue: order URL is kept")
         self._say(self.order.name, f"order made at {self._client.name}")
         return order
 
@@ -283,10 +283,11 @@ class Issuance:
         self._store.tokens.publish(
             self.order.name, {item.token: item.key_authorization for item in todo}, self._clock()
         )
-        failpoint("issue: tokens are kept")
+        failpoint("issue: order URL and tokens are kept")
         self.unseen = {item.token for item in todo}
         for item in todo:
             self._awaited[item.token] = self
+            self._published.append(item.token)
             self._publisher.publish(item.token, item.key_authorization.reveal())
         failpoint("issue: tokens are published")
 
@@ -300,6 +301,7 @@ class Issuance:
     # -- certificate -----------------------------------------------------------------------
 
     def _finalize(self, order: CAOrder) -> CAOrder:
+        self._store.settle()
         failpoint("issue: about to finalize")
         try:
             order = self._client.finalize(order, x509.csr_der(self.order.csr_pem))
@@ -320,7 +322,8 @@ class Issuance:
         number = self._store.orders.complete(self.order, leaf, chain, facts, now)
         failpoint("issue: version is current")
         self._say(self.order.name, f"version {number} issued, valid until {facts.not_after:%F}")
-        clean_up(self.order.name, self._store, self._publisher)
+        published = None if self._resumed else self._published
+        clean_up(self.order.name, self._store, self._publisher, published)
 
     def _wait(self, order: CAOrder, retry_after: float | None) -> Look:
         """As the CA asks; by our own schedule where it does not say; until it expires."""
@@ -334,9 +337,15 @@ class Issuance:
         return Look(step if retry_after is None else retry_after)
 
 
-def clean_up(name: str, store: Store, publisher: Publisher) -> None:
-    """Withdraw every token that the journal lists for this certificate."""
-    published = store.tokens.published(name)
+def clean_up(
+    name: str, store: Store, publisher: Publisher, published: Iterable[str] | None = None
+) -> None:
+    """Withdraw every token that the journal lists for this certificate.
+
+    ``published`` is what it lists, where that is known.
+    """
+    if published is None:
+        published = store.tokens.published(name)
     if not published:
         return
     for token in published:

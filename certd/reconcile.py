@@ -65,7 +65,10 @@ class Reconciler:
     def step(self, name: str) -> Look | None:
         """Do what is due now. None: the certificate is settled, and given back to the store."""
         try:
-            return self._step(name)
+            try:
+                return self._step(name)
+            finally:
+                self._store.settle()
         except LeaseLost:
             log.warning("%s: another certd has taken it over", name)
             self._under_way.pop(name, None)
@@ -136,7 +139,9 @@ class Reconciler:
     def _resume(self, spec: CertificateSpec, lineage: Lineage | None) -> Issuance:
         """Go on with the order under way, or begin one to replace what is current."""
         now = self._clock()
-        order = self._store.orders.live(spec.name)
+        order = None
+        if lineage is None or lineage.ordering:
+            order = self._store.orders.live(spec.name)
         if order and (
             set(order.identifiers) != set(spec.identifiers)
             or order.key_type != spec.key_type

@@ -24,7 +24,8 @@ REPLY_CAP = 1 << 20  # bytes; a directory, an order of 100 names, a long chain s
 HEAD_CAP = 1 << 16  # bytes of status line and headers
 SILENCE = 15.0  # seconds without a byte
 DEADLINE = 30.0  # seconds for a whole exchange, connecting included
-IDLE = 15.0  # seconds after which a kept connection is not trusted any more
+FRESH = 0.1  # seconds for which a kept connection is used without a look at it
+IDLE = 15.0  # seconds after which it is not trusted any more
 
 _CHUNK = 1 << 14  # bytes read at once: a TLS record has no more
 _TARGET = re.compile(r"/[!-~]*")  # of a request; the rest would end its line
@@ -97,7 +98,9 @@ class Wire:
             connection = kept[parts.netloc] = _Connection(address, self._context, self._silence)
             with self._lock:
                 self._all.add(connection)
-        elif time.monotonic() - connection.used_at > IDLE or connection.stale():
+        elif (idle := time.monotonic() - connection.used_at) > FRESH and (
+            idle > IDLE or connection.stale()
+        ):
             connection.close()  # it opens itself again
         return connection
 
@@ -127,11 +130,11 @@ class _Connection:
 
     def exchange(self, request: bytes, reading: _Reading, deadline: float) -> Answer:
         tls = self._socket or self._open(deadline)
-        tls.settimeout(self._patience(deadline))
+        self._limit(tls, deadline)
         tls.sendall(request)
         received = 0
         while not reading.done:
-            tls.settimeout(self._patience(deadline))
+            self._limit(tls, deadline)
             data = tls.recv(_CHUNK)
             if not data:
                 reading.end()
@@ -157,6 +160,11 @@ class _Connection:
             plain.close()
             raise
         return self._socket
+
+    def _limit(self, tls: ssl.SSLSocket, deadline: float) -> None:
+        patience = self._patience(deadline)
+        if patience != tls.gettimeout():  # setting it is a system call
+            tls.settimeout(patience)
 
     def _patience(self, deadline: float) -> float:
         left = deadline - time.monotonic()

@@ -91,7 +91,8 @@ def ahead(at: datetime, now: datetime) -> str:
     left = at - now
     if left <= timedelta(0):
         return "now"
+    seconds = left.total_seconds()
     for size, unit in ((86400, "d"), (3600, "h"), (60, "min")):
-        if left.total_seconds() >= 2 * size:
-            return f"in {left.total_seconds() / size:.0f} {unit}"
-    return f"in {left.total_seconds():.0f} s"
+        if seconds >= 2 * size:
+            return f"in {seconds / size:.0f} {unit}"
+    return f"in {seconds:.0f} s"

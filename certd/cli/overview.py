@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -43,6 +44,7 @@ def overview(path: Path) -> Overview:
 
     A configuration of 10,000 certificates takes longer to parse than to show.
     """
+    gc.disable()  # the command makes many objects and ends: there is nothing to collect
     state, digest = configuration.state_folder(path)
     rows, followed = glance(state)
     if followed != digest:

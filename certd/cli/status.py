@@ -53,7 +53,7 @@ def _row(entry: Entry, now: datetime) -> tuple[str, ...]:
         spec.name,
         f"{spec.identifiers[0]} +{more}" if more else f"{spec.identifiers[0]}",
         entry.state,
-        f"{expiry:%Y-%m-%d}, {ahead(expiry, now)}" if expiry else "–",
+        f"{expiry.date()}, {ahead(expiry, now)}" if expiry else "–",
         f"{ahead(plan.issue.at, now)}: {plan.issue.reason}",
         lineage.current.ca if lineage.current else spec.cas[0],
         shown or "–",
@@ -139,7 +139,8 @@ def _document(entry: Entry) -> dict[str, Any]:
 
 
 def _iso(at: datetime | None) -> str | None:
-    return None if at is None else f"{at:%Y-%m-%dT%H:%M:%SZ}"
+    # strftime takes ten times as long.
+    return None if at is None else at.isoformat(timespec="seconds").replace("+00:00", "Z")
 
 
 def _error(failure: Failure | None) -> dict[str, str | None] | None:

@@ -5,6 +5,7 @@ The daemon and ``certd renew`` differ only in what they give it to do.
 
 from __future__ import annotations
 
+import gc
 import http.client
 import logging
 import random
@@ -84,6 +85,7 @@ class Node:
 
     def start(self) -> None:
         """Start the threads."""
+        gc.freeze()  # modules and configuration stay: the collector need not look at them again
         self.tidy()
         self.engine.start()
 

@@ -32,10 +32,12 @@ Work = Callable[[sa.Connection], T]
 
 
 class _Job(Generic[T]):
-    """One caller's share of a group commit."""
+    """One caller's share of a group commit; ``awaited`` by it, or deferred."""
 
-    def __init__(self, work: Work[T]) -> None:
+    def __init__(self, work: Work[T], awaited: bool) -> None:
         self.work = work
+        self.awaited = awaited
+        self.thread = threading.get_ident()
         self.done = False
         self.result: T
         self.error: BaseException | None = None
@@ -52,6 +54,7 @@ class Database:
         """``path`` None: a database in memory, which dies with the process."""
         self._lock = threading.RLock()
         self._waiting: deque[_Job[Any]] = deque()
+        self._failed: dict[int, BaseException] = {}  # by thread: of what it deferred
         self.path = path
         url = "sqlite://" if path is None else f"sqlite:///{path}"
         engine = sa.create_engine(
@@ -101,27 +104,48 @@ class Database:
         return database
 
     def read(self, work: Work[T]) -> T:
-        """Run ``work`` on one consistent state."""
+        """Run ``work`` on one consistent state, with all that this thread wrote before."""
+        self.settle()
         with self._lock, _explained(self.path), self._transaction("BEGIN"):
             return work(self._connection)
 
     def write(self, work: Work[T]) -> T:
         """Run ``work`` in a transaction and return its result once that is on the disk.
 
-        ``work`` may be run together with others', each behind a savepoint: what one of
-        them raises undoes its own changes and nobody else's.
+        ``work`` may be run together with others', and may be run twice: where one of them
+        raises, all are undone and each is run again by itself, so that nobody else's
+        changes are lost. So it changes nothing but the database.
         """
-        job = _Job(work)
+        job = _Job(work, awaited=True)
         self._waiting.append(job)
         with self._lock:
             if not job.done:
                 self._commit_waiting()
+        self._raise_deferred()
         if job.error is not None:
             raise job.error
         return job.result
 
+    def defer(self, work: Work[Any]) -> None:
+        """Run ``work`` together with the next write, and before it.
+
+        For what a crash may take back, as long as it takes back what follows too: each
+        commit waits for the disk, and this saves one. What ``work`` raises is raised by
+        this thread's next ``write``, ``read`` or ``settle``.
+        """
+        self._waiting.append(_Job(work, awaited=False))
+
+    def settle(self) -> None:
+        """Bring what this thread has deferred to the disk."""
+        me = threading.get_ident()
+        if any(job.thread == me for job in list(self._waiting)):
+            with self._lock:
+                self._commit_waiting()
+        self._raise_deferred()
+
     def close(self) -> None:
         with self._lock:
+            self._commit_waiting()
             self._connection.close()
             self._engine.dispose()
 
@@ -129,26 +153,28 @@ class Database:
         batch: list[_Job[Any]] = []
         while self._waiting:
             batch.append(self._waiting.popleft())
+        if batch:
+            self._commit(batch)
+        for job in batch:
+            job.done = True
+            if job.error is not None and not job.awaited:
+                self._failed[job.thread] = job.error
+
+    def _raise_deferred(self) -> None:
+        if self._failed and (error := self._failed.pop(threading.get_ident(), None)):
+            raise error
+
+    def _commit(self, batch: list[_Job[Any]]) -> None:
         try:
             with _explained(self.path), self._transaction("BEGIN IMMEDIATE"):
                 for job in batch:
-                    self._run(job)
+                    job.result = job.work(self._connection)
         except BaseException as error:
+            if len(batch) == 1:
+                batch[0].error = error
+                return
             for job in batch:
-                job.error = job.error or error
-        for job in batch:
-            job.done = True
-
-    def _run(self, job: _Job[Any]) -> None:
-        self._do("SAVEPOINT job")
-        try:
-            job.result = job.work(self._connection)
-        except sa.exc.SQLAlchemyError:
-            raise
-        except BaseException as error:
-            self._do("ROLLBACK TO job")
-            job.error = error
-        self._do("RELEASE job")
+                self._commit([job])
 
     @contextmanager
     def _transaction(self, begin: str) -> Iterator[None]:
@@ -190,9 +216,12 @@ class Database:
         revision = self._revision()
         if revision == HEAD:  # another process was quicker
             return
-        if revision is not None and revision > HEAD:
+        if revision is None:
+            self.write(_create)
+            return
+        if revision > HEAD:
             raise newer(self.path, revision)
-        # Slow to import, and needed only on the first run and after an upgrade.
+        # Slow to import, and needed only after an upgrade.
         from alembic import command
         from alembic.config import Config
 
@@ -201,6 +230,16 @@ class Database:
         config.attributes["connection"] = self._connection
         with _explained(self.path):
             command.upgrade(config, HEAD)
+
+
+def _create(connection: sa.Connection) -> None:
+    """All tables as they are now: what the migrations lead to, which a test holds together."""
+    schema.metadata.create_all(connection)
+    connection.exec_driver_sql(
+        "CREATE TABLE alembic_version (version_num VARCHAR(32) NOT NULL, "
+        "CONSTRAINT alembic_version_pkc PRIMARY KEY (version_num))"
+    )
+    connection.exec_driver_sql("INSERT INTO alembic_version VALUES (?)", (HEAD,))
 
 
 @contextmanager

@@ -31,13 +31,22 @@ _DUE = (
     .order_by(lineage.c.due_at)
     .limit(sa.bindparam("limit", type_=sa.Integer))
 )
-_HELD = sa.select(lineage.c.epoch).where(
-    lineage.c.name == sa.bindparam("which"), lineage.c.holder == sa.bindparam("me")
+# Whether the certificate is still ours: the condition of every write, with ``terms``.
+HELD = (
+    sa.select(lineage.c.name)
+    .where(
+        lineage.c.name == sa.bindparam("lease_name"),
+        lineage.c.holder == sa.bindparam("lease_holder"),
+        lineage.c.epoch == sa.bindparam("lease_epoch"),
+    )
+    .correlate(None)
+    .exists()
 )
+_GUARD = sa.select(HELD)
 # What was asked for while it was leased (a forced renewal, a look at the CA) is not lost.
 _RELEASE = (
     sa.update(lineage)
-    .where(lineage.c.name == sa.bindparam("which"))
+    .where(lineage.c.name == sa.bindparam("lease_name"), HELD)
     .values(
         holder=None,
         due_at=sa.func.coalesce(lineage.c.due_at, sa.bindparam("at", type_=lineage.c.due_at.type)),
@@ -104,19 +113,35 @@ class Leases:
         return {name: epoch + 1 for name, epoch in epochs.items()}
 
     def guard(self, connection: sa.Connection, name: str) -> None:
-        """Raise LeaseLost unless the certificate is still ours; inside every write."""
-        held = connection.execute(_HELD, {"which": name, "me": self.me}).scalar()
-        if held is None or held != self._epochs.get(name):
-            raise LeaseLost(f"{name} is no longer ours", "another worker has taken it over")
+        """Raise LeaseLost unless the certificate is still ours; first in every longer write."""
+        if not connection.execute(_GUARD, self.terms(name)).scalar():
+            raise _lost(name)
+
+    def write(
+        self, name: str, statement: sa.Update, values: Mapping[str, Any], *, defer: bool = False
+    ) -> None:
+        """Execute one statement that has ``HELD`` among its conditions.
+
+        Raises:
+            LeaseLost: the certificate is no longer ours, and nothing was written.
+        """
+        values = {**self.terms(name), **values}
+
+        def work(connection: sa.Connection) -> None:
+            if not connection.execute(statement, values).rowcount:
+                raise _lost(name)
+
+        (self._database.defer if defer else self._database.write)(work)
+
+    def terms(self, name: str) -> dict[str, Any]:
+        """The values that ``HELD`` needs."""
+        epoch = self._epochs.get(name)
+        return {"lease_name": name, "lease_holder": self.me, "lease_epoch": epoch}
 
     def release(self, name: str, due_at: datetime | None) -> None:
         """Give it back, to be looked at again at ``due_at`` by whoever is there then."""
 
-        def work(connection: sa.Connection) -> None:
-            self.guard(connection, name)
-            connection.execute(_RELEASE, {"which": name, "at": due_at})
-
-        self._database.write(work)
+        self.write(name, _RELEASE, {"at": due_at})
         self._epochs.pop(name, None)
 
     def release_all(self) -> None:
@@ -147,6 +172,10 @@ class Leases:
                 )
             )
         return dead
+
+
+def _lost(name: str) -> LeaseLost:
+    return LeaseLost(f"{name} is no longer ours", "another worker has taken it over")
 
 
 def batched(names: list[str]) -> Iterable[list[str]]:

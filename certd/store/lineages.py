@@ -21,7 +21,7 @@ from certd.model import (
 from certd.secrets import Secret
 from certd.store import rows
 from certd.store.database import Database
-from certd.store.leases import Leases
+from certd.store.leases import HELD, Leases
 from certd.store.rows import EPOCH
 from certd.store.schema import lineage, meta, order, target, version
 
@@ -33,32 +33,33 @@ _CURRENT = sa.and_(version.c.lineage == lineage.c.name, version.c.number == line
 _NAME: sa.BindParameter[str] = sa.bindparam("name")
 
 
+_ORDERING = (
+    sa.select(order.c.id).where(order.c.lineage == lineage.c.name, order.c.state == "live").exists()
+)
+
+
 @dataclass(frozen=True)
 class _Look:
-    """The three selects that make lineages, for one or for all."""
+    """The two selects that make lineages, for one or for all."""
 
     lineages: sa.Select[Any]
     targets: sa.Select[Any]
-    ordering: sa.Select[Any]
 
 
 _ALL = _Look(
-    sa.select(*_COLUMNS, *_FACTS)
+    sa.select(*_COLUMNS, *_FACTS, _ORDERING.label("ordering"))
     .select_from(lineage.outerjoin(version, _CURRENT))
     .where(lineage.c.configured)
     .order_by(lineage.c.name),
     sa.select(target),
-    sa.select(order.c.lineage).where(order.c.state == "live"),
 )
 _ONE = _Look(
-    _ALL.lineages.where(lineage.c.name == _NAME),
-    _ALL.targets.where(target.c.lineage == _NAME),
-    _ALL.ordering.where(order.c.lineage == _NAME),
+    _ALL.lineages.where(lineage.c.name == _NAME), _ALL.targets.where(target.c.lineage == _NAME)
 )
 _BUNDLE = sa.select(version).where(
     version.c.lineage == _NAME, version.c.number == sa.bindparam("number")
 )
-_KEEP = sa.update(lineage).where(lineage.c.name == sa.bindparam("which"))
+_KEEP = sa.update(lineage).where(lineage.c.name == sa.bindparam("lease_name"), HELD)
 _KEEP_TARGET = sa.update(target).where(
     target.c.lineage == _NAME, target.c.target == sa.bindparam("which")
 )
@@ -179,12 +180,12 @@ class Lineages:
             "retry_at": retry_at,
             "forced": False,
         }
-        self._update(name, values)
+        self._leases.write(name, _KEEP, values)
 
     def keep_renewal(
         self, name: str, info: RenewalInfo | None, ask_again: datetime, ask_failures: int
     ) -> None:
-        """``info`` None forgets the window: the CA no longer stands by it."""
+        """``info`` None forgets the window: the CA no longer stands by it. Deferred."""
         values = {
             "window_start": info and info.start,
             "window_end": info and info.end,
@@ -193,7 +194,7 @@ class Lineages:
             "ask_again": ask_again,
             "ask_failures": ask_failures,
         }
-        self._update(name, values)
+        self._leases.write(name, _KEEP, values, defer=True)
 
     def keep_target(self, name: str, state: TargetState) -> None:
         values = rows.target_values(state)
@@ -207,13 +208,6 @@ class Lineages:
                 connection.execute(
                     sa.insert(target).values(lineage=name, target=state.target, **values)
                 )
-
-        self._database.write(work)
-
-    def _update(self, name: str, values: Mapping[str, Any]) -> None:
-        def work(connection: sa.Connection) -> None:
-            self._leases.guard(connection, name)
-            connection.execute(_KEEP, {"which": name, **values})
 
         self._database.write(work)
 
@@ -239,11 +233,10 @@ def _lineages(
     targets: dict[str, dict[str, TargetState]] = {}
     for row in connection.execute(which.targets, values):
         targets.setdefault(row.lineage, {})[row.target] = rows.target(row)
-    ordering = set(connection.execute(which.ordering, values).scalars())
     return [
         (
             rows.spec(row.name, row.wanted),
-            rows.lineage(row, targets.get(row.name, {}), row.name in ordering),
+            rows.lineage(row, targets.get(row.name, {}), row.ordering),
         )
         for row in connection.execute(which.lineages, values)
     ]

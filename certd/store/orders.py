@@ -11,7 +11,7 @@ from certd.model import Certificate, Identifier, KeyType, Order
 from certd.secrets import Secret
 from certd.store import rows
 from certd.store.database import Database
-from certd.store.leases import Leases
+from certd.store.leases import HELD, Leases
 from certd.store.schema import lineage, order, token, version
 
 LONG = timedelta(days=8)  # longer than any CA keeps an order
@@ -19,9 +19,12 @@ LONG = timedelta(days=8)  # longer than any CA keeps an order
 # Statements are made once: building one costs more than running it.
 _LIVE = sa.select(order).where(order.c.lineage == sa.bindparam("name"), order.c.state == "live")
 _BEGIN = sa.insert(order)
-_KEEP = sa.update(order).where(order.c.id == sa.bindparam("which"))
+_DONE = sa.update(order).where(order.c.id == sa.bindparam("which"))
+_KEEP = _DONE.where(HELD)
+_VERSION = sa.insert(version)
 _BEGUN = sa.update(lineage).where(lineage.c.name == sa.bindparam("which"))
 _NEWEST = sa.select(sa.func.max(version.c.number)).where(version.c.lineage == sa.bindparam("name"))
+_PUBLISH = sa.insert(token).prefix_with("OR REPLACE")
 _ANSWER = sa.select(token.c.key_authorization).where(token.c.token == sa.bindparam("token"))
 _PUBLISHED = sa.select(token.c.token).where(token.c.lineage == sa.bindparam("name"))
 # Of a certificate without an order under way, or of a dry run or probe that is long over.
@@ -90,8 +93,12 @@ class Orders:
         return Order(id, name, ca, identifiers, key_type, key_pem, csr_pem, replaces, None, now)
 
     def keep_url(self, live: Order, url: str) -> None:
-        """Where the CA keeps the order: what a restart goes on from (invariant I3)."""
-        self._update(live, {"url": url})
+        """Where the CA keeps the order: what a restart goes on from (invariant I3).
+
+        Deferred: tokens are published next, or ``Store.settle`` is called before finalize.
+        An order that is forgotten before that is never finalized.
+        """
+        self._leases.write(live.name, _KEEP, {"which": live.id, "url": url}, defer=True)
 
     def without_replaces(self, live: Order) -> None:
         self._update(live, {"replaces": None})
@@ -113,7 +120,7 @@ class Orders:
             newest = connection.execute(_NEWEST, {"name": live.name}).scalar()
             number = int(newest or 0) + 1
             connection.execute(
-                sa.insert(version),
+                _VERSION,
                 {
                     "lineage": live.name,
                     "number": number,
@@ -128,17 +135,13 @@ class Orders:
             )
             connection.execute(_BEGUN, {"which": live.name, "current": number, **_fresh(now)})
             ended = {"state": "done", "outcome": "issued", "ended_at": now, "key_pem": None}
-            connection.execute(_KEEP, {"which": live.id, **ended})
+            connection.execute(_DONE, {"which": live.id, **ended})
             return number
 
         return self._database.write(work)
 
     def _update(self, live: Order, values: dict[str, Any]) -> None:
-        def work(connection: sa.Connection) -> None:
-            self._leases.guard(connection, live.name)
-            connection.execute(_KEEP, {"which": live.id, **values})
-
-        self._database.write(work)
+        self._leases.write(live.name, _KEEP, {"which": live.id, **values})
 
 
 def _fresh(now: datetime) -> dict[str, Any]:
@@ -173,9 +176,8 @@ class Tokens:
         """``answers``: token to key authorization; publishing again is no error."""
 
         def work(connection: sa.Connection) -> None:
-            connection.execute(sa.delete(token).where(token.c.token.in_(list(answers))))
             connection.execute(
-                sa.insert(token),
+                _PUBLISH,
                 [
                     {
                         "token": text,
@@ -202,7 +204,7 @@ class Tokens:
         )
 
     def withdraw(self, name: str) -> None:
-        self._database.write(lambda c: c.execute(_WITHDRAW, {"name": self._owner + name}))
+        self._database.defer(lambda c: c.execute(_WITHDRAW, {"name": self._owner + name}))
 
     def orphaned(self, now: datetime) -> list[str]:
         """Whose tokens nobody needs any more: their process was killed before it withdrew them."""

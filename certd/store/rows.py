@@ -41,28 +41,31 @@ def identifiers(text: str) -> tuple[Identifier, ...]:
 
 
 def spec_text(spec: CertificateSpec) -> str:
-    return json.dumps(
-        {
-            "identifiers": identifiers_text(spec.identifiers),
-            "cas": spec.cas,
-            "challenge": spec.challenge,
-            "targets": spec.targets,
-            "key_type": spec.key_type,
-            "renew_after": spec.renew_after,
-        }
-    )
+    """A line of names, and a line of JSON, which is the same for most certificates."""
+    rest = {
+        "cas": spec.cas,
+        "challenge": spec.challenge,
+        "targets": spec.targets,
+        "key_type": spec.key_type,
+        "renew_after": spec.renew_after,
+    }
+    return f"{identifiers_text(spec.identifiers)}\n{json.dumps(rest)}"
 
 
 def spec(name: str, text: str) -> CertificateSpec:
-    wanted = json.loads(text)
-    return CertificateSpec(
-        name,
-        identifiers(wanted["identifiers"]),
-        tuple(wanted["cas"]),
-        wanted["challenge"],
-        tuple(wanted["targets"]),
-        wanted["key_type"],
-        wanted["renew_after"],
+    names, _, rest = text.partition("\n")
+    return CertificateSpec(name, identifiers(names), *_rest(rest))
+
+
+@lru_cache(maxsize=64)
+def _rest(text: str) -> tuple[Any, ...]:
+    it = json.loads(text)
+    return (
+        tuple(it["cas"]),
+        it["challenge"],
+        tuple(it["targets"]),
+        it["key_type"],
+        it["renew_after"],
     )
 
 

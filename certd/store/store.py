@@ -72,6 +72,10 @@ class Store:
         """A store that keeps nothing: for ``certd renew --dry-run``."""
         return cls(Database.in_memory(), None)
 
+    def settle(self) -> None:
+        """Bring what this thread has deferred to the disk."""
+        self._database.settle()
+
     def close(self) -> None:
         if self._worker is not None:
             self.leases.release_all()

@@ -6,13 +6,13 @@ import re
 import socket
 import ssl
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 import pytest
 
-from certd.ca.wire import HEAD_CAP, REPLY_CAP, Answer, Wire, WireError
+from certd.ca.wire import FRESH, HEAD_CAP, REPLY_CAP, Answer, Wire, WireError
 from certd.testing.tls import Minted, mint
 
 OK = b"HTTP/1.1 200 OK\r\n"
@@ -88,7 +88,6 @@ def wire(minted: Minted) -> Wire:
             b"{}",
             id="hints first",
         ),
-        pytest.param(OK + b"Content-Length: 2\r\n\r\n{}HTTP/1.1 2", 200, b"{}", id="too much"),
     ],
 )
 def test_a_whole_answer(
@@ -100,6 +99,25 @@ def test_a_whole_answer(
             found = client.exchange("GET", url, None, {})
             assert (found.status, found.body) == (status, body)
             assert "link" not in found.headers
+        client.close()
+
+
+@pytest.mark.parametrize(
+    ("answer", "pause"),
+    [
+        pytest.param(OK + b"Content-Length: 2\r\n\r\n{}HTTP/1.1 2", 0.0, id="with the answer"),
+        pytest.param(OK + b"Content-Length: 2\r\n\r\n{}" + b"x", 2 * FRESH, id="after it"),
+    ],
+)
+def test_more_than_was_asked_for_is_not_the_next_answer(
+    answer: bytes, pause: float, minted: Minted
+) -> None:
+    piece = len(answer) if not pause else len(answer) - 1
+    with server(minted, answer, piece) as (url, _):
+        client = wire(minted)
+        for _ in range(3):
+            assert client.exchange("GET", url, None, {}).body == b"{}"
+            time.sleep(pause)
         client.close()
 
 
@@ -164,7 +182,9 @@ def test_a_request_as_the_server_gets_it(minted: Minted) -> None:
 
 @pytest.mark.parametrize("path", ["/a b", "/ü", "/\x7f", "/\x01", "?q= HTTP/1.1"])
 def test_a_url_that_would_be_another_request(path: str, minted: Minted) -> None:
-    with server(minted, OK + b"Content-Length: 0\r\n\r\n", 1 << 12) as (url, asked):
-        with pytest.raises(WireError, match="characters"):
-            wire(minted).exchange("GET", url + path, None, {})
+    with (
+        server(minted, OK + b"Content-Length: 0\r\n\r\n", 1 << 12) as (url, asked),
+        pytest.raises(WireError, match="characters"),
+    ):
+        wire(minted).exchange("GET", url + path, None, {})
     assert not asked

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import alembic.command
 import pytest
 import sqlalchemy as sa
 from alembic.autogenerate import compare_metadata
@@ -150,6 +151,7 @@ def _assert_fenced(store: Store, order: Order, path: Path) -> None:
     for write in _writes(store, order):
         with pytest.raises(LeaseLost):
             write()
+            store.settle()
     assert _dump(path) == before
 
 
@@ -304,6 +306,56 @@ def test_one_callers_error_undoes_its_own_work_only(tmp_path: Path) -> None:
     assert sorted(errors) == [0, 5, 10, 15]
 
 
+def _put(key: str) -> Callable[[sa.Connection], object]:
+    return lambda c: c.execute(sa.insert(schema.meta).values(key=key, value=""))
+
+
+def _keys(database: Database) -> list[str]:
+    return database.read(
+        lambda c: list(c.execute(sa.select(schema.meta.c.key).order_by("key")).scalars())
+    )
+
+
+def test_what_is_deferred_comes_with_the_next_write_and_before_it(tmp_path: Path) -> None:
+    database, other = (Database.open(tmp_path / "certd.db") for _ in range(2))
+    database.defer(_put("a"))
+    assert _keys(other) == []
+    database.write(lambda c: c.execute(sa.update(schema.meta).values(value="seen")))
+    assert other.read(lambda c: c.execute(sa.select(schema.meta.c.value)).scalar()) == "seen"
+    database.close()
+    other.close()
+
+
+@pytest.mark.parametrize("look", ["read", "settle", "close"])
+def test_what_is_deferred_is_kept_before(look: str, tmp_path: Path) -> None:
+    database, other = (Database.open(tmp_path / "certd.db") for _ in range(2))
+    database.defer(_put("a"))
+    if look == "read":
+        assert _keys(database) == ["a"]
+    else:
+        getattr(database, look)()
+    assert _keys(other) == ["a"]
+    other.close()
+    database.close()
+
+
+@pytest.mark.parametrize("look", ["write", "read", "settle"])
+def test_a_deferred_write_that_fails_is_raised_by_what_follows(look: str, tmp_path: Path) -> None:
+    database = Database.open(tmp_path / "certd.db")
+    database.write(_put("a"))
+    database.defer(_put("a"))
+    database.defer(_put("b"))
+    follow: dict[str, Callable[[], object]] = {
+        "write": lambda: database.write(_put("c")),
+        "read": lambda: _keys(database),
+        "settle": database.settle,
+    }
+    with pytest.raises(StoreError, match="UNIQUE"):
+        follow[look]()
+    assert _keys(database) == (["a", "b", "c"] if look == "write" else ["a", "b"])
+    database.close()
+
+
 def test_what_was_written_is_there_for_the_next_process(store: Store, tmp_path: Path) -> None:
     store.lineages.retry_now("a", NOW, force=True)
     with contextlib.closing(Store.look(tmp_path / "state")) as other:
@@ -324,14 +376,46 @@ def test_the_newest_migration_is_the_one_that_the_program_knows() -> None:
     assert ScriptDirectory.from_config(config).get_heads() == [HEAD]
 
 
-def test_the_migrations_make_the_tables_that_the_program_uses(tmp_path: Path) -> None:
-    path = tmp_path / "certd.db"
-    Database.open(path).close()
-    engine = sa.create_engine(f"sqlite:///{path}")
+def _migrated(path: Path) -> None:
+    """What somebody has who was there from the first release on."""
+    engine = sa.create_engine(f"sqlite:///{path}", isolation_level="AUTOCOMMIT")
     with engine.connect() as connection:
+        config = Config()
+        config.set_main_option("script_location", str(_folder()))
+        config.attributes["connection"] = connection
+        alembic.command.upgrade(config, HEAD)
         context = MigrationContext.configure(connection, opts={"compare_type": True})
         assert compare_metadata(context, schema.metadata) == []
     engine.dispose()
+
+
+def _columns(path: Path) -> dict[str, list[tuple[object, ...]]]:
+    """Of each table and index: number, name, type, not null, primary key."""
+    with contextlib.closing(sqlite3.connect(path)) as connection:
+        names = connection.execute("SELECT type, name, sql FROM sqlite_master").fetchall()
+        return {
+            name: sorted(connection.execute(f"PRAGMA {kind}_info('{name}')").fetchall())
+            + (
+                [("unique" in sql.lower(), "where" in sql.lower())]
+                if kind == "index" and sql
+                else []
+            )
+            for kind, name, sql in names
+        }
+
+
+def test_the_migrations_make_the_tables_that_the_program_makes(tmp_path: Path) -> None:
+    _migrated(tmp_path / "old.db")
+    Database.open(tmp_path / "new.db").close()
+    assert _columns(tmp_path / "old.db") == _columns(tmp_path / "new.db")
+    assert len(_columns(tmp_path / "new.db")) > 8
+
+
+def test_a_database_of_the_first_release_is_opened(tmp_path: Path) -> None:
+    _migrated(tmp_path / "certd.db")
+    database = Database.open(tmp_path / "certd.db")
+    assert database.read(lambda c: c.execute(sa.select(schema.version)).all()) == []
+    database.close()
 
 
 # -- files --------------------------------------------------------------------------------

@@ -3,9 +3,10 @@
 from alembic import context
 
 connection = context.config.attributes["connection"]
-context.configure(connection=connection, render_as_batch=True)
 connection.exec_driver_sql("BEGIN IMMEDIATE")
 try:
+    # Inside: or Alembic would begin and commit by itself.
+    context.configure(connection=connection, render_as_batch=True)
     context.run_migrations()
     connection.exec_driver_sql("COMMIT")
 except BaseException:
