@@ -187,6 +187,7 @@ class Issuance:
         failpoint("issue: order made")
         self._store.orders.keep_url(self.order, order.url)
         self._url = order.url
+        failpoint("issue: order URL is kept")
         self._say(self.order.name, f"order made at {self._client.name}")
         return order
 
@@ -283,7 +284,7 @@ class Issuance:
         self._store.tokens.publish(
             self.order.name, {item.token: item.key_authorization for item in todo}, self._clock()
         )
-        failpoint("issue: order URL and tokens are kept")
+        failpoint("issue: tokens are kept")
         self.unseen = {item.token for item in todo}
         for item in todo:
             self._awaited[item.token] = self
@@ -301,7 +302,6 @@ class Issuance:
     # -- certificate -----------------------------------------------------------------------
 
     def _finalize(self, order: CAOrder) -> CAOrder:
-        self._store.settle()
         failpoint("issue: about to finalize")
         try:
             order = self._client.finalize(order, x509.csr_der(self.order.csr_pem))

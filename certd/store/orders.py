@@ -93,12 +93,8 @@ class Orders:
         return Order(id, name, ca, identifiers, key_type, key_pem, csr_pem, replaces, None, now)
 
     def keep_url(self, live: Order, url: str) -> None:
-        """Where the CA keeps the order: what a restart goes on from (invariant I3).
-
-        Deferred: tokens are published next, or ``Store.settle`` is called before finalize.
-        An order that is forgotten before that is never finalized.
-        """
-        self._leases.write(live.name, _KEEP, {"which": live.id, "url": url}, defer=True)
+        """Where the CA keeps the order: what a restart goes on from (invariant I3)."""
+        self._update(live, {"url": url})
 
     def without_replaces(self, live: Order) -> None:
         self._update(live, {"replaces": None})

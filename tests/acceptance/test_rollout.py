@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import secrets
 import signal
+import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -49,7 +50,12 @@ class Served:
 
     @property
     def served(self) -> str:
-        return probe(self.nginx.port).serial
+        """Once all workers agree: nginx tells the old ones to go 100 ms after a reload."""
+        serial, since = probe(self.nginx.port).serial, time.monotonic()
+        while time.monotonic() < since + 0.3:
+            if (now := probe(self.nginx.port).serial) != serial:
+                serial, since = now, time.monotonic()
+        return serial
 
     @property
     def issued(self) -> int:

@@ -149,7 +149,7 @@ def _dump(path: Path) -> list[str]:
 def _assert_fenced(store: Store, order: Order, path: Path) -> None:
     before = _dump(path)
     for write in _writes(store, order):
-        with pytest.raises(LeaseLost):
+        with pytest.raises(LeaseLost):  # noqa: PT012  # at once, or when it is no longer put off
             write()
             store.settle()
     assert _dump(path) == before
