@@ -15,8 +15,9 @@ from datetime import datetime
 from typing import Protocol
 
 from certd import x509
-from certd.ca.client import CAAuthorization, CAChallenge, CAOrder, Client
-from certd.ca.net import Problem
+from certd.ca.client import Client
+from certd.ca.problem import Problem
+from certd.ca.resources import CAAuthorization, CAChallenge, CAOrder
 from certd.errors import BadCertificate, CAError, ChallengeError
 from certd.failpoint import failpoint
 from certd.model import CertificateSpec, Identifier, Order, Version

@@ -15,7 +15,7 @@ from datetime import datetime, timedelta
 from certd import due, issue
 from certd.ca import ari
 from certd.ca.client import Client
-from certd.ca.net import Problem
+from certd.ca.problem import Problem
 from certd.config import Config
 from certd.errors import BadCertificate, CertdError, StoreError, bug
 from certd.issue import Issuance, Look, OrderFailed, Publisher, Say

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from certd.ca.client import Client
-from certd.ca.net import Problem
+from certd.ca.problem import Problem
 from certd.errors import CAError
 
 

@@ -1,28 +1,32 @@
 """What a CA offers (RFC 8555): directory, account, order, authorization, challenge, certificate.
 
-The only room that knows ``acme`` and ``josepy``: what leaves it are the frozen values
-below. Each method is one exchange with the CA; who waits, and how long, is decided by
-the caller.
+The only room that knows ``acme`` and ``josepy``: what leaves it are the frozen values of
+``certd.ca.resources``. Each method is one exchange with the CA; who waits, and how long,
+is decided by the caller.
 """
 
 from __future__ import annotations
 
 import json
 import logging
-import re
 import threading
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from datetime import datetime
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol
 
 import josepy
-from acme import challenges, messages
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from certd.ca.net import MOST_SUBPROBLEMS, Network, Problem, Reply, plain
+from certd.ca.net import Network, Reply
+from certd.ca.problem import Problem
+from certd.ca.resources import (
+    CAAuthorization,
+    CAChallenge,
+    CAOrder,
+    read_authorization,
+    read_order,
+)
 from certd.errors import CAError, StoreError
 from certd.model import Account, Identifier
 from certd.secrets import Secret
@@ -30,45 +34,6 @@ from certd.secrets import Secret
 log = logging.getLogger(__name__)
 
 DIRECTORY_AGE = 3600.0  # seconds after which the directory is fetched again
-TOKEN = re.compile(r"[A-Za-z0-9_-]{22,128}")  # RFC 8555 section 8.3: 128 bits, base64url
-
-
-@dataclass(frozen=True, slots=True)
-class CAOrder:
-    """An order as the CA shows it (RFC 8555 section 7.1.3). ``retry_after`` is in seconds."""
-
-    url: str
-    status: str  # pending, ready, processing, valid, invalid
-    identifiers: frozenset[Identifier]
-    authorizations: tuple[str, ...]
-    finalize: str
-    certificate: str | None
-    error: str
-    expires: datetime | None
-    retry_after: float | None
-
-
-@dataclass(frozen=True, slots=True)
-class CAChallenge:
-    """A challenge (RFC 8555 section 7.1.5) with what it takes to answer it."""
-
-    url: str
-    type: str
-    status: str  # pending, processing, valid, invalid
-    token: str
-    key_authorization: Secret
-    error: str
-
-
-@dataclass(frozen=True, slots=True)
-class CAAuthorization:
-    """An authorization (RFC 8555 section 7.1.4). ``retry_after`` is in seconds."""
-
-    identifier: Identifier
-    wildcard: bool
-    status: str  # pending, valid, invalid, deactivated, expired, revoked
-    challenges: tuple[CAChallenge, ...]
-    retry_after: float | None
 
 
 class AccountBook(Protocol):
@@ -92,9 +57,6 @@ def new_account_key() -> Secret:
             serialization.NoEncryption(),
         ).decode()
     )
-
-
-T = TypeVar("T")
 
 
 class Client:
@@ -159,23 +121,13 @@ class Client:
             raise CAError("the CA made an order without saying where", "no Location header")
         # Before it is kept: an order that may never be asked for would block all others.
         self._network.check(url)
-        return _order(url, reply)
+        return read_order(url, reply)
 
     def order(self, url: str) -> CAOrder:
-        return _order(url, self._post(url, None))
+        return read_order(url, self._post(url, None))
 
     def authorization(self, url: str) -> CAAuthorization:
-        reply = self._post(url, None)
-        body = _parse(messages.Authorization.from_json, reply)
-        identifier = _identifier(reply, body.identifier)
-        raw = reply.json().get("challenges") or ()
-        return CAAuthorization(
-            identifier,
-            bool(body.wildcard),
-            _status(body.status),
-            tuple(map(self._challenge, body.challenges or (), raw)),
-            reply.retry_after,
-        )
+        return read_authorization(self._post(url, None), self._account_key())
 
     def answer(self, challenge: CAChallenge) -> float | None:
         """Tell the CA to look (RFC 8555 section 7.5.1); the seconds it asks us to wait, if any."""
@@ -184,7 +136,7 @@ class Client:
     def finalize(self, order: CAOrder, csr_der: bytes) -> CAOrder:
         """RFC 8555 section 7.4. The order's URL stays the one that newOrder gave."""
         payload = {"csr": josepy.encode_b64jose(csr_der)}
-        return _order(order.url, self._post(order.finalize, payload))
+        return read_order(order.url, self._post(order.finalize, payload))
 
     def download(self, url: str) -> str:
         """The chain as the CA sends it, unchecked (RFC 8555 section 7.4.2)."""
@@ -194,28 +146,6 @@ class Client:
     def renewal_info(self, ari_id: str) -> Reply:
         """The raw answer (RFC 9773 section 4.1); ``certd.ca.ari`` reads it."""
         return self._network.get(f"{self.directory()['renewalInfo'].rstrip('/')}/{ari_id}")
-
-    def _challenge(self, body: messages.ChallengeBody, raw: Mapping[str, Any]) -> CAChallenge:
-        token, authorization = "", ""
-        if isinstance(body.chall, challenges.KeyAuthorizationChallenge):
-            # The very text that the CA sent: ``body`` has what a lenient decoder made of it.
-            token = raw.get("token", "")
-            if not isinstance(token, str) or not TOKEN.fullmatch(token):
-                raise CAError("the CA sent a challenge token that is not base64url of 128 bits")
-            thumbprint = body.chall.key_authorization(self._account_key()).rpartition(".")[2]
-            authorization = f"{token}.{thumbprint}"
-        error = _error(body.error)
-        if authorization:
-            # CAs tell what they expected: the key authorization, which is not to be logged.
-            error = error.replace(authorization, "***")
-        return CAChallenge(
-            body.uri,
-            body.chall.typ if hasattr(body.chall, "typ") else "",
-            _status(body.status),
-            token,
-            Secret(authorization),
-            error,
-        )
 
     # -- the account ---------------------------------------------------------------------
 
@@ -276,56 +206,3 @@ class Client:
                     raise StoreError("there is no account yet")
                 self._key = josepy.JWKEC.load(self._account.key_pem.reveal().encode())
             return self._key
-
-
-def _parse(parse: Callable[[dict[str, Any]], T], reply: Reply) -> T:
-    try:
-        return parse(reply.json())
-    except (josepy.errors.Error, ValueError, TypeError, AttributeError, KeyError) as error:
-        raise CAError(
-            f"{reply.url} answered with something that RFC 8555 does not allow",
-            plain(str(error)),
-            "nothing was lost: certd asks again; if it stays so, tell the CA",
-        ) from error
-
-
-def _order(url: str, reply: Reply) -> CAOrder:
-    body = _parse(messages.Order.from_json, reply)
-    authorizations = tuple(body.authorizations or ())
-    if not body.finalize or not all(isinstance(item, str) for item in authorizations):
-        raise CAError(f"the order {url} has no finalize URL or odd authorizations")
-    return CAOrder(
-        url,
-        _status(body.status),
-        frozenset(_identifier(reply, item) for item in body.identifiers or ()),
-        authorizations,
-        body.finalize,
-        body.certificate,
-        _error(body.error),
-        body.expires,
-        reply.retry_after,
-    )
-
-
-def _identifier(reply: Reply, identifier: messages.Identifier | None) -> Identifier:
-    if identifier is not None and not isinstance(identifier.value, str):
-        raise CAError(f"{reply.url} speaks of an identifier that is no text")
-    if identifier is not None and identifier.typ == messages.IDENTIFIER_FQDN:
-        return Identifier("dns", identifier.value.lower())
-    if identifier is not None and identifier.typ == messages.IDENTIFIER_IP:
-        return Identifier("ip", identifier.value.lower())
-    raise CAError(f"{reply.url} speaks of an identifier that is neither dns nor ip")
-
-
-def _status(status: messages.Status | None) -> str:
-    return status.name if status else ""
-
-
-def _error(error: messages.Error | None) -> str:
-    if error is None:
-        return ""
-    text = plain(f"{error.detail or error.title or ''} ({error.typ.rpartition(':')[2]})")
-    for sub in (error.subproblems or ())[:MOST_SUBPROBLEMS]:
-        name = sub.identifier.value if sub.identifier else "?"
-        text += plain(f"; {name}: {sub.detail} ({sub.typ.rpartition(':')[2]})")
-    return text

@@ -1,4 +1,4 @@
-"""The way to a CA: HTTPS with size, time and origin limits, nonces, signed requests, problems.
+"""The way to a CA: HTTPS with size, time and origin limits, nonces, signed requests.
 
 Knows nothing of orders. One ``Network`` serves one CA and is shared by all threads.
 """
@@ -11,7 +11,6 @@ import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -19,76 +18,16 @@ from urllib.parse import urlsplit
 import josepy
 
 from certd import __version__
+from certd.ca.problem import Problem, glimpse, problem_of, retry_after
 from certd.ca.wire import Wire, WireError
 from certd.errors import CAError, ConfigError
 
 USER_AGENT = f"certd/{__version__} (acme python)"
 NONCE_TRIES = 6  # the first one and five more, as acme.md measured
 NONCE_POOL = 64
-MOST_WORDS = 500  # characters of a CA's own words that are shown
-MOST_SUBPROBLEMS = 20  # of a refusal, shown
+_ASK_OPERATOR = "check the directory URL; if it is right, tell the CA"
 
 _HEADERS = {"User-Agent": USER_AGENT, "Accept-Language": "en"}
-_ERROR = "urn:ietf:params:acme:error:"
-
-
-class Problem(CAError):
-    """The CA said no (RFC 8555 section 6.7), or something in its place did not answer.
-
-    ``status`` is None when there was no HTTP answer at all; ``type`` is the ACME error
-    without its URN prefix, or "" when the answer was no problem document.
-    ``retry_after`` is in seconds from now, as the server asked, or None.
-    """
-
-    def __init__(
-        self,
-        url: str,
-        status: int | None,
-        type: str,
-        detail: str,
-        *,
-        retry_after: float | None = None,
-        subproblems: tuple[Mapping[str, Any], ...] = (),
-        instance: str | None = None,
-    ) -> None:
-        kind = f"{type or 'no problem document'}, HTTP {status}" if status else "no answer"
-        super().__init__(f"the CA refused {url}" if status else f"could not ask {url}")
-        self.why = plain(detail) + f" ({plain(kind)})"
-        for sub in subproblems[:MOST_SUBPROBLEMS]:
-            detail_of_one = str(sub.get("detail", sub.get("type", "")))
-            self.why += f"; {plain(_identifier(sub))}: {plain(detail_of_one)}"
-        if instance:
-            self.next = f"see {plain(instance)}"
-        self.url = url
-        self.status = status
-        self.type = type
-        self.detail = detail
-        self.retry_after = retry_after
-        self.subproblems = subproblems
-        self.instance = instance
-
-    @property
-    def transient(self) -> bool:
-        """True when the same request may well succeed later, with nothing changed."""
-        return (
-            self.status is None
-            or self.status >= 500
-            or self.status == 429
-            or self.type in ("badNonce", "rateLimited", "serverInternal")
-        )
-
-
-def plain(text: str) -> str:
-    """A stranger's words as they may be shown: one line of bounded length, which no
-    terminal obeys.
-    """
-    shown = "".join(char if char.isprintable() else " " for char in text[: MOST_WORDS + 1])
-    return shown if len(shown) <= MOST_WORDS else f"{shown[:MOST_WORDS]}…"
-
-
-def _identifier(subproblem: Mapping[str, Any]) -> str:
-    identifier = subproblem.get("identifier")
-    return str(identifier.get("value")) if isinstance(identifier, dict) else "?"
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,53 +48,15 @@ class Reply:
             value = json.loads(self.body)
         except (ValueError, RecursionError) as error:
             raise CAError(
-                f"{self.url} did not answer with JSON", _glimpse(self.body), _ASK_OPERATOR
+                f"{self.url} did not answer with JSON", glimpse(self.body), _ASK_OPERATOR
             ) from error
         if not isinstance(value, dict):
-            raise CAError(f"{self.url} answered with JSON that is no object", _glimpse(self.body))
+            raise CAError(f"{self.url} answered with JSON that is no object", glimpse(self.body))
         return value
 
     @property
     def retry_after(self) -> float | None:
         return retry_after(self.headers.get("retry-after"), datetime.now(UTC))
-
-
-_ASK_OPERATOR = "check the directory URL; if it is right, tell the CA"
-
-
-def _glimpse(body: bytes) -> str:
-    """What the body is, in a few words, for an error message."""
-    if not body:
-        return "the body is empty"
-    text = body[:200].decode("utf-8", "replace")
-    kind = "an HTML page" if "<html" in text.lower() or "<!doctype" in text.lower() else "it"
-    shown = "".join(char if char.isprintable() else " " for char in text[:80]).strip()
-    return f"{kind} begins with {shown!r}"
-
-
-def retry_after(header: str | None, now: datetime) -> float | None:
-    """Seconds to wait, from either form of Retry-After (RFC 9110 section 10.2.3).
-
-    None when the header is absent or is neither; never negative, at most a day, so that
-    no CA can stop a certificate for good.
-    """
-    if header is None:
-        return None
-    header = header.strip()
-    if header.isascii() and header.isdigit():
-        seconds = float(header[:9])
-    else:
-        try:
-            instant = parsedate_to_datetime(header)
-        except (ValueError, TypeError, IndexError, OverflowError):
-            return None
-        if instant.tzinfo is None:
-            instant = instant.replace(tzinfo=UTC)
-        try:
-            seconds = (instant - now).total_seconds()
-        except OverflowError:
-            return None
-    return min(max(seconds, 0.0), 86400.0)
 
 
 class Network:
@@ -240,7 +141,7 @@ class Network:
             raise Problem(url, None, "", str(error)) from error
         self._keep_nonce(answer.headers.get("replay-nonce"))
         if answer.status >= 300:
-            raise _problem(url, answer.status, answer.headers, answer.body)
+            raise problem_of(url, answer.status, answer.headers, answer.body)
         return Reply(url, answer.headers, answer.body)
 
     def _keep_nonce(self, nonce: str | None) -> None:
@@ -287,25 +188,3 @@ def _signed(payload: bytes, key: josepy.JWK, kid: str | None, nonce: str, url: s
         },
         separators=(",", ":"),
     ).encode()
-
-
-def _problem(url: str, status: int, headers: Mapping[str, str], body: bytes) -> Problem:
-    wait = retry_after(headers.get("retry-after"), datetime.now(UTC))
-    if status < 400:
-        return Problem(url, status, "", "it redirects, which an ACME server must not")
-    try:
-        document = json.loads(body)
-        kind = document.get("type", "")
-        subproblems = document.get("subproblems") or ()
-        instance = document.get("instance")
-        return Problem(
-            url,
-            status,
-            kind.removeprefix(_ERROR),
-            str(document.get("detail") or document.get("title") or "no detail given"),
-            retry_after=wait,
-            subproblems=tuple(sub for sub in subproblems if isinstance(sub, dict)),
-            instance=instance if isinstance(instance, str) else None,
-        )
-    except (ValueError, AttributeError, TypeError, RecursionError):
-        return Problem(url, status, "", _glimpse(body), retry_after=wait)

@@ -12,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from certd.ca import net
-from certd.ca.net import Network, Problem, Reply, retry_after
+from certd.ca.net import Network, Reply
+from certd.ca.problem import Problem, glimpse, problem_of, retry_after
 from certd.errors import CAError, ConfigError
 
 NOW = datetime(2026, 1, 1, 12, 0, 0, tzinfo=UTC)
@@ -58,7 +59,7 @@ def test_no_retry_after_is_too_odd(header: str) -> None:
 
 
 def problem(body: bytes, status: int = 400, **headers: str) -> Problem:
-    return net._problem(URL, status, headers, body)
+    return problem_of(URL, status, headers, body)
 
 
 def test_a_problem_keeps_what_the_ca_said() -> None:
@@ -165,7 +166,7 @@ def test_a_reply_that_is_no_object_is_told_by_its_url(body: bytes) -> None:
 
 @given(st.binary(max_size=400))
 def test_a_glimpse_of_a_body_is_short_and_printable(body: bytes) -> None:
-    shown = net._glimpse(body)
+    shown = glimpse(body)
     assert shown.isprintable()
     assert len(shown) < 500
 

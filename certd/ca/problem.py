@@ -1,0 +1,135 @@
+"""Problem documents and other refusals of a CA (RFC 8555 section 6.7), and Retry-After.
+
+What a CA says is a stranger's text: it is bounded and made plain before it is shown.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from typing import Any
+
+from certd.errors import CAError
+
+MOST_WORDS = 500  # characters of a CA's own words that are shown
+MOST_SUBPROBLEMS = 20  # of a refusal, shown
+
+_ERROR = "urn:ietf:params:acme:error:"
+
+
+class Problem(CAError):
+    """The CA said no (RFC 8555 section 6.7), or something in its place did not answer.
+
+    ``status`` is None when there was no HTTP answer at all; ``type`` is the ACME error
+    without its URN prefix, or "" when the answer was no problem document.
+    ``retry_after`` is in seconds from now, as the server asked, or None.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        status: int | None,
+        type: str,
+        detail: str,
+        *,
+        retry_after: float | None = None,
+        subproblems: tuple[Mapping[str, Any], ...] = (),
+        instance: str | None = None,
+    ) -> None:
+        kind = f"{type or 'no problem document'}, HTTP {status}" if status else "no answer"
+        super().__init__(f"the CA refused {url}" if status else f"could not ask {url}")
+        self.why = plain(detail) + f" ({plain(kind)})"
+        for sub in subproblems[:MOST_SUBPROBLEMS]:
+            detail_of_one = str(sub.get("detail", sub.get("type", "")))
+            self.why += f"; {plain(_identifier(sub))}: {plain(detail_of_one)}"
+        if instance:
+            self.next = f"see {plain(instance)}"
+        self.url = url
+        self.status = status
+        self.type = type
+        self.detail = detail
+        self.retry_after = retry_after
+        self.subproblems = subproblems
+        self.instance = instance
+
+    @property
+    def transient(self) -> bool:
+        """True when the same request may well succeed later, with nothing changed."""
+        return (
+            self.status is None
+            or self.status >= 500
+            or self.status == 429
+            or self.type in ("badNonce", "rateLimited", "serverInternal")
+        )
+
+
+def plain(text: str) -> str:
+    """A stranger's words as they may be shown: one line of bounded length, which no
+    terminal obeys.
+    """
+    shown = "".join(char if char.isprintable() else " " for char in text[: MOST_WORDS + 1])
+    return shown if len(shown) <= MOST_WORDS else f"{shown[:MOST_WORDS]}…"
+
+
+def _identifier(subproblem: Mapping[str, Any]) -> str:
+    identifier = subproblem.get("identifier")
+    return str(identifier.get("value")) if isinstance(identifier, dict) else "?"
+
+
+def problem_of(url: str, status: int, headers: Mapping[str, str], body: bytes) -> Problem:
+    wait = retry_after(headers.get("retry-after"), datetime.now(UTC))
+    if status < 400:
+        return Problem(url, status, "", "it redirects, which an ACME server must not")
+    try:
+        document = json.loads(body)
+        kind = document.get("type", "")
+        subproblems = document.get("subproblems") or ()
+        instance = document.get("instance")
+        return Problem(
+            url,
+            status,
+            kind.removeprefix(_ERROR),
+            str(document.get("detail") or document.get("title") or "no detail given"),
+            retry_after=wait,
+            subproblems=tuple(sub for sub in subproblems if isinstance(sub, dict)),
+            instance=instance if isinstance(instance, str) else None,
+        )
+    except (ValueError, AttributeError, TypeError, RecursionError):
+        return Problem(url, status, "", glimpse(body), retry_after=wait)
+
+
+def glimpse(body: bytes) -> str:
+    """What the body is, in a few words, for an error message."""
+    if not body:
+        return "the body is empty"
+    text = body[:200].decode("utf-8", "replace")
+    kind = "an HTML page" if "<html" in text.lower() or "<!doctype" in text.lower() else "it"
+    shown = "".join(char if char.isprintable() else " " for char in text[:80]).strip()
+    return f"{kind} begins with {shown!r}"
+
+
+def retry_after(header: str | None, now: datetime) -> float | None:
+    """Seconds to wait, from either form of Retry-After (RFC 9110 section 10.2.3).
+
+    None when the header is absent or is neither; never negative, at most a day, so that
+    no CA can stop a certificate for good.
+    """
+    if header is None:
+        return None
+    header = header.strip()
+    if header.isascii() and header.isdigit():
+        seconds = float(header[:9])
+    else:
+        try:
+            instant = parsedate_to_datetime(header)
+        except (ValueError, TypeError, IndexError, OverflowError):
+            return None
+        if instant.tzinfo is None:
+            instant = instant.replace(tzinfo=UTC)
+        try:
+            seconds = (instant - now).total_seconds()
+        except OverflowError:
+            return None
+    return min(max(seconds, 0.0), 86400.0)
