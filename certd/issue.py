@@ -9,16 +9,16 @@ that the daemon, the one-shot command and the recovery after a crash are the sam
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, MutableMapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Protocol
 
 from certd import x509
+from certd.authorize import TRIES, Authorizations, OrderFailed, Publisher, clean_up
 from certd.ca.client import Client
 from certd.ca.problem import Problem
-from certd.ca.resources import CAAuthorization, CAChallenge, CAOrder
-from certd.errors import BadCertificate, CAError, ChallengeError
+from certd.ca.resources import CAOrder
+from certd.errors import BadCertificate, CAError
 from certd.failpoint import failpoint
 from certd.model import CertificateSpec, Identifier, Order, Version
 from certd.store import Store
@@ -30,22 +30,9 @@ LOOKS = (1.0, 1.0, 2.0, 3.0, 5.0, 10.0, 20.0, 30.0)
 EARLY = 0.5  # seconds before the first look after answering, unless the responder hurries it
 AFTER_FINALIZE = 0.01  # seconds before the first look after finalize
 SETTLE = 0.01  # seconds of quiet at the responder before the CA is taken to have seen enough
-TRIES = 3  # repetitions of a failed exchange within seconds, before a back-off
 PATIENCE = 60.0  # seconds: longer waits are left to the back-off
 
 Say = Callable[[str, str], None]  # certificate name, what has just happened
-
-
-class OrderFailed(CAError):
-    """The order came to nothing; only another one can help."""
-
-
-class Publisher(Protocol):
-    """Where a key authorization is shown to the CA: the responder or a webroot."""
-
-    def publish(self, token: str, key_authorization: str) -> None: ...
-
-    def withdraw(self, token: str) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,17 +77,18 @@ class Issuance:
         client: Client,
         store: Store,
         publisher: Publisher,
-        awaited: dict[str, Issuance],
+        awaited: MutableMapping[str, Authorizations],
         clock: Callable[[], datetime],
         say: Say,
     ) -> None:
-        """``awaited`` is where this order enters itself under each token that it publishes."""
+        """``awaited`` gets the authorizations, under each token that they publish."""
         self.order = order
-        self._challenge = challenge
+        self._authorizations = Authorizations(
+            order.name, challenge, client, store, publisher, awaited, clock
+        )
         self._client = client
         self._store = store
         self._publisher = publisher
-        self._awaited = awaited
         self._clock = clock
         self._say = say
         self._url = order.url
@@ -108,10 +96,6 @@ class Issuance:
         self._begun = clock()
         self._looks = 0
         self._troubles = 0
-        self._valid: set[str] = set()  # URLs of authorizations that need no more looks
-        self._published: list[str] = []  # tokens
-        self._answers: dict[str, int] = {}  # challenge URL -> times that this process answered
-        self.unseen: set[str] = set()  # tokens that the CA has yet to fetch
         # Whether an earlier process began it and this one has not got anywhere with it yet.
         self.inherited = self._resumed = order.url is not None
 
@@ -157,7 +141,10 @@ class Issuance:
                 f"asked for {_names(self.order.identifiers)}, got {_names(order.identifiers)}",
             )
         if order.status == "pending":
-            return self._authorize(order)
+            wait = self._authorizations.advance(order)
+            if wait is None and self._authorizations.answered_first:
+                return Look(EARLY, hurry=True)
+            return self._wait(order, wait)
         if order.status == "ready":
             order = self._finalize(order)
             if order.status == "processing":
@@ -167,7 +154,7 @@ class Issuance:
             self._download(order.certificate)
             return None
         if order.status == "invalid":
-            raise OrderFailed("the CA gave the order up", self._reason(order))
+            raise OrderFailed("the CA gave the order up", self._authorizations.reason(order))
         return self._wait(order, order.retry_after)
 
     # -- order -----------------------------------------------------------------------------
@@ -204,102 +191,6 @@ class Issuance:
                 "certd makes another one; nothing is to be done",
             ) from problem
 
-    # -- challenges ------------------------------------------------------------------------
-
-    def _authorize(self, order: CAOrder) -> Look:
-        """Publish and answer what is still open; on later looks, see what became of it."""
-        found = []
-        for url in order.authorizations:
-            if url not in self._valid:
-                found.append(self._client.authorization(url))
-                if found[-1].status == "valid":
-                    self._valid.add(url)
-        todo = [challenge for item in found if (challenge := self._open_challenge(item))]
-        if todo:
-            first = not self._answers
-            self._publish(todo)
-            waits = [self._answer(challenge) for challenge in todo]
-            asked = [wait for wait in waits if wait is not None]
-            if first and not asked:
-                return Look(EARLY, hurry=True)
-            return self._wait(order, max(asked, default=None))
-        asked = [item.retry_after for item in found if item.retry_after is not None]
-        return self._wait(order, max(asked, default=order.retry_after))
-
-    def _open_challenge(self, authorization: CAAuthorization) -> CAChallenge | None:
-        """The challenge that we still have to answer, if any."""
-        if authorization.status == "valid":
-            return None
-        if authorization.status != "pending":
-            raise self._refused(authorization)
-        for challenge in authorization.challenges:
-            if challenge.type == self._challenge:
-                return challenge if self._wants_answer(challenge, authorization) else None
-        offered = ", ".join(item.type for item in authorization.challenges) or "none"
-        raise ChallengeError(
-            f"the CA offers no {self._challenge} for {authorization.identifier}",
-            f"it offers {offered}",
-            "choose another challenge for this certificate",
-        )
-
-    def _wants_answer(self, challenge: CAChallenge, authorization: CAAuthorization) -> bool:
-        """Once, unless the CA has looked in vain and waits to be told to look again.
-
-        A challenge may stay pending until the CA has looked, and an answer too many would be
-        another attempt. One that failed may stay pending too, with an error, to be answered
-        again (RFC 8555 section 8.2): ``TRIES`` times, then after a back-off.
-        """
-        times = self._answers.get(challenge.url, 0)
-        if challenge.status != "pending" or (times and not challenge.error):
-            return False
-        if times > TRIES:
-            refused = self._refused(authorization)
-            raise ChallengeError(refused.what, refused.why, refused.next)
-        return True
-
-    def _refused(self, authorization: CAAuthorization) -> OrderFailed:
-        error = next((item.error for item in authorization.challenges if item.error), "")
-        name = f"{'*.' if authorization.wildcard else ''}{authorization.identifier}"
-        return OrderFailed(
-            f"the CA could not validate {name}",
-            error or f"the authorization is {authorization.status}",
-            f"check that http://{name}/ reaches this machine from the internet, then "
-            f"`certd renew {self.order.name}`",
-        )
-
-    def _reason(self, order: CAOrder) -> str:
-        """Why an order is invalid: an authorization says more than the order does."""
-        for url in order.authorizations:
-            try:
-                authorization = self._client.authorization(url)
-            except Problem as problem:
-                if problem.transient:
-                    raise
-                continue
-            if authorization.status not in ("valid", "pending"):
-                raise self._refused(authorization)
-        return order.error or "it does not say why"
-
-    def _publish(self, todo: list[CAChallenge]) -> None:
-        """Journaled first: a crash in between leaves nothing that is not cleaned up."""
-        self._store.tokens.publish(
-            self.order.name, {item.token: item.key_authorization for item in todo}, self._clock()
-        )
-        failpoint("issue: tokens are kept")
-        self.unseen = {item.token for item in todo}
-        for item in todo:
-            self._awaited[item.token] = self
-            self._published.append(item.token)
-            self._publisher.publish(item.token, item.key_authorization.reveal())
-        failpoint("issue: tokens are published")
-
-    def _answer(self, challenge: CAChallenge) -> float | None:
-        wait = self._client.answer(challenge)
-        # Only now: one that did not get through is given again.
-        self._answers[challenge.url] = self._answers.get(challenge.url, 0) + 1
-        failpoint("issue: challenge answered")
-        return wait
-
     # -- certificate -----------------------------------------------------------------------
 
     def _finalize(self, order: CAOrder) -> CAOrder:
@@ -323,7 +214,7 @@ class Issuance:
         number = self._store.orders.complete(self.order, leaf, chain, facts, now)
         failpoint("issue: version is current")
         self._say(self.order.name, f"version {number} issued, valid until {facts.not_after:%F}")
-        published = None if self._resumed else self._published
+        published = None if self._resumed else self._authorizations.published
         clean_up(self.order.name, self._store, self._publisher, published)
 
     def _wait(self, order: CAOrder, retry_after: float | None) -> Look:
@@ -336,23 +227,6 @@ class Issuance:
         step = LOOKS[min(self._looks, len(LOOKS) - 1)]
         self._looks += 1
         return Look(step if retry_after is None else retry_after)
-
-
-def clean_up(
-    name: str, store: Store, publisher: Publisher, published: Iterable[str] | None = None
-) -> None:
-    """Withdraw every token that the journal lists for this certificate.
-
-    ``published`` is what it lists, where that is known.
-    """
-    if published is None:
-        published = store.tokens.published(name)
-    if not published:
-        return
-    for token in published:
-        publisher.withdraw(token)
-    store.tokens.withdraw(name)
-    failpoint("issue: tokens withdrawn")
 
 
 def _names(identifiers: Iterable[Identifier]) -> str:

@@ -11,14 +11,16 @@ import logging
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime, timedelta
+from weakref import WeakValueDictionary
 
 from certd import due, issue
+from certd.authorize import Authorizations, OrderFailed, Publisher, clean_up
 from certd.ca import ari
 from certd.ca.client import Client
 from certd.ca.problem import Problem
 from certd.config import Config
 from certd.errors import BadCertificate, CertdError, StoreError, bug
-from certd.issue import Issuance, Look, OrderFailed, Publisher, Say
+from certd.issue import Issuance, Look, Say
 from certd.model import CertificateSpec, Failure, Lineage, TargetState
 from certd.rollout import Rollout
 from certd.store import LeaseLost, Store
@@ -52,7 +54,8 @@ class Reconciler:
         self._draw = draw
         self._say = say
         self._under_way: dict[str, Issuance] = {}
-        self._awaited: dict[str, Issuance] = {}  # by the tokens that a CA is about to fetch
+        # By the tokens that a CA is about to fetch, for as long as the order is under way here.
+        self._awaited: WeakValueDictionary[str, Authorizations] = WeakValueDictionary()
         self.follow(config, client, publisher)
 
     def follow(self, config: Config, client: Callable[[str], Client], publisher: Publisher) -> None:
@@ -79,11 +82,11 @@ class Reconciler:
 
     def served(self, token: str) -> str | None:
         """The CA has fetched this token; the certificate to look at soon, if that was all."""
-        issuance = self._awaited.pop(token, None)
-        if issuance is None:
+        awaiting = self._awaited.pop(token, None)
+        if awaiting is None:
             return None
-        issuance.unseen.discard(token)
-        return None if issuance.unseen else issuance.order.name
+        awaiting.unseen.discard(token)
+        return None if awaiting.unseen else awaiting.name
 
     def _step(self, name: str) -> Look | None:
         spec = self._config.certificates.get(name)
@@ -177,7 +180,7 @@ class Reconciler:
         hopeless = isinstance(error, BadCertificate) and failures > HOPELESS
         if issuance and (isinstance(error, OrderFailed) or hopeless):
             self._store.orders.end(issuance.order, "failed", str(error), now)
-        issue.clean_up(spec.name, self._store, self._publisher)
+        clean_up(spec.name, self._store, self._publisher)
         left = lineage.current.certificate.not_after - now if lineage.current else None
         wait = due.backoff(failures, left, self._draw())
         if isinstance(error, Problem) and error.retry_after is not None:

@@ -15,11 +15,12 @@ import threading
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 
+from certd.authorize import Publisher, clean_up
 from certd.ca.clients import Clients
 from certd.challenges.http01 import PortTaken, Responder, Webroot, open_sockets
 from certd.config import Config
 from certd.engine.local import LocalEngine
-from certd.issue import Publisher, Say, clean_up
+from certd.issue import Say
 from certd.reconcile import Reconciler
 from certd.secrets import Secret
 from certd.store import Store

@@ -16,7 +16,7 @@ import pytest
 from cryptography import x509 as pyca
 
 from certd import x509
-from certd.issue import TRIES
+from certd.authorize import TRIES
 from certd.model import Lineage
 from certd.secrets import Secret
 from certd.testing.chains import DAY, HOUR, Authority, pem

@@ -1,0 +1,180 @@
+"""The authorizations of one order: journaled, published, answered, looked at (RFC 8555
+section 7.5).
+
+Asks and answers; who waits, and how long, is decided by ``certd.issue``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, MutableMapping
+from datetime import datetime
+from typing import Protocol
+
+from certd.ca.client import Client
+from certd.ca.problem import Problem
+from certd.ca.resources import CAAuthorization, CAChallenge, CAOrder
+from certd.errors import CAError, ChallengeError
+from certd.failpoint import failpoint
+from certd.store import Store
+
+TRIES = 3  # repetitions of something that failed within seconds, before a back-off
+
+
+class OrderFailed(CAError):
+    """The order came to nothing; only another one can help."""
+
+
+class Publisher(Protocol):
+    """Where a key authorization is shown to the CA: the responder or a webroot."""
+
+    def publish(self, token: str, key_authorization: str) -> None: ...
+
+    def withdraw(self, token: str) -> None: ...
+
+
+class Authorizations:
+    """Of an order under way in this process. One thread at a time advances them."""
+
+    def __init__(
+        self,
+        name: str,
+        challenge: str,
+        client: Client,
+        store: Store,
+        publisher: Publisher,
+        awaited: MutableMapping[str, Authorizations],
+        clock: Callable[[], datetime],
+    ) -> None:
+        """``awaited`` is where they enter themselves under each token that they publish."""
+        self.name = name
+        self._challenge = challenge
+        self._client = client
+        self._store = store
+        self._publisher = publisher
+        self._awaited = awaited
+        self._clock = clock
+        self._valid: set[str] = set()  # URLs of authorizations that need no more looks
+        self._answers: dict[str, int] = {}  # challenge URL -> times that this process answered
+        self.published: list[str] = []  # tokens
+        self.unseen: set[str] = set()  # tokens that the CA has yet to fetch
+        self.answered_first = False  # whether the last look gave the CA its first answers
+
+    def advance(self, order: CAOrder) -> float | None:
+        """Publish and answer what is still open; on later looks, see what became of it.
+
+        Returns the seconds that the CA asks to wait, None where it does not say.
+
+        Raises:
+            OrderFailed: the CA has given an authorization up.
+            CAError, ChallengeError: this attempt failed; the order goes on after a back-off.
+        """
+        found = []
+        for url in order.authorizations:
+            if url not in self._valid:
+                found.append(self._client.authorization(url))
+                if found[-1].status == "valid":
+                    self._valid.add(url)
+        todo = [challenge for item in found if (challenge := self._open_challenge(item))]
+        if todo:
+            self.answered_first = not self._answers
+            self._publish(todo)
+            waits = [self._answer(challenge) for challenge in todo]
+            return max((wait for wait in waits if wait is not None), default=None)
+        self.answered_first = False
+        asked = [item.retry_after for item in found if item.retry_after is not None]
+        return max(asked, default=order.retry_after)
+
+    def _open_challenge(self, authorization: CAAuthorization) -> CAChallenge | None:
+        """The challenge that we still have to answer, if any."""
+        if authorization.status == "valid":
+            return None
+        if authorization.status != "pending":
+            raise self._refused(authorization)
+        for challenge in authorization.challenges:
+            if challenge.type == self._challenge:
+                return challenge if self._wants_answer(challenge, authorization) else None
+        offered = ", ".join(item.type for item in authorization.challenges) or "none"
+        raise ChallengeError(
+            f"the CA offers no {self._challenge} for {authorization.identifier}",
+            f"it offers {offered}",
+            "choose another challenge for this certificate",
+        )
+
+    def _wants_answer(self, challenge: CAChallenge, authorization: CAAuthorization) -> bool:
+        """Once, unless the CA has looked in vain and waits to be told to look again.
+
+        A challenge may stay pending until the CA has looked, and an answer too many would be
+        another attempt. One that failed may stay pending too, with an error, to be answered
+        again (RFC 8555 section 8.2): ``TRIES`` times, then after a back-off.
+        """
+        times = self._answers.get(challenge.url, 0)
+        if challenge.status != "pending" or (times and not challenge.error):
+            return False
+        if times > TRIES:
+            refused = self._refused(authorization)
+            raise ChallengeError(refused.what, refused.why, refused.next)
+        return True
+
+    def _refused(self, authorization: CAAuthorization) -> OrderFailed:
+        error = next((item.error for item in authorization.challenges if item.error), "")
+        name = f"{'*.' if authorization.wildcard else ''}{authorization.identifier}"
+        return OrderFailed(
+            f"the CA could not validate {name}",
+            error or f"the authorization is {authorization.status}",
+            f"check that http://{name}/ reaches this machine from the internet, then "
+            f"`certd renew {self.name}`",
+        )
+
+    def reason(self, order: CAOrder) -> str:
+        """Why an order is invalid: an authorization says more than the order does.
+
+        Raises:
+            OrderFailed: an authorization says it.
+        """
+        for url in order.authorizations:
+            try:
+                authorization = self._client.authorization(url)
+            except Problem as problem:
+                if problem.transient:
+                    raise
+                continue
+            if authorization.status not in ("valid", "pending"):
+                raise self._refused(authorization)
+        return order.error or "it does not say why"
+
+    def _publish(self, todo: list[CAChallenge]) -> None:
+        """Journaled first: a crash in between leaves nothing that is not cleaned up."""
+        self._store.tokens.publish(
+            self.name, {item.token: item.key_authorization for item in todo}, self._clock()
+        )
+        failpoint("issue: tokens are kept")
+        self.unseen = {item.token for item in todo}
+        for item in todo:
+            self._awaited[item.token] = self
+            self.published.append(item.token)
+            self._publisher.publish(item.token, item.key_authorization.reveal())
+        failpoint("issue: tokens are published")
+
+    def _answer(self, challenge: CAChallenge) -> float | None:
+        wait = self._client.answer(challenge)
+        # Only now: one that did not get through is given again.
+        self._answers[challenge.url] = self._answers.get(challenge.url, 0) + 1
+        failpoint("issue: challenge answered")
+        return wait
+
+
+def clean_up(
+    name: str, store: Store, publisher: Publisher, published: Iterable[str] | None = None
+) -> None:
+    """Withdraw every token that the journal lists for this certificate.
+
+    ``published`` is what it lists, where that is known.
+    """
+    if published is None:
+        published = store.tokens.published(name)
+    if not published:
+        return
+    for token in published:
+        publisher.withdraw(token)
+    store.tokens.withdraw(name)
+    failpoint("issue: tokens withdrawn")
