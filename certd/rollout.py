@@ -42,6 +42,10 @@ class Rollout:
         self._draw = draw
         self._say = say
 
+    def knows(self, target: str) -> bool:
+        """Whether it is configured: work under way may want one that was just removed."""
+        return target in self._targets
+
     def act(self, lineage: Lineage, name: str) -> TargetState:
         """Take one target one step on; returns its state, which is in the store by then."""
         if lineage.current is None:
@@ -131,11 +135,11 @@ class Rollout:
         if state.serving is not None and state.serving != bundle.version:
             before = self._store.lineages.bundle(bundle.name, state.serving)
             if before.certificate.not_after > now:
-                try:
-                    settings.plugin.deploy(before)
+                second = _put_back(before, settings)
+                if second is None:
                     state = replace(state, phase="rolled-back")
                     what += f" (version {state.serving} is in place)"
-                except CertdError as second:
+                else:
                     why += f"; putting version {state.serving} back failed too: {second}"
         failpoint("rollout: rolled back")
         failures = state.failures + 1
@@ -153,6 +157,20 @@ class Rollout:
 
     def _keep(self, name: str, state: TargetState) -> None:
         self._store.lineages.keep_target(name, state)
+
+
+def _put_back(before: Bundle, settings: TargetSettings) -> CertdError | None:
+    """Deploy what was served before; what went wrong with that, if anything did."""
+    try:
+        settings.plugin.deploy(before)
+    except StoreError:
+        raise
+    except CertdError as error:
+        return error
+    except Exception as error:  # as in act: a plugin may raise anything
+        log.exception("%s: target %s", before.name, settings.name)
+        return bug(error)
+    return None
 
 
 def _look(bundle: Bundle, settings: TargetSettings) -> None:
