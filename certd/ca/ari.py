@@ -41,7 +41,8 @@ def ask(client: Client, ari_id: str) -> Window:
         explanation = reply.json().get("explanationURL")
     except Problem as problem:
         raise NoAnswer(str(problem), silent=problem.transient) from problem
-    except (CAError, KeyError, TypeError, ValueError, AttributeError) as error:
+    except (CAError, KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
+        # OverflowError: the first of January of year 1 in Asia is the year 0 in UTC.
         raise NoAnswer(f"the answer is not what RFC 9773 says ({error})", silent=False) from error
     if end <= start:
         raise NoAnswer("the window ends before it starts", silent=False)

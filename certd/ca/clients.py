@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from certd.ca.client import AccountBook, Client
 from certd.ca.net import Network
 from certd.config import CASettings
+from certd.errors import ConfigError
 
 
 class Clients:
@@ -27,10 +28,20 @@ class Clients:
         self._lock = threading.Lock()
 
     def __call__(self, name: str) -> Client:
+        """
+        Raises:
+            ConfigError: it is not configured, or not any more; or its ca_bundle is no PEM file.
+        """
         with self._lock:
             client = self._clients.get(name)
             if client is None:
-                settings = self._cas[name]
+                settings = self._cas.get(name)
+                if settings is None:
+                    raise ConfigError(
+                        f"cannot ask the CA {name}",
+                        "it is not in the configuration",
+                        f"add [ca.{name}] again if it is to be asked",
+                    )
                 network = Network(settings.ca_bundle)
                 self._networks.append(network)
                 client = Client(name, settings.directory, network, self._accounts, self._contact)
