@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 from urllib.parse import urlsplit
 
 import josepy
@@ -126,10 +126,13 @@ class Network:
             if self._nonces:
                 return self._nonces.pop()
         reply = self._request("HEAD", self.new_nonce_url, None)
-        with self._lock:
-            if self._nonces:
-                return self._nonces.pop()
-        raise CAError(f"{reply.url} gave no nonce", "the reply lacks Replay-Nonce", _ASK_OPERATOR)
+        # Not by way of the pool, from which another thread could take it.
+        nonce = reply.headers.get("replay-nonce")
+        if not _is_nonce(nonce):
+            raise CAError(
+                f"{reply.url} gave no nonce", "the reply lacks Replay-Nonce", _ASK_OPERATOR
+            )
+        return nonce
 
     def _request(
         self, method: str, url: str, body: bytes | None, headers: Mapping[str, str] | None = None
@@ -139,24 +142,30 @@ class Network:
             answer = self._wire.exchange(method, url, body, {**_HEADERS, **(headers or {})})
         except WireError as error:
             raise Problem(url, None, "", str(error)) from error
-        self._keep_nonce(answer.headers.get("replay-nonce"))
+        if method != "HEAD":
+            self._keep_nonce(answer.headers.get("replay-nonce"))
         if answer.status >= 300:
             raise problem_of(url, answer.status, answer.headers, answer.body)
         return Reply(url, answer.headers, answer.body)
 
     def _keep_nonce(self, nonce: str | None) -> None:
-        # RFC 8555 section 6.5.1: base64url; anything else is ignored, as a nonce is never
-        # worth losing the reply that it came with.
-        if nonce and len(nonce) <= 512 and _is_base64url(nonce):
+        # What is no nonce is ignored: it is never worth losing the reply that it came with.
+        if _is_nonce(nonce):
             with self._lock:
                 self._nonces.append(nonce)
                 del self._nonces[:-NONCE_POOL]
 
 
-def _is_base64url(text: str) -> bool:
-    """Whether it is exactly what its own bytes encode to: only that survives the signing."""
+def _is_nonce(text: str | None) -> TypeGuard[str]:
+    """Base64url (RFC 8555 section 6.5.1), and exactly what its own bytes encode to: only
+    that survives the signing.
+    """
     try:
-        return bool(josepy.encode_b64jose(josepy.decode_b64jose(text)) == text)
+        return (
+            text is not None
+            and 0 < len(text) <= 512
+            and bool(josepy.encode_b64jose(josepy.decode_b64jose(text)) == text)
+        )
     except (josepy.errors.Error, ValueError):
         return False
 

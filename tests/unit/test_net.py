@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from hypothesis import given
@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from certd.ca import net
 from certd.ca.net import Network, Reply
 from certd.ca.problem import Problem, glimpse, problem_of, retry_after
+from certd.ca.wire import Answer, Wire
 from certd.errors import CAError, ConfigError
 
 NOW = datetime(2026, 1, 1, 12, 0, 0, tzinfo=UTC)
@@ -233,3 +234,30 @@ def test_the_youngest_nonce_goes_first_and_not_all_are_kept() -> None:
         network._keep_nonce(f"n{number:03}")
     assert network._nonce() == "n199"
     assert len(network._nonces) == net.NONCE_POOL - 1
+
+
+class _Stolen(list[str]):
+    """A pool from which another thread has always just taken the last nonce."""
+
+    def __bool__(self) -> bool:
+        return False
+
+
+def test_a_nonce_that_was_fetched_is_for_who_fetched_it() -> None:
+    network = Network(None)
+    network.trust("https://ca.example/")
+    network.new_nonce_url = "https://ca.example/nonce"
+    network._nonces = _Stolen()
+    network._wire = cast(Wire, _Answering(Answer(200, {"replay-nonce": "abc-"}, b"")))
+    assert network._nonce() == "abc-"
+    assert list(network._nonces) == []
+
+
+class _Answering:
+    """A wire at whose other end there is always the same answer."""
+
+    def __init__(self, answer: Answer) -> None:
+        self._answer = answer
+
+    def exchange(self, *request: object) -> Answer:
+        return self._answer
