@@ -8,7 +8,10 @@ more than most commands' work.
 from __future__ import annotations
 
 import importlib
+import io
+import os
 import sys
+from typing import Any, TextIO
 
 import click
 
@@ -43,23 +46,52 @@ def group() -> None:
     """
 
 
+class _Output(io.FileIO):
+    """Standard output; that it cannot be written is told in words, once."""
+
+    def write(self, data: Any) -> int:
+        try:
+            return super().write(data)
+        except OSError as error:
+            # What is still in the buffers goes nowhere, also when the interpreter ends.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), self.fileno())
+            if isinstance(error, BrokenPipeError):
+                raise
+            raise CertdError("cannot write the output", error.strerror or str(error)) from None
+
+
+def _output() -> TextIO:
+    had: TextIO | None = sys.stdout
+    if had is None:  # closed by the caller: what is written to this one fails
+        return io.TextIOWrapper(_buffered(os.open(os.devnull, os.O_RDONLY)))
+    return io.TextIOWrapper(
+        _buffered(had.fileno()), had.encoding, had.errors, line_buffering=had.isatty()
+    )
+
+
+def _buffered(fd: int) -> io.BufferedWriter:
+    return io.BufferedWriter(_Output(fd, "w", closefd=False))
+
+
 def main() -> None:
     """The entry point: turns what was raised into words on stderr and an exit status."""
+    sys.stdout = _output()
     try:
-        sys.exit(group.main(standalone_mode=False, prog_name="certd") or 0)
+        status = group.main(standalone_mode=False, prog_name="certd") or 0
+        sys.stdout.flush()
     except click.exceptions.Abort:
-        sys.exit(130)
+        status = 130
     except click.ClickException as error:
         error.show()
-        sys.exit(2)
+        status = 2
     except ConfigError as error:
         click.echo(str(error), err=True)
-        sys.exit(2)
+        status = 2
     except CertdError as error:
         click.echo(f"certd: {error}", err=True)
-        sys.exit(1)
+        status = 1
     except BrokenPipeError:
-        sys.stderr.close()  # the reader of our output has left: nothing to complain of
-        sys.exit(1)
+        status = 1  # the reader of our output has left: nothing to complain of
     except KeyboardInterrupt:
-        sys.exit(130)
+        status = 130
+    sys.exit(status)

@@ -131,6 +131,45 @@ def test_no_command_shows_the_commands() -> None:
     assert "Traceback" not in done.stderr
 
 
+# -- output that cannot be written ---------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("to", "why"),
+    [
+        pytest.param(">/dev/full", "No space left on device", id="full"),
+        pytest.param(">&-", "Bad file descriptor", id="closed"),
+    ],
+)
+@pytest.mark.parametrize(
+    "words",
+    [["check"], ["check", "--schema"], ["plan"], ["renew"], ["status"], ["--help"], ["--version"]],
+    ids=" ".join,
+)
+def test_output_that_cannot_be_written_is_told(
+    site: Site, words: list[str], to: str, why: str
+) -> None:
+    done = subprocess.run(
+        ["sh", "-c", f'"$@" {to}', "sh", *site.argv(*words)],
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert mistake(done, 1) == f"certd: cannot write the output: {why}\n"
+
+
+def test_a_reader_that_leaves_is_no_mistake(site: Site) -> None:
+    read, write = os.pipe()
+    os.close(read)
+    try:
+        done = subprocess.run(
+            site.argv("check", "--schema"), stdout=write, stderr=subprocess.PIPE, timeout=60
+        )
+    finally:
+        os.close(write)
+    assert (done.returncode, done.stderr) == (1, b"")
+
+
 # -- the configuration --------------------------------------------------------------------
 
 
