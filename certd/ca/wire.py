@@ -71,16 +71,12 @@ class Wire:
         Raises:
             WireError: no connection, no TLS, no whole answer in time, or too long a one.
         """
-        parts = urlsplit(url)
-        target = f"{parts.path or '/'}?{parts.query}" if parts.query else parts.path or "/"
-        if not _TARGET.fullmatch(target) or not parts.netloc.isascii():
-            raise WireError("its URL has characters that no URL may have")
-        lines = [f"{method} {target} HTTP/1.1", f"Host: {parts.netloc}"]
-        lines += [f"{name}: {value}" for name, value in headers.items()]
-        if body is not None:
-            lines.append(f"Content-Length: {len(body)}")
-        request = "\r\n".join(lines).encode("ascii") + b"\r\n\r\n" + (body or b"")
-        connection = self._connection(parts)
+        try:
+            parts = urlsplit(url)
+            request = _request(method, parts, body, headers)
+            connection = self._connection(parts)
+        except ValueError as error:
+            raise WireError(f"its URL is none ({error})"[:200]) from error
         deadline = time.monotonic() + self._deadline
         try:
             return connection.exchange(request, _Reading(method == "HEAD"), deadline)
@@ -151,7 +147,7 @@ class _Connection:
         return Answer(reading.status, reading.headers, b"".join(reading.body))
 
     def _open(self, deadline: float) -> ssl.SSLSocket:
-        plain = socket.create_connection(self._address, self._patience(deadline))
+        plain = self._connect(deadline)
         try:
             plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             plain.settimeout(self._patience(deadline))
@@ -160,6 +156,25 @@ class _Connection:
             plain.close()
             raise
         return self._socket
+
+    def _connect(self, deadline: float) -> socket.socket:
+        """To the first address that takes a connection; each gets its share of the time."""
+        addresses = socket.getaddrinfo(*self._address, type=socket.SOCK_STREAM)
+        for left, (family, kind, protocol, _, address) in zip(
+            range(len(addresses), 0, -1), addresses, strict=True
+        ):
+            connection = socket.socket(family, kind, protocol)
+            try:
+                share = (deadline - time.monotonic()) / left
+                connection.settimeout(min(self._patience(deadline), share))
+                connection.connect(address)
+            except BaseException as error:
+                connection.close()
+                if left == 1 or not isinstance(error, OSError):
+                    raise
+            else:
+                return connection
+        raise AssertionError("unreachable: no addresses are an error")
 
     def _limit(self, tls: ssl.SSLSocket, deadline: float) -> None:
         patience = self._patience(deadline)
@@ -171,6 +186,19 @@ class _Connection:
         if left <= 0:
             raise TimeoutError
         return min(left, self._silence)
+
+
+def _request(
+    method: str, parts: SplitResult, body: bytes | None, headers: Mapping[str, str]
+) -> bytes:
+    target = f"{parts.path or '/'}?{parts.query}" if parts.query else parts.path or "/"
+    if not _TARGET.fullmatch(target) or not parts.netloc.isascii():
+        raise WireError("its URL has characters that no URL may have")
+    lines = [f"{method} {target} HTTP/1.1", f"Host: {parts.netloc}"]
+    lines += [f"{name}: {value}" for name, value in headers.items()]
+    if body is not None:
+        lines.append(f"Content-Length: {len(body)}")
+    return "\r\n".join(lines).encode("ascii") + b"\r\n\r\n" + (body or b"")
 
 
 class _Reading:

@@ -8,7 +8,7 @@ import ssl
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 
 import pytest
 
@@ -188,3 +188,61 @@ def test_a_url_that_would_be_another_request(path: str, minted: Minted) -> None:
     ):
         wire(minted).exchange("GET", url + path, None, {})
     assert not asked
+
+
+@pytest.mark.parametrize(
+    "url", ["https://ca.example:99999/", "https://[::1/", "https://ca.example:x/", "https://a..b/"]
+)
+def test_a_url_that_is_none(url: str) -> None:
+    with pytest.raises(WireError):
+        Wire(ssl.create_default_context(), silence=5, deadline=10).exchange("GET", url, None, {})
+
+
+# Several addresses
+
+
+@pytest.fixture
+def deaf() -> Iterator[int]:
+    """A port of 127.0.0.1 that neither takes nor refuses a connection: its queue is full."""
+    with ExitStack() as stack:
+        listener = stack.enter_context(socket.socket())
+        listener.bind(("127.0.0.1", 0))
+        listener.listen(0)
+        for _ in range(3):
+            waiting = stack.enter_context(socket.socket())
+            waiting.setblocking(False)
+            waiting.connect_ex(listener.getsockname())
+        yield int(listener.getsockname()[1])
+
+
+def _resolve_to(ports: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
+    addresses = [
+        (socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP, "", ("127.0.0.1", port))
+        for port in ports
+    ]
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *question, **options: addresses)
+
+
+def test_all_addresses_together_have_one_deadline(
+    deaf: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _resolve_to([deaf] * 5, monkeypatch)
+    begun = time.monotonic()
+    with pytest.raises(WireError, match="in time"):
+        Wire(ssl.create_default_context(), silence=0.6, deadline=1).exchange(
+            "GET", "https://ca.example/", None, {}
+        )
+    assert time.monotonic() - begun < 2
+
+
+def test_an_address_that_takes_no_connection_leaves_time_for_the_next(
+    deaf: int, minted: Minted, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with server(minted, OK + b"Content-Length: 2\r\n\r\n{}", 1 << 12) as (url, _):
+        good = int(url.rpartition(":")[2])
+        client = Wire(ssl.create_default_context(cafile=minted.root), silence=5, deadline=2)
+        with socket.socket() as unused:
+            unused.bind(("127.0.0.1", 0))
+            _resolve_to([unused.getsockname()[1], deaf, good], monkeypatch)
+            assert client.exchange("GET", "https://localhost/", None, {}).body == b"{}"
+        client.close()
