@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import os
 import selectors
 import signal
 import subprocess
+import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import IO
 
 from certd.api import TargetError
@@ -16,6 +18,59 @@ from certd.api import TargetError
 MOST_OUTPUT = 64 * 1024  # bytes kept, the last ones
 _LOOK = 0.05  # seconds between two looks whether the program has ended
 _LINES, _CHARACTERS = 5, 500  # of its output, in an error
+_LAST_MOMENT = 0.5  # seconds between SIGTERM and SIGKILL when certd ends
+
+
+class _Running:
+    """The programs that run now: they end with certd, and then no other begins."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._processes: set[subprocess.Popen[bytes]] = set()
+
+    @contextlib.contextmanager
+    def started(
+        self, argv: Sequence[str], environment: Mapping[str, str]
+    ) -> Iterator[subprocess.Popen[bytes]]:
+        with self._lock:
+            process = subprocess.Popen(
+                argv,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                env=environment,
+                start_new_session=True,
+                bufsize=0,
+            )
+            self._processes.add(process)
+        try:
+            yield process
+        finally:
+            with self._lock:
+                self._processes.discard(process)
+
+    def end(self) -> None:
+        """SIGTERM to all that runs, SIGKILL to what is left of it after a moment."""
+        # For good: whoever waits for one of them must not take its end for a failure and
+        # go back to the version before. The next run deploys again.
+        self._lock.acquire()
+        groups = [process.pid for process in self._processes if process.poll() is None]
+        deadline = time.monotonic() + _LAST_MOMENT
+        groups = [group for group in groups if _signal(group, signal.SIGTERM)]
+        while groups and time.monotonic() < deadline:
+            time.sleep(_LOOK)
+            for process in self._processes:
+                process.poll()  # a zombie would pass for one that runs
+            groups = [group for group in groups if _signal(group, 0)]
+        for group in groups:
+            _signal(group, signal.SIGKILL)
+
+
+# State of the module, for want of another place: targets are values, made anew at each
+# reload of the configuration, and what is to end with the process belongs to the process.
+# The handler runs after certd's own grace for running steps, with the threads still there.
+_RUNNING = _Running()
+atexit.register(_RUNNING.end)
 
 
 def run(
@@ -24,37 +79,24 @@ def run(
     """Run a program to its end; ``what`` opens the error if that is not a good one.
 
     It gets PATH, LANG and ``variables`` for an environment, nothing to read, and a session
-    of its own, so that at the time-out everything it has started ends with it.
+    of its own, so that at the time-out everything it has started ends with it; so it does
+    when certd ends.
 
     Raises:
         TargetError: it could not be started, took too long, or its exit status is not 0.
     """
     program = argv[0]
-    try:
-        process = subprocess.Popen(
-            argv,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            env={"PATH": os.environ.get("PATH", os.defpath), "LANG": "C.UTF-8", **variables},
-            start_new_session=True,
-            bufsize=0,
-        )
-    except OSError as error:
-        raise TargetError(
-            what,
-            f"{program} cannot be started: {error.strerror}",
-            "correct reload = […], or install the program",
-        ) from error
-    assert process.stdout is not None  # noqa: S101 - it was asked for; narrows the type
-    deadline = time.monotonic() + timeout_seconds
-    with process.stdout as stream:
+    environment = {"PATH": os.environ.get("PATH", os.defpath), "LANG": "C.UTF-8", **variables}
+    with contextlib.ExitStack() as running:
         try:
-            output = _follow(process, stream, deadline)
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                process.wait(max(deadline - time.monotonic(), 0))
-        finally:
-            ended = _end(process)
+            process = running.enter_context(_RUNNING.started(argv, environment))
+        except OSError as error:
+            raise TargetError(
+                what,
+                f"{program} cannot be started: {error.strerror}",
+                "correct reload = […], or install the program",
+            ) from error
+        ended, output = _watch(process, time.monotonic() + timeout_seconds)
     if not ended:
         said = _said(output)
         raise TargetError(
@@ -68,6 +110,19 @@ def run(
             f"{program} {_status(process.returncode)}{_said(output)}",
             "run the command by hand to see what it lacks",
         )
+
+
+def _watch(process: subprocess.Popen[bytes], deadline: float) -> tuple[bool, bytes]:
+    """Whether it has ended by itself before the deadline, and what it wrote."""
+    assert process.stdout is not None  # noqa: S101 - it was asked for; narrows the type
+    with process.stdout as stream:
+        try:
+            output = _follow(process, stream, deadline)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(max(deadline - time.monotonic(), 0))
+        finally:
+            ended = _end(process)
+    return ended, output
 
 
 def _follow(process: subprocess.Popen[bytes], stream: IO[bytes], deadline: float) -> bytes:
@@ -101,6 +156,15 @@ def _end(process: subprocess.Popen[bytes]) -> bool:
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
     return False
+
+
+def _signal(group: int, number: int) -> bool:
+    """Signal a process group; whether there is one, and it is ours to signal."""
+    try:
+        os.killpg(group, number)
+    except (ProcessLookupError, PermissionError):  # gone, or of another user by now
+        return False
+    return True
 
 
 def _status(code: int) -> str:

@@ -6,6 +6,7 @@ server presents in a TLS handshake.
 
 from __future__ import annotations
 
+import contextlib
 import secrets
 import signal
 import time
@@ -16,6 +17,7 @@ from typing import Any
 
 import pytest
 
+from certd.engine.node import STOP_SECONDS
 from certd.testing.nginx import Nginx
 from certd.testing.pebble import Pebble
 from certd.testing.tls import mint, probe
@@ -257,3 +259,65 @@ def test_killed_while_it_rolled_back_it_says_why_in_the_end(deployed: Served) ->
     assert_told(deployed.target, "rolled-back", "does not serve version 2")
     assert deployed.link == "versions/1"
     assert deployed.issued == 2
+
+
+STOPS = pytest.mark.parametrize(
+    ("command", "number", "status"),
+    [("run", signal.SIGTERM, 0), ("renew", signal.SIGINT, 130)],
+)
+
+
+def stop_during_a_reload(
+    site: Site, script: str, command: str, number: signal.Signals, status: int
+) -> list[int]:
+    """Stop certd while this reload command runs; which processes the command had."""
+    pids = site.folder / "pids"
+    begin = f"sleep 60 & echo $$ $! > {pids}.new; mv {pids}.new {pids}; "
+    site.disk(reload=["sh", "-c", begin + script])
+    with site.start(command) as certd:
+        certd.wait_until(pids.exists)
+        certd.send(number)
+        assert certd.wait(10) == status, certd.output()
+    return [int(pid) for pid in pids.read_text().split()]
+
+
+def runs(pid: int) -> bool:
+    with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    return False
+
+
+@pytest.fixture
+def alone(pebble: Pebble, tmp_path: Path) -> Site:
+    """A site with one certificate, and no server for it."""
+    name = f"{secrets.token_hex(6)}.example.com"
+    return Site(tmp_path / "site", pebble).certificate("www", name, targets=["web"])
+
+
+@STOPS
+def test_a_reload_that_hangs_ends_with_certd_and_the_next_run_does_it_again(
+    alone: Site, command: str, number: signal.Signals, status: int
+) -> None:
+    began = time.monotonic()
+    pids = stop_during_a_reload(alone, "wait", command, number, status)
+    assert time.monotonic() - began > STOP_SECONDS, "it was not given the time of the stop"
+    deadline = time.monotonic() + 1
+    while (left := [pid for pid in pids if runs(pid)]) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert left == []
+    [target] = alone.status()["www"]["targets"]
+    assert (target["state"], target["last_error"]) == ("pending", None)
+    alone.disk(reload=["true"])
+    assert "www: deployed, version 1" in alone.renew().stdout
+
+
+@STOPS
+def test_a_reload_that_does_not_hang_comes_to_its_own_end(
+    alone: Site, command: str, number: signal.Signals, status: int
+) -> None:
+    done = alone.folder / "done"
+    script = f"kill $!; sleep 1; echo done > {done}"
+    stop_during_a_reload(alone, script, command, number, status)
+    assert done.read_text() == "done\n"
+    [target] = alone.status()["www"]["targets"]
+    assert target["state"] == "verified"

@@ -482,6 +482,39 @@ def _until_gone(pid: int) -> None:
     pytest.fail(f"process {pid} is still there")
 
 
+ENDING = """
+import sys, threading, time
+from pathlib import Path
+from certd.testing.chains import bundle
+from certd_deploy.disk import Disk
+target = Disk(Path(sys.argv[1]) / "{name}", reload=("sh", "-c", sys.argv[2]))
+threading.Thread(target=target.deploy, args=[bundle()], daemon=True).start()
+deadline = time.monotonic() + 10
+while not (Path(sys.argv[1]) / "pids").exists() and time.monotonic() < deadline:
+    time.sleep(0.01)
+"""
+
+
+@pytest.mark.parametrize(
+    "on_term", [pytest.param("echo ended >&3; exit 0", id="ends"), pytest.param("", id="ignores")]
+)
+def test_a_reload_ends_with_the_process_that_runs_it(tmp_path: Path, on_term: str) -> None:
+    pids, said = tmp_path / "pids", tmp_path / "said"
+    script = (
+        f"exec 3> {said}; trap '{on_term}' TERM; sleep 60 & "
+        f"echo $$ $! > {pids}.new; mv {pids}.new {pids}; while :; do wait; done"
+    )
+    began = time.monotonic()
+    ended = subprocess.run(
+        [sys.executable, "-c", ENDING, str(tmp_path), script], check=False, timeout=20
+    )
+    assert ended.returncode == 0
+    assert time.monotonic() - began < 15
+    assert said.read_text() == ("ended\n" if on_term else "")
+    for pid in pids.read_text().split():
+        _until_gone(int(pid))
+
+
 def test_a_reload_that_floods_is_cut(tmp_path: Path) -> None:
     error, took, _ = failing(tmp_path, "head -c 50000000 /dev/zero; echo; echo end; exit 1")
     assert error.why.endswith('end"')
