@@ -7,17 +7,21 @@ more than most commands' work.
 
 from __future__ import annotations
 
-import importlib
-import io
-import os
 import sys
-from typing import Any, TextIO
 
-import click
+try:
+    import importlib
+    import io
+    import os
+    from typing import Any, TextIO
 
-from certd import __version__
-from certd.cli.options import CONTEXT, config_option
-from certd.errors import CertdError, ConfigError
+    import click
+
+    from certd import __version__
+    from certd.cli.options import CONTEXT, config_option
+    from certd.errors import CertdError, ConfigError
+except KeyboardInterrupt:  # these take most of a short command's time
+    sys.exit(130)
 
 # In the order in which a newcomer meets them.
 COMMANDS = ("demo", "check", "plan", "renew", "run", "status", "show")

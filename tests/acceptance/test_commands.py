@@ -170,6 +170,22 @@ def test_a_reader_that_leaves_is_no_mistake(site: Site) -> None:
     assert (done.returncode, done.stderr) == (1, b"")
 
 
+# -- Ctrl-C -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("entry", [[str(CERTD)], [sys.executable, "-m", "certd"]], ids=len)
+def test_ctrl_c_while_certd_is_imported(tmp_path: Path, entry: list[str]) -> None:
+    (tmp_path / "click.py").write_text("import os, signal\nos.kill(os.getpid(), signal.SIGINT)\n")
+    done = subprocess.run(
+        [*entry, "--version"],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        env={**os.environ, "PYTHONPATH": str(tmp_path)},
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "")
+
+
 # -- the configuration --------------------------------------------------------------------
 
 
