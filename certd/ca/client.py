@@ -33,6 +33,7 @@ from certd.secrets import Secret
 
 log = logging.getLogger(__name__)
 
+REQUIRED = ("newNonce", "newAccount", "newOrder")  # of a directory
 DIRECTORY_AGE = 3600.0  # seconds after which the directory is fetched again
 
 
@@ -89,7 +90,7 @@ class Client:
             if self._monotonic() >= self._directory_until:
                 self._network.trust(self.directory_url)
                 directory = self._network.get(self.directory_url).json()
-                for resource in ("newNonce", "newAccount", "newOrder"):
+                for resource in REQUIRED:
                     if not isinstance(directory.get(resource), str):
                         raise CAError(
                             f"{self.directory_url} is no ACME directory",
@@ -99,6 +100,8 @@ class Client:
                 for value in directory.values():
                     if isinstance(value, str) and value.startswith("https://"):
                         self._network.trust(value)
+                for resource in REQUIRED:  # before it is kept for an hour
+                    self._network.check(directory[resource])
                 self._network.new_nonce_url = directory["newNonce"]
                 self._directory = directory
                 self._directory_until = self._monotonic() + DIRECTORY_AGE

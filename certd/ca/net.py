@@ -80,8 +80,9 @@ class Network:
         self.new_nonce_url = ""
 
     def trust(self, url: str) -> None:
-        """Let requests go to the origin of this URL as well."""
-        self._origins.add(_origin(url))
+        """Let requests go to the origin of this URL as well, if it has one."""
+        if origin := _origin(url):
+            self._origins.add(origin)
 
     def close(self) -> None:
         """Hang up; a later request connects anew."""
@@ -170,13 +171,16 @@ def _is_nonce(text: str | None) -> TypeGuard[str]:
         return False
 
 
-def _origin(url: str) -> str:
+def _origin(url: object) -> str | None:
+    """Host and port of an https URL; None for anything else that JSON may have in its place."""
+    if not isinstance(url, str):
+        return None
     try:
         parts = urlsplit(url)
         port = parts.port or 443
-    except (ValueError, TypeError, AttributeError):  # JSON may have anything in a URL's place
-        return "not a URL"
-    return f"{parts.hostname}:{port}" if parts.scheme == "https" else f"not https: {url[:80]}"
+    except ValueError:
+        return None
+    return f"{parts.hostname}:{port}" if parts.scheme == "https" and parts.hostname else None
 
 
 def _signed(payload: bytes, key: josepy.JWK, kid: str | None, nonce: str, url: str) -> bytes:

@@ -39,7 +39,8 @@ class Problem(CAError):
         instance: str | None = None,
     ) -> None:
         kind = f"{type or 'no problem document'}, HTTP {status}" if status else "no answer"
-        super().__init__(f"the CA refused {url}" if status else f"could not ask {url}")
+        shown = plain(url)
+        super().__init__(f"the CA refused {shown}" if status else f"could not ask {shown}")
         self.why = plain(detail) + f" ({plain(kind)})"
         for sub in subproblems[:MOST_SUBPROBLEMS]:
             detail_of_one = str(sub.get("detail", sub.get("type", "")))

@@ -107,6 +107,9 @@ WRONG_TYPES = [
     ("directory", {"newNonce": 7}),
     ("directory", {"newOrder": ["https://x"]}),
     ("directory", {"newAccount": None}),
+    ("directory", {"newNonce": "https://ca.example:99999/"}),
+    ("directory", {"newOrder": "https://ca.example:99999/\x1b[2J"}),
+    ("directory", {"newOrder": "https://[::1/"}),
     ("new-order", {"status": 7}),
     ("new-order", {"status": "dancing"}),
     ("new-order", {"identifiers": "www.example.com"}),
@@ -137,6 +140,28 @@ def test_values_of_the_wrong_type(
     kind: str, changes: Mapping[str, Any], site: Site, faulty: FaultyCA
 ) -> None:
     faulty.on(kind, _only_if_good(lambda reply: reply.but(**changes)))
+    assert _issues_in_the_end(site, faulty) is not None
+
+
+@pytest.mark.parametrize(
+    "url", [None, 7, [], "", "x", "https://ca.example:99999/", "https://[::1/"]
+)
+def test_a_challenge_that_is_nowhere(url: object, site: Site, faulty: FaultyCA) -> None:
+    faulty.on(
+        "authorization",
+        _only_if_good(
+            lambda reply: reply.but(
+                challenges=[
+                    {
+                        name: value
+                        for name, value in {**item, "url": url}.items()
+                        if value is not None
+                    }
+                    for item in reply.json()["challenges"]
+                ]
+            )
+        ),
+    )
     assert _issues_in_the_end(site, faulty) is not None
 
 

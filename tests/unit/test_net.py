@@ -156,6 +156,12 @@ def test_a_redirect_is_a_problem() -> None:
     assert "redirects" in str(problem(b"", 302, Location="https://other.example"))
 
 
+@pytest.mark.parametrize("status", [None, 400])
+def test_the_url_of_a_problem_cannot_write_to_the_terminal(status: int | None) -> None:
+    found = Problem("https://ca.example/\x1b[2J", status, "", "")
+    assert found.what.isprintable()
+
+
 # -- replies ------------------------------------------------------------------------------
 
 
@@ -187,12 +193,20 @@ def test_a_glimpse_of_a_body_is_short_and_printable(body: bytes) -> None:
         pytest.param("https://[::1/", id="half an address"),
         pytest.param("file:///etc/passwd", id="a file"),
         pytest.param("//ca.example/", id="no scheme"),
+        pytest.param("https:///order/1", id="no host"),
         pytest.param("", id="nothing"),
+        pytest.param(None, id="null"),
+        pytest.param(7, id="a number"),
+        pytest.param(["https://ca.example/"], id="a list"),
     ],
 )
-def test_only_the_ca_itself_is_asked(url: str) -> None:
+@pytest.mark.parametrize(
+    "trusted", ["https://ca.example/dir", "https://ca.example:99999/dir", "http://ca.example/dir"]
+)
+def test_only_the_ca_itself_is_asked(url: Any, trusted: str) -> None:
     network = Network(None)
     network.trust("https://ca.example/dir")
+    network.trust(trusted)
     with pytest.raises(CAError, match="refused to ask"):
         network.get(url)
 
