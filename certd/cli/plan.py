@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import datetime
 
 import click
 
 from certd.cli.options import ahead, config_path, instant
 from certd.cli.options import command as certd_command
-from certd.cli.overview import Overview, overview
+from certd.cli.overview import Entry, Overview, overview
 
 
 @certd_command("plan")
@@ -22,10 +23,41 @@ def command(context: click.Context, everything: bool) -> int:
         if now or everything:
             click.echo(line)
     if not acts:
-        later = [entry.plan.issue.at for entry in found.entries]
+        later = [entry.plan.issue.at for entry in found.entries if not _failed(entry, found.now)]
         following = f"; the next renewal is due {instant(min(later))}" if later else ""
         click.echo(f"nothing to do now for {len(found.entries)} certificates{following}")
+    if line := _waiting(found):
+        click.echo(line)
     return 0
+
+
+def _waiting(found: Overview) -> str:
+    """What has failed and is not tried again yet; "" when nothing is."""
+    attempts = {
+        entry.spec.name: min(again)
+        for entry in found.entries
+        if (again := [*_failed(entry, found.now), *_failed_targets(entry, found.now)])
+    }
+    if not attempts:
+        return ""
+    names = ", ".join(list(attempts)[:4]) + (" …" if len(attempts) > 4 else "")
+    first = min(attempts.values())
+    when = f"{instant(first)} ({ahead(first, found.now)})"
+    return f"failed and waiting: {names}; the next attempt is due {when}"
+
+
+def _failed(entry: Entry, now: datetime) -> list[datetime]:
+    """When the issuance that has failed is tried again; empty when none waits for that."""
+    at = entry.plan.issue.at
+    return [at] if at == entry.lineage.retry_at and at > now else []
+
+
+def _failed_targets(entry: Entry, now: datetime) -> list[datetime]:
+    return [
+        item.decision.at
+        for item in entry.plan.targets
+        if item.decision.at > now and entry.lineage.targets[item.target].failure
+    ]
 
 
 def _lines(found: Overview) -> Iterator[tuple[str, bool]]:
@@ -43,6 +75,11 @@ def _lines(found: Overview) -> Iterator[tuple[str, bool]]:
             continue
         when = f"{instant(plan.issue.at)} ({ahead(plan.issue.at, found.now)})"
         yield f"{spec.name}: renew {when}: {plan.issue.reason}", False
+        if plan.ask:
+            now = plan.ask.due(found.now)
+            when = "" if now else f" {instant(plan.ask.at)}"
+            ca = entry.lineage.current.ca if entry.lineage.current else spec.cas[0]
+            yield f"{spec.name}: ask {ca} when to renew{when}: {plan.ask.reason}", now
         for item in plan.targets:
             decision = item.decision
             now = decision.due(found.now)

@@ -20,7 +20,7 @@ import pytest
 
 from certd import config
 from certd.cli.main import COMMANDS
-from certd.model import Certificate, CertificateSpec, TargetState
+from certd.model import Certificate, CertificateSpec, Failure, TargetState
 from certd.secrets import Secret
 from certd.store import Store
 from certd.testing.pebble import Pebble
@@ -259,11 +259,15 @@ def test_a_ca_that_cannot_be_reached(site: Site, free_port: Callable[[], int]) -
     site.certificate("www", "www.example.com")
     said = result(site.certd("renew"), 1)
     assert "www: FAILED could not ask https://127.0.0.1:9/dir" in said
-    assert result(site.certd("renew", "-q"), 1) == said
+    assert result(site.certd("renew", "-q"), 1).startswith(said.rstrip())
     entry = site.status()["www"]
     assert entry["state"] == "failing"
     assert entry["failures"] == 1
-    assert result(site.certd("plan")).startswith("nothing to do now")
+    nothing, waiting = result(site.certd("plan")).splitlines()
+    assert nothing == "nothing to do now for 1 certificates"
+    assert re.fullmatch(
+        r"failed and waiting: www; the next attempt is due 20.* \(in \d+ s\)", waiting
+    )
     assert "failed once, waiting to try again" in result(site.certd("plan", "--all"))
 
 
@@ -304,6 +308,33 @@ def test_status_and_plan_of_a_certificate(issued: Site) -> None:
     assert "www: renew 20" in result(issued.certd("plan", "--all"))
     assert "www: not due before" in result(issued.certd("renew"))
     assert result(issued.certd("renew", "-q")) == ""
+
+
+def test_plan_has_the_retry_of_a_target_and_the_question_for_the_window(site: Site) -> None:
+    site.certificate("www", "www.example.com", targets=["web"]).disk()
+    now = datetime.now(UTC)
+    failure = Failure("the disk is full", "why", "make room", now)
+    wanted = config.load(site.path)
+    with contextlib.closing(Store.open(site.state)) as store:
+        store.lineages.take_over(wanted.certificates, wanted.digest)
+        store.leases.claim(["www"])
+        _issue(store, wanted.certificates["www"])
+        again = now + timedelta(minutes=10)
+        store.lineages.keep_target(
+            "www", TargetState("web", "failed", 1, None, 1, now, again, failure)
+        )
+        store.lineages.keep_renewal("www", None, again, 0)
+        store.settle()
+        nothing, waiting = result(site.certd("plan")).splitlines()
+        assert nothing.startswith("nothing to do now for 1 certificates; the next renewal is due")
+        attempt = f"{again:%Y-%m-%d %H:%M}Z (in 10 min)"
+        assert waiting == f"failed and waiting: www; the next attempt is due {attempt}"
+        store.lineages.keep_renewal("www", None, now, 0)
+        store.settle()
+        assert result(site.certd("plan")).splitlines() == [
+            "www: ask test when to renew: the CA may have changed its renewal window",
+            waiting,
+        ]
 
 
 def test_show_agrees_with_openssl(issued: Site) -> None:
