@@ -9,6 +9,7 @@ from pathlib import Path
 
 from certd import config as configuration
 from certd import due
+from certd.errors import StoreError
 from certd.model import CertificateSpec, Lineage, TargetState
 from certd.store.files import daemon_lock
 from certd.store.glance import glance
@@ -46,7 +47,11 @@ def overview(path: Path) -> Overview:
     """
     gc.disable()  # the command makes many objects and ends: there is nothing to collect
     state, digest = configuration.state_folder(path)
-    rows, followed = glance(state)
+    try:
+        rows, followed = glance(state)
+    except StoreError:
+        configuration.load(path)  # its mistakes first: one may have named that folder
+        raise
     if followed != digest:
         known = {lineage.name: lineage for _, lineage in rows}
         specs = configuration.load(path).certificates

@@ -6,7 +6,10 @@ what ``Lineages.all`` reads; a test holds the two together.
 
 from __future__ import annotations
 
+import errno
+import os
 import sqlite3
+import stat
 from collections import namedtuple
 from datetime import timedelta
 from pathlib import Path
@@ -52,6 +55,7 @@ _LINEAGES = (
 )
 _TARGETS = f"SELECT {_columns('target', _TARGET)} FROM target"  # noqa: S608
 _ORDERING = "SELECT lineage FROM certificate_order WHERE state = 'live'"
+_EMPTY = "SELECT count(*) = 0 FROM sqlite_master"
 _REVISION = "SELECT version_num FROM alembic_version"
 _DIGEST = "SELECT value FROM meta WHERE key = 'configuration'"
 
@@ -66,14 +70,16 @@ def _instant(text: bytes) -> Any:
 def glance(state: Path) -> tuple[list[tuple[CertificateSpec, Lineage]], str | None]:
     """Every configured certificate by name, and the digest of the configuration they follow.
 
-    Where there is no database yet there is nothing. Writes nothing.
+    Where there is no database yet, or one that nothing was written to, there is nothing.
+    Writes nothing.
 
     Raises:
         StoreError: the database cannot be read.
     """
     path = database_file(state)
     try:
-        path.stat()
+        if stat.S_ISDIR(path.stat().st_mode):
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
     except FileNotFoundError:
         return [], None
     except OSError as error:
@@ -87,6 +93,8 @@ def glance(state: Path) -> tuple[list[tuple[CertificateSpec, Lineage]], str | No
         raise _unreadable(path, error) from error
     try:
         connection.execute("BEGIN")
+        if connection.execute(_EMPTY).fetchone()[0]:  # its first writer died, or had no room
+            return [], None
         revision = connection.execute(_REVISION).fetchone()
         if revision and revision[0] > HEAD:
             raise newer(path, revision[0])
@@ -111,11 +119,21 @@ def glance(state: Path) -> tuple[list[tuple[CertificateSpec, Lineage]], str | No
     return lineages, digest and digest[0]
 
 
+def advice(error: Exception, otherwise: str) -> str:
+    """What to do when the system refuses something in the state folder."""
+    match getattr(error, "errno", None):
+        case errno.ENOSPC | errno.EDQUOT:
+            return "make room on that disk"
+        case errno.ENOTDIR | errno.EISDIR | errno.EEXIST:
+            return "correct [certd] state: it names a folder, and certd.db in it is a file"
+    return otherwise
+
+
 def _unreadable(path: Path, error: Exception) -> StoreError:
     reason = getattr(error, "strerror", None) or str(error)
-    advice = "run this command as root, or as the user that certd runs as"
+    todo = advice(error, "run this command as root, or as the user that certd runs as")
     if "malformed" in reason or "not a database" in reason:
-        advice = rows.DAMAGED
+        todo = rows.DAMAGED
     elif "no such" in reason:
-        advice = "an older certd made it: `certd renew` or the daemon brings it up to date"
-    return StoreError(f"cannot read {path}", reason, advice)
+        todo = "an older certd made it: `certd renew` or the daemon brings it up to date"
+    return StoreError(f"cannot read {path}", reason, todo)

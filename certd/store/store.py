@@ -9,6 +9,7 @@ from certd.errors import StoreError
 from certd.store.accounts import Accounts
 from certd.store.database import Database
 from certd.store.files import database_file
+from certd.store.glance import advice
 from certd.store.leases import Leases
 from certd.store.lineages import Lineages
 from certd.store.locks import Worker
@@ -41,7 +42,9 @@ class Store:
             raise StoreError(
                 f"cannot use the state folder {state}",
                 error.strerror or str(error),
-                "create its parent, run certd as its owner, or correct [certd] state",
+                advice(
+                    error, "create its parent, run certd as its owner, or correct [certd] state"
+                ),
             ) from error
         store = cls(Database.open(database_file(state)), worker)
         store.leases.free_the_dead()
@@ -63,7 +66,7 @@ class Store:
             raise StoreError(
                 f"cannot read {path}",
                 error.strerror or str(error),
-                "run this command as root, or as the user that certd runs as",
+                advice(error, "run this command as root, or as the user that certd runs as"),
             ) from error
         return cls(Database.open(path) if exists else Database.in_memory(), None)
 

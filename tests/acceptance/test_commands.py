@@ -400,7 +400,29 @@ def test_a_database_of_a_newer_certd_is_told(site: Site) -> None:
 def test_a_state_folder_that_is_a_file_is_told(site: Site, words: list[str]) -> None:
     site.certificate("www", "www.example.com")
     site.state.write_text("no folder")
-    assert str(site.state) in mistake(site.certd(*words), 1)
+    said = mistake(site.certd(*words), 1)
+    assert str(site.state) in said
+    assert "correct [certd] state" in said
+    assert "as root" not in said
+
+
+@pytest.mark.parametrize("words", [["status"], ["plan"], ["show", "www"]])
+def test_an_empty_database_is_like_none(site: Site, words: list[str]) -> None:
+    site.certificate("www", "www.example.com")
+    without = result(site.certd(*words))
+    site.state.mkdir()
+    (site.state / "certd.db").touch()
+    assert result(site.certd(*words)) == without
+
+
+@pytest.mark.parametrize("words", [["status"], ["plan"]])
+def test_mistakes_of_the_configuration_come_before_those_of_the_state_folder(
+    site: Site, words: list[str]
+) -> None:
+    site.state.write_text("no folder")
+    with site.path.open("a") as file:
+        file.write("no TOML\n")
+    assert mistake(site.certd(*words), 2) == mistake(site.certd("check"), 2)
 
 
 @pytest.mark.parametrize("words", [["renew"], ["run"]])

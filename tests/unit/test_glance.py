@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -11,7 +13,7 @@ import pytest
 from certd.errors import StoreError
 from certd.model import CertificateSpec, Failure, Identifier, RenewalInfo, TargetState
 from certd.store import Store
-from certd.store.glance import glance
+from certd.store.glance import advice, glance
 from certd.testing.chains import bundle
 
 NOW = datetime(2026, 11, 21, 12, tzinfo=UTC)
@@ -49,3 +51,34 @@ def test_a_damaged_database_is_said_to_be(tmp_path: Path) -> None:
     (tmp_path / "certd.db").write_text("no database at all, but long enough to look at" * 100)
     with pytest.raises(StoreError, match="damaged"):
         glance(tmp_path)
+
+
+def test_a_database_that_nothing_was_written_to_is_none_yet(tmp_path: Path) -> None:
+    (tmp_path / "certd.db").touch()
+    assert glance(tmp_path) == ([], None)
+    assert (tmp_path / "certd.db").stat().st_size == 0
+
+
+@pytest.mark.parametrize("kind", ["state below a file", "database that is a folder"])
+def test_what_root_cannot_read_either_is_not_advised_to_root(tmp_path: Path, kind: str) -> None:
+    state = tmp_path / "state"
+    if kind == "state below a file":
+        state.touch()
+    else:
+        (state / "certd.db").mkdir(parents=True)
+    with pytest.raises(StoreError, match=r"(Not|Is) a directory; correct \[certd\] state"):
+        glance(state)
+
+
+@pytest.mark.parametrize(
+    ("number", "begins"),
+    [
+        (errno.ENOSPC, "make room"),
+        (errno.EDQUOT, "make room"),
+        (errno.EEXIST, "correct [certd] state"),
+        (errno.ENOTDIR, "correct [certd] state"),
+        (errno.EACCES, "become root"),
+    ],
+)
+def test_advice_is_for_what_happened(number: int, begins: str) -> None:
+    assert advice(OSError(number, os.strerror(number)), "become root").startswith(begins)
