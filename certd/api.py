@@ -42,7 +42,11 @@ class DNSProvider(Protocol):
 
 
 class DeployTarget(Protocol):
-    """A place that serves certificates: a folder and its server, a load balancer …"""
+    """A place that serves certificates: a folder and its server, a load balancer …
+
+    It may have a method ``place(name) -> str`` besides: where it puts this lineage, told
+    from the settings alone. Two lineages with the same place are a wrong configuration.
+    """
 
     def deploy(self, bundle: Bundle) -> None:
         """Make this bundle the one in place.

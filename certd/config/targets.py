@@ -12,6 +12,7 @@ from pydantic import BaseModel
 
 from certd import plugins
 from certd.api import DeployTarget
+from certd.config.findings import dotted, shown
 from certd.config.page import Page
 from certd.config.places import Location
 from certd.config.tables import NEEDED, TargetTable
@@ -85,6 +86,7 @@ def targets(page: Page) -> dict[str, TargetSettings]:
         # Only the type would know the rest of the table: check what does not depend on it.
         common = {key: raw[key] for key in raw if key in TargetTable.model_fields}
         page.check(location, common, Wording(TargetTable, _NEEDED))
+    _check_places(page, built)
     return built
 
 
@@ -119,3 +121,35 @@ def _note_refusal(page: Page, location: Location, error: ConfigError, keys: froz
         page.add((*location, key), rest.removeprefix("= "), error.why, error.next)
     else:
         page.add((*location, key), error.why or "not accepted", "", error.next)
+
+
+def _check_places(page: Page, built: Mapping[str, TargetSettings]) -> None:
+    """Two certificates in one place would take turns there, for ever."""
+    owners: dict[str, str] = {}
+    for name, raw in page.tables("certificate").items():
+        wanted = raw.get("targets")
+        for index, target in enumerate(wanted if isinstance(wanted, list) else ()):
+            settings = built.get(target) if isinstance(target, str) else None
+            place = _place(page, settings, name) if settings else None
+            if place is None or owners.setdefault(place, name) == name:
+                continue
+            page.add(
+                ("certificate", name, "targets", index),
+                f"{shown(target)} puts it in the place of {shown(owners[place])}",
+                f"{place} has room for one certificate only",
+                f"write {{name}}, the name of the certificate, in the path of "
+                f"[{dotted(['target', target])}], or give each a target of its own",
+            )
+
+
+def _place(page: Page, settings: TargetSettings, name: str) -> str | None:
+    """Where the target puts this certificate; None: the plugin does not say."""
+    place = getattr(settings.plugin, "place", None)
+    if not callable(place):  # it is none, or a setting of that name
+        return None
+    try:
+        return str(place(name))
+    except Exception as error:  # a stranger's code, as in build
+        what, why = "the plugin cannot say where it puts a certificate", type(error).__name__
+        page.add(("target", settings.name), what, why, "tell its author")
+        return None

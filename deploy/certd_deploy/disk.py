@@ -133,10 +133,14 @@ class Disk:
         except (OSError, ValueError):
             return None
 
+    def place(self, name: str) -> str:
+        """This certificate's folder; without a placeholder it is that of any."""
+        return str(self.path).replace(_PLACEHOLDER, name)
+
     def _path(self, name: str) -> Path:
         if not name or name.startswith(".") or "/" in name or "\0" in name:
             raise TargetError(f"{name!r} is no name for a folder", "", "rename the certificate")
-        return Path(str(self.path).replace(_PLACEHOLDER, name))
+        return Path(self.place(name))
 
     @contextlib.contextmanager
     def _folder(self, name: str, *, make: bool) -> Iterator[int]:
