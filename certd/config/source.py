@@ -93,7 +93,10 @@ def read(path: Path) -> Source:
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         what = f"{_plain(name)} cannot be read"
-        why = f"{reason}; give certd's user the right to read it, or name another with -c"
+        todo = "give certd's user the right to read it, or name another with -c"
+        if isinstance(error, IsADirectoryError):
+            todo = "name the file in it with -c"
+        why = f"{reason}; {todo}"
         raise BadConfig([Finding(name, None, what, why)]) from None
     if len(data) > LARGEST:
         raise BadConfig(

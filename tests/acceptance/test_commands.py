@@ -213,6 +213,11 @@ def test_a_missing_configuration_is_told_by_every_command(tmp_path: Path, words:
     assert not list(tmp_path.iterdir())
 
 
+def test_a_folder_is_no_configuration(tmp_path: Path) -> None:
+    said = mistake(run("-c", str(tmp_path), "check"), 2)
+    assert said == f"{tmp_path} cannot be read: Is a directory; name the file in it with -c\n"
+
+
 @pytest.mark.parametrize("words", [["check"], ["plan"], ["renew"], ["run"], ["status"]])
 def test_every_mistake_is_told_with_its_line(site: Site, words: list[str]) -> None:
     site.certificate("www", "www.example.com", ca=["nobody"], keys="rsa-1024")
