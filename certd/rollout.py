@@ -25,6 +25,7 @@ log = logging.getLogger(__name__)
 PROBE_TIMEOUT = 5.0  # seconds for one look at an endpoint
 PROBE_PAUSE_MIN = timedelta(seconds=0.1)
 PROBE_PAUSE_MAX = timedelta(seconds=2)
+_NAMES = 5  # of a certificate that was not expected, in an error
 
 
 class Rollout:
@@ -187,13 +188,26 @@ def _look(bundle: Bundle, settings: TargetSettings) -> None:
         sni = verify.sni_for(endpoint.host, bundle.certificate.identifiers)
         served = verify.probe(endpoint.host, endpoint.port, sni, PROBE_TIMEOUT)
         if served.fingerprint != wanted:
-            seen = f"fingerprint {served.fingerprint[:16]}…"
-            if served.certificate:
-                expiry = served.certificate.not_after
-                seen = f"serial {served.certificate.serial}, valid until {expiry:%F}"
+            asked = f"when asked for {sni}" if sni else "when asked for no name"
             raise TargetError(
                 f"{endpoint} does not serve version {bundle.version}",
-                f"after {settings.verify_timeout:.0f} s it still serves {seen}",
+                f"after {settings.verify_timeout:.0f} s it still serves "
+                f"{_seen(served, bundle)}, {asked}",
                 "check that the server reads current/fullchain.pem and current/privkey.pem, "
                 "and that the reload command reloads it",
             )
+
+
+def _seen(served: verify.Served, bundle: Bundle) -> str:
+    """The certificate that is there instead; its names where they are not the bundle's."""
+    leaf = served.certificate
+    if leaf is None:
+        return f"fingerprint {served.fingerprint[:16]}…"
+    seen = f"serial {leaf.serial}, valid until {leaf.not_after:%F}"
+    if set(leaf.identifiers) == set(bundle.certificate.identifiers):
+        return seen
+    names = [name.value for name in leaf.identifiers]
+    more = f" and {len(names) - _NAMES} more" if len(names) > _NAMES else ""
+    # They are a stranger's words, and are shown on terminals.
+    shown = "".join(char if char.isprintable() else "?" for char in ", ".join(names[:_NAMES]))
+    return f"{seen}, for {shown or 'no name'}{more}"

@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
+import re
+import socket
+import ssl
+import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
 
-from certd.config import TargetSettings
+from certd.config import Endpoint, TargetSettings
 from certd.errors import StoreError, TargetError
 from certd.model import Bundle, CertificateSpec, TargetState
 from certd.rollout import Rollout
 from certd.store import Store
 from certd.testing.chains import bundle
+from certd.testing.tls import mint
 
 Deploy = Callable[[Bundle], None]
 
@@ -57,8 +64,8 @@ def act(store: Store, deploys: Deploy) -> TargetState:
     return rollout.act(store.lineages.get("www"), "web")
 
 
-def rollout_to(store: Store, deploys: Deploy) -> Rollout:
-    settings = TargetSettings("web", "plugin", Plugin(deploys))
+def rollout_to(store: Store, deploys: Deploy, *verify: Endpoint) -> Rollout:
+    settings = TargetSettings("web", "plugin", Plugin(deploys), verify, verify_timeout=0.0)
     return Rollout(
         {"web": settings}, store, lambda: datetime.now(UTC), lambda: 0.5, lambda name, text: None
     )
@@ -103,3 +110,58 @@ def test_a_target_that_was_removed_is_not_known(store: Store) -> None:
     rollout = rollout_to(store, lambda bundle: None)
     assert rollout.knows("web")
     assert not rollout.knows("mail")
+
+
+@pytest.fixture
+def serve(tmp_path: Path) -> Iterator[Callable[..., Endpoint]]:
+    """``serve(names)``: where a certificate for these is presented once, whatever is asked for."""
+    with contextlib.ExitStack() as running:
+
+        def serve(*names: str) -> Endpoint:
+            minted = mint(tmp_path, names)
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            context.load_cert_chain(minted.fullchain, minted.key)
+            listening = running.enter_context(socket.create_server(("127.0.0.1", 0)))
+            listening.settimeout(10)
+
+            def answer() -> None:
+                connection, _ = listening.accept()
+                with (
+                    contextlib.suppress(OSError),
+                    context.wrap_socket(connection, server_side=True) as channel,
+                ):
+                    channel.recv(1)
+
+            thread = threading.Thread(target=answer)
+            thread.start()
+            running.callback(thread.join)
+            return Endpoint("127.0.0.1", listening.getsockname()[1])
+
+        yield serve
+
+
+@pytest.mark.parametrize(
+    ("names", "said"),
+    [
+        (["www.example.com"], ""),
+        (["intranet.example", "127.0.0.1"], ", for intranet.example, 127.0.0.1"),
+        (
+            [f"{letter}.example" for letter in "abcdefg"],
+            ", for a.example, b.example, c.example, d.example, e.example and 2 more",
+        ),
+        (["evil\x1b[31m.example"], ", for evil?[31m.example"),
+    ],
+)
+def test_what_is_served_instead_is_told_with_the_name_that_was_asked_for(
+    store: Store, serve: Callable[..., Endpoint], names: list[str], said: str
+) -> None:
+    endpoint = serve(*names)
+    rollout = rollout_to(store, lambda bundle: None, endpoint)
+    state = rollout.act(store.lineages.get("www"), "web")
+    assert state.failure is not None
+    assert state.failure.what == f"{endpoint} does not serve version 1"
+    assert re.fullmatch(
+        r"after 0 s it still serves serial [0-9a-f]+, valid until [0-9-]{10}"
+        rf"{re.escape(said)}, when asked for www\.example\.com",
+        state.failure.why,
+    )
