@@ -220,6 +220,7 @@ _NEXT = {
         (errno.EACCES, errno.EPERM, errno.EROFS),
         "let certd's user write there; under systemd also name it in ReadWritePaths=",
     ),
+    errno.ENOENT: "no folder can be made there: correct path, or make the folder above it by hand",
     **dict.fromkeys((errno.ENOSPC, errno.EDQUOT, errno.EFBIG), "make room on that file system"),
     **dict.fromkeys(
         (errno.ELOOP, errno.ENOTDIR, errno.EEXIST),

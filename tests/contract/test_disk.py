@@ -283,6 +283,13 @@ def test_a_folder_called_current_is_refused_before_anything_is_written(
     assert [path.name for path in folder.iterdir()] == ["current"]
 
 
+@pytest.mark.parametrize("path", ["/proc/absent/{name}", "/proc/absent/www", "/proc/www"])
+def test_a_place_where_no_folder_can_be_made_has_a_remedy(path: str) -> None:
+    with pytest.raises(TargetError, match="No such file or directory") as refused:
+        Disk(Path(path)).deploy(bundle())
+    assert "correct path" in refused.value.next
+
+
 @pytest.mark.parametrize("name", ["", ".", "..", "../www", "a/b", ".hidden"])
 def test_a_name_that_is_no_folder_is_refused(target: Disk, name: str) -> None:
     with pytest.raises(TargetError, match="is no name for a folder"):
