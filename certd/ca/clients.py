@@ -7,6 +7,7 @@ from collections.abc import Mapping
 
 from certd.ca.client import AccountBook, Client
 from certd.ca.net import Network
+from certd.ca.wire import SILENCE
 from certd.config import CASettings
 from certd.errors import ConfigError
 
@@ -19,10 +20,13 @@ class Clients:
         cas: Mapping[str, CASettings],
         accounts: AccountBook,
         contact: tuple[str, ...],
+        silence: float = SILENCE,
     ) -> None:
+        """``silence`` is in seconds: how long a CA's answer is waited for."""
         self._cas = cas
         self._accounts = accounts
         self._contact = contact
+        self._silence = silence
         self._clients: dict[str, Client] = {}
         self._networks: list[Network] = []
         self._lock = threading.Lock()
@@ -42,7 +46,7 @@ class Clients:
                         "it is not in the configuration",
                         f"add [ca.{name}] again if it is to be asked",
                     )
-                network = Network(settings.ca_bundle)
+                network = Network(settings.ca_bundle, self._silence)
                 self._networks.append(network)
                 client = Client(name, settings.directory, network, self._accounts, self._contact)
                 self._clients[name] = client

@@ -6,8 +6,10 @@ Knows nothing of orders. One ``Network`` serves one CA and is shared by all thre
 from __future__ import annotations
 
 import json
+import math
 import ssl
 import threading
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -19,12 +21,13 @@ import josepy
 
 from certd import __version__
 from certd.ca.problem import Problem, glimpse, problem_of, retry_after
-from certd.ca.wire import Wire, WireError
+from certd.ca.wire import SILENCE, Wire, WireError
 from certd.errors import CAError, ConfigError
 
 USER_AGENT = f"certd/{__version__} (acme python)"
 NONCE_TRIES = 6  # the first one and five more, as acme.md measured
 NONCE_POOL = 64
+LEFT_ALONE = 10.0  # seconds for which a CA that did not answer in time is not asked
 _ASK_OPERATOR = "check the directory URL; if it is right, tell the CA"
 
 _HEADERS = {"User-Agent": USER_AGENT, "Accept-Language": "en"}
@@ -60,9 +63,15 @@ class Reply:
 
 
 class Network:
-    """Requests to one CA. Only https, only origins that ``trust`` was told, no redirects."""
+    """Requests to one CA. Only https, only origins that ``trust`` was told, no redirects.
 
-    def __init__(self, ca_bundle: Path | None) -> None:
+    A CA that did not answer in time is left alone for a while: else each certificate that
+    is wanted from it would hold a thread until its own time is over, and none would be
+    left for the certificates of other CAs.
+    """
+
+    def __init__(self, ca_bundle: Path | None, silence: float = SILENCE) -> None:
+        """``silence`` is in seconds: how long an answer is waited for."""
         try:
             context = ssl.create_default_context(cafile=ca_bundle)
         except (OSError, ssl.SSLError) as error:
@@ -72,7 +81,8 @@ class Network:
                 "ca_bundle must name a PEM file with the root that the CA's own HTTPS leads to",
             ) from error
         context.minimum_version = ssl.TLSVersion.TLSv1_2
-        self._wire = Wire(context)
+        self._wire = Wire(context, silence)
+        self._silent_at = -math.inf  # monotonic: when it last did not answer in time
         self._origins: set[str] = set()
         # Last in, first out: the youngest nonce is the least likely to have expired.
         self._nonces: list[str] = []
@@ -139,10 +149,17 @@ class Network:
         self, method: str, url: str, body: bytes | None, headers: Mapping[str, str] | None = None
     ) -> Reply:
         self.check(url)
+        ago = time.monotonic() - self._silent_at
+        if ago < LEFT_ALONE:
+            detail = f"it did not answer {ago:.0f} s ago"
+            raise Problem(url, None, "", detail, retry_after=LEFT_ALONE - ago)
         try:
             answer = self._wire.exchange(method, url, body, {**_HEADERS, **(headers or {})})
         except WireError as error:
-            raise Problem(url, None, "", str(error)) from error
+            if not isinstance(error.__cause__, TimeoutError):
+                raise Problem(url, None, "", str(error)) from error
+            self._silent_at = time.monotonic()
+            raise Problem(url, None, "", str(error), retry_after=LEFT_ALONE) from error
         if method != "HEAD":
             self._keep_nonce(answer.headers.get("replay-nonce"))
         if answer.status >= 300:

@@ -14,8 +14,13 @@ from pathlib import Path
 
 import pytest
 
+from certd import config as configuration
+from certd.ca.clients import Clients
 from certd.ca.wire import Wire, WireError
+from certd.engine.node import Node
+from certd.store import Store
 from certd.testing.exchanges import Exchange, Forward, Reply
+from certd.testing.pebble import RunningPebble
 from certd.testing.proxy import FaultyCA
 from certd.testing.tls import Minted, mint
 from tests.site import Site
@@ -223,3 +228,41 @@ def test_others_go_on_while_the_ca_is_silent_to_one(site: Site, faulty: FaultyCA
     site.renew()
     assert times["downloaded"] <= times["released"]
     assert {entry["state"] for entry in site.status().values()} == {"ok"}
+
+
+@pytest.fixture
+def mute() -> Iterator[str]:
+    """The directory of a CA that takes connections, and never says a word."""
+    with socket.create_server(("127.0.0.1", 0), backlog=64) as listener:
+        yield f"https://127.0.0.1:{listener.getsockname()[1]}/dir"
+
+
+@pytest.mark.parametrize("workers", [1, 4])
+def test_a_mute_ca_holds_up_no_other(
+    workers: int, site: Site, mute: str, pebble: RunningPebble
+) -> None:
+    """Twelve certificates wanted from it cost its silence once, not twelve times."""
+    issued = len(pebble.ledger())
+    site.tables["ca.mute"] = {"directory": mute, "agree_tos": True}
+    site.tables["certd"]["workers"] = workers
+    for number in range(12):
+        site.certificate(f"mute{number}", f"mute{number}.example.com", ca=["mute"])
+    config = configuration.load(site.path)
+    store = Store.open(site.state)
+    store.lineages.take_over(config.certificates, config.digest)
+    node = Node(config, store, lambda name, text: None)
+    clients = Clients(config.cas, store.accounts, config.contact, SILENCE)
+    node.reconciler.follow(config, clients, node._publisher(config))
+    names = sorted(config.certificates, key=lambda name: (name == "www", name))  # www is last
+    assert set(store.leases.claim(names)) == set(names)
+    node.start()
+    begun = time.monotonic()
+    node.engine.add(names)
+    while not store.lineages.get("www").current and time.monotonic() < begun + 30:
+        time.sleep(0.02)
+    took = time.monotonic() - begun
+    clients.close()
+    node.stop()
+    store.close()
+    assert len(pebble.ledger()) == issued + 1
+    assert took < 2 * SILENCE + LATE

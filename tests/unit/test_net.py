@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from certd.ca import net
 from certd.ca.net import Network, Reply
 from certd.ca.problem import Problem, glimpse, problem_of, retry_after
-from certd.ca.wire import Answer, Wire
+from certd.ca.wire import Answer, Wire, WireError
 from certd.errors import CAError, ConfigError
 
 NOW = datetime(2026, 1, 1, 12, 0, 0, tzinfo=UTC)
@@ -275,3 +275,30 @@ class _Answering:
 
     def exchange(self, *request: object) -> Answer:
         return self._answer
+
+
+class _Mute:
+    """A wire at whose other end nobody says a word."""
+
+    asked = 0
+
+    def exchange(self, *request: object) -> Answer:
+        self.asked += 1
+        raise WireError("it did not answer in time") from TimeoutError()
+
+
+def test_a_ca_that_did_not_answer_is_left_alone_for_a_while() -> None:
+    network, wire = Network(None), _Mute()
+    network.trust(URL)
+    network._wire = cast(Wire, wire)
+    with pytest.raises(Problem, match="in time"):
+        network.get(URL)
+    with pytest.raises(Problem, match="did not answer 0 s ago") as caught:
+        network.get(URL)
+    assert wire.asked == 1
+    assert caught.value.status is None
+    assert caught.value.retry_after == pytest.approx(net.LEFT_ALONE, abs=1)
+    network._silent_at -= net.LEFT_ALONE
+    with pytest.raises(Problem, match="in time"):
+        network.get(URL)
+    assert wire.asked == 2
