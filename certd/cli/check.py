@@ -8,7 +8,7 @@ import click
 
 from certd import config
 from certd.cli.options import command as certd_command
-from certd.cli.options import config_path
+from certd.cli.options import config_path, say
 
 
 @certd_command("check")
@@ -23,7 +23,7 @@ def command(context: click.Context, schema: bool) -> int:
         return 0
     found = config.load(config_path(context))
     names = sum(len(spec.identifiers) for spec in found.certificates.values())
-    click.echo(
+    say(
         f"{found.path}: good: {len(found.certificates)} certificates for {names} names, "
         f"{len(found.targets)} targets"
     )

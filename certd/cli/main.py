@@ -18,7 +18,7 @@ try:
     import click
 
     from certd import __version__
-    from certd.cli.options import CONTEXT, config_option
+    from certd.cli.options import CONTEXT, config_option, say
     from certd.errors import CertdError, ConfigError
 except KeyboardInterrupt:  # these take most of a short command's time
     sys.exit(130)
@@ -89,10 +89,10 @@ def main() -> None:
         error.show()
         status = 2
     except ConfigError as error:
-        click.echo(str(error), err=True)
+        say(str(error), err=True)
         status = 2
     except CertdError as error:
-        click.echo(f"certd: {error}", err=True)
+        say(f"certd: {error}", err=True)
         status = 1
     except BrokenPipeError:
         status = 1  # the reader of our output has left: nothing to complain of

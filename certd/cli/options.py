@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import logging
 import os
+import shutil
 import sys
+import textwrap
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -80,6 +82,25 @@ class _Line(logging.Formatter):
             return "\n".join(f"<{priority}>{line}" for line in text.splitlines())
         when = datetime.fromtimestamp(record.created, UTC)
         return f"{when:%Y-%m-%dT%H:%M:%SZ} {record.levelname.lower()} {text}"
+
+
+def say(text: str, *, err: bool = False) -> None:
+    """Print for people: on a terminal, lines too long for it go on at a word, indented."""
+    stream = sys.stderr if err else sys.stdout
+    if stream is not None and stream.isatty():
+        width = shutil.get_terminal_size().columns
+        text = "\n".join(_wrapped(line, width) for line in text.split("\n"))
+    click.echo(text, err=err)
+
+
+def _wrapped(line: str, width: int) -> str:
+    return textwrap.fill(
+        line,
+        width,
+        subsequent_indent="    ",
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
 
 
 def instant(at: datetime | None) -> str:

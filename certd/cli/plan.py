@@ -7,7 +7,7 @@ from datetime import datetime
 
 import click
 
-from certd.cli.options import ahead, config_path, instant
+from certd.cli.options import ahead, config_path, instant, say
 from certd.cli.options import command as certd_command
 from certd.cli.overview import Entry, Overview, overview
 
@@ -21,13 +21,13 @@ def command(context: click.Context, everything: bool) -> int:
     for line, now in _lines(found):
         acts += now
         if now or everything:
-            click.echo(line)
+            say(line)
     if not acts:
         later = [entry.plan.issue.at for entry in found.entries if not _failed(entry, found.now)]
         following = f"; the next renewal is due {instant(min(later))}" if later else ""
-        click.echo(f"nothing to do now for {len(found.entries)} certificates{following}")
+        say(f"nothing to do now for {len(found.entries)} certificates{following}")
     if line := _waiting(found):
-        click.echo(line)
+        say(line)
     return 0
 
 

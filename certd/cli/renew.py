@@ -10,7 +10,7 @@ from contextlib import contextmanager
 import click
 
 from certd.cli.options import command as certd_command
-from certd.cli.options import config_path, log_to_stderr
+from certd.cli.options import config_path, log_to_stderr, say
 from certd.errors import ConfigError
 
 
@@ -66,9 +66,9 @@ def command(
     failed = [outcome for outcome in outcomes if outcome.kind == "failed"]
     for outcome in failed if quiet else outcomes:
         mark = "FAILED " if outcome.kind == "failed" else ""
-        click.echo(f"{outcome.name}: {mark}{outcome.text}")
+        say(f"{outcome.name}: {mark}{outcome.text}")
     if not outcomes and not quiet:
-        click.echo("no certificate is configured")
+        say("no certificate is configured")
     return int(bool(failed))
 
 

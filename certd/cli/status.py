@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from certd.cli.options import ahead, config_path, instant
+from certd.cli.options import ahead, config_path, instant, say
 from certd.cli.options import command as certd_command
 from certd.cli.overview import Entry, Overview, overview
 from certd.model import Failure
@@ -38,9 +38,9 @@ def command(context: click.Context, as_json: bool) -> int:
     else:
         _table([_row(entry, found.now) for entry in found.entries])
         for text in _troubles(found):
-            click.echo(text)
+            say(text)
         daemon = f"running, {found.daemon}" if found.daemon else "not running"
-        click.echo(f"{len(found.entries)} certificates; daemon {daemon}")
+        say(f"{len(found.entries)} certificates; daemon {daemon}")
     return int("expired" in states or "failing" in states)
 
 
@@ -63,20 +63,25 @@ def _row(entry: Entry, now: datetime) -> tuple[str, ...]:
 def _table(cells: list[tuple[str, ...]]) -> None:
     terminal = sys.stdout.isatty()
     if terminal and len(cells) <= TABLE_ROWS:
+        from rich.cells import cell_len
         from rich.console import Console
         from rich.table import Table
         from rich.text import Text
 
         table = Table(box=None, header_style="bold", pad_edge=False)
-        for column in COLUMNS:
-            table.add_column(
-                column, no_wrap=column in ("NAME", "STATE", "EXPIRES"), overflow="fold"
-            )
+        console = Console()
+        words = [
+            [[cell_len(word) for word in cell.split()] for cell in column]
+            for column in zip(COLUMNS, *cells, strict=True)
+        ]
+        room = console.width - 2 * (len(COLUMNS) - 1)
+        for column, width in zip(COLUMNS, _widths(words, room), strict=True):
+            table.add_column(column, width=width, overflow="fold")
         for row in cells:
             style = COLOURS.get(row[2], "yellow")
             shown = [Text(cell, style if at == 2 else "") for at, cell in enumerate(row)]
             table.add_row(*shown)
-        Console().print(table)
+        console.print(table)
         return
     rows = [COLUMNS, *cells]
     widths = [max(len(row[at]) for row in rows) for at in range(len(COLUMNS))]
@@ -85,6 +90,19 @@ def _table(cells: list[tuple[str, ...]]) -> None:
         for row in rows
     )
     click.echo("\n".join(lines))
+
+
+def _widths(columns: list[list[list[int]]], room: int) -> list[int]:
+    """A width for each column, of cells of words, each given by its length.
+
+    The widest are made narrower, but not than their longest word as long as others can be.
+    """
+    widths = [max(sum(cell) + len(cell) - 1 for cell in column) for column in columns]
+    least = [max(max(cell, default=0) for cell in column) for column in columns]
+    while sum(widths) > max(room, len(widths)):
+        wrap = [at for at, width in enumerate(widths) if width > least[at]]
+        widths[max(wrap or range(len(widths)), key=widths.__getitem__)] -= 1
+    return widths
 
 
 def _troubles(found: Overview) -> Iterator[str]:
