@@ -309,7 +309,9 @@ def test_a_missing_file_says_what_to_do(write: Write) -> None:
 
 def test_what_cannot_be_read_says_why(tmp_path: Path) -> None:
     [line] = wrong(tmp_path)
-    assert line.startswith(f"{tmp_path} cannot be read: Is a directory; give certd's user")
+    assert line.startswith(
+        f"{tmp_path} cannot be read: Is a directory; name the file in it with -c"
+    )
     assert "cannot be read" in wrong(Path("a\0b"))[0]
 
 
