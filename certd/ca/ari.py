@@ -40,7 +40,7 @@ def ask(client: Client, ari_id: str) -> Window:
         start, end = _instant(window["start"]), _instant(window["end"])
         explanation = reply.json().get("explanationURL")
     except Problem as problem:
-        raise NoAnswer(str(problem), silent=problem.transient) from problem
+        raise NoAnswer(str(problem), silent=problem.transient or problem.untrusted) from problem
     except (CAError, KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         # OverflowError: the first of January of year 1 in Asia is the year 0 in UTC.
         raise NoAnswer(f"the answer is not what RFC 9773 says ({error})", silent=False) from error

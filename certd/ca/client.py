@@ -89,7 +89,7 @@ class Client:
         with self._lock:
             if self._monotonic() >= self._directory_until:
                 self._network.trust(self.directory_url)
-                directory = self._network.get(self.directory_url).json()
+                directory = self._fetch_directory()
                 for resource in REQUIRED:
                     if not isinstance(directory.get(resource), str):
                         raise CAError(
@@ -106,6 +106,18 @@ class Client:
                 self._directory = directory
                 self._directory_until = self._monotonic() + DIRECTORY_AGE
             return self._directory
+
+    def _fetch_directory(self) -> Mapping[str, Any]:
+        hint = f"check directory in [ca.{self.name}]"
+        try:
+            return self._network.get(self.directory_url).json()
+        except Problem as problem:
+            if problem.transient or problem.status is None:
+                raise
+            # No Problem: to whoever asked for an order, it would be a refusal of that order.
+            raise CAError(problem.what, problem.why, hint) from problem
+        except CAError as error:
+            raise CAError(error.what, error.why, hint) from error
 
     @property
     def offers_renewal_info(self) -> bool:

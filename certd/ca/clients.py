@@ -46,7 +46,7 @@ class Clients:
                         "it is not in the configuration",
                         f"add [ca.{name}] again if it is to be asked",
                     )
-                network = Network(settings.ca_bundle, self._silence)
+                network = Network(settings.ca_bundle, name, self._silence)
                 self._networks.append(network)
                 client = Client(name, settings.directory, network, self._accounts, self._contact)
                 self._clients[name] = client

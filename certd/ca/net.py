@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import math
+import socket
 import ssl
 import threading
 import time
@@ -28,6 +29,8 @@ USER_AGENT = f"certd/{__version__} (acme python)"
 NONCE_TRIES = 6  # the first one and five more, as acme.md measured
 NONCE_POOL = 64
 LEFT_ALONE = 10.0  # seconds for which a CA that did not answer in time is not asked
+# OpenSSL's numbers (X509_V_ERR_…) for a chain that leads to none of our roots.
+_NO_ROOT = {2, 18, 19, 20, 21}
 _ASK_OPERATOR = "check the directory URL; if it is right, tell the CA"
 
 _HEADERS = {"User-Agent": USER_AGENT, "Accept-Language": "en"}
@@ -70,8 +73,13 @@ class Network:
     left for the certificates of other CAs.
     """
 
-    def __init__(self, ca_bundle: Path | None, silence: float = SILENCE) -> None:
-        """``silence`` is in seconds: how long an answer is waited for."""
+    def __init__(
+        self, ca_bundle: Path | None, name: str = "NAME", silence: float = SILENCE
+    ) -> None:
+        """``name`` is the CA's, for what the operator is told; ``silence``, in seconds, is
+        how long an answer is waited for.
+        """
+        self._name = name
         try:
             context = ssl.create_default_context(cafile=ca_bundle)
         except (OSError, ssl.SSLError) as error:
@@ -156,15 +164,28 @@ class Network:
         try:
             answer = self._wire.exchange(method, url, body, {**_HEADERS, **(headers or {})})
         except WireError as error:
-            if not isinstance(error.__cause__, TimeoutError):
-                raise Problem(url, None, "", str(error)) from error
-            self._silent_at = time.monotonic()
-            raise Problem(url, None, "", str(error), retry_after=LEFT_ALONE) from error
+            raise self._unanswered(url, error) from error
         if method != "HEAD":
             self._keep_nonce(answer.headers.get("replay-nonce"))
         if answer.status >= 300:
             raise problem_of(url, answer.status, answer.headers, answer.body)
         return Reply(url, answer.headers, answer.body)
+
+    def _unanswered(self, url: str, error: WireError) -> Problem:
+        cause, why, table = error.__cause__, str(error), f"[ca.{self._name}]"
+        if isinstance(cause, TimeoutError):
+            self._silent_at = time.monotonic()
+            return Problem(url, None, "", why, retry_after=LEFT_ALONE)
+        if isinstance(cause, ssl.SSLCertVerificationError):
+            if cause.verify_code in _NO_ROOT:
+                next = f"set ca_bundle in {table} to the root that its HTTPS certificate leads to"
+            else:
+                next = f"check directory in {table} and this machine's clock, then tell the CA"
+            return Problem(url, None, "", why, next=next, untrusted=True)
+        if isinstance(cause, ConnectionRefusedError | socket.gaierror | UnicodeError):
+            next = f"check directory in {table}, DNS and firewall"
+            return Problem(url, None, "", why, next=next)
+        return Problem(url, None, "", why)
 
     def _keep_nonce(self, nonce: str | None) -> None:
         # What is no nonce is ignored: it is never worth losing the reply that it came with.

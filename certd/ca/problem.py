@@ -24,7 +24,8 @@ class Problem(CAError):
 
     ``status`` is None when there was no HTTP answer at all; ``type`` is the ACME error
     without its URN prefix, or "" when the answer was no problem document.
-    ``retry_after`` is in seconds from now, as the server asked, or None.
+    ``retry_after`` is in seconds from now, as the server asked, or None. ``untrusted``:
+    its HTTPS certificate is not what our roots lead to, which only the operator can mend.
     """
 
     def __init__(
@@ -37,16 +38,18 @@ class Problem(CAError):
         retry_after: float | None = None,
         subproblems: tuple[Mapping[str, Any], ...] = (),
         instance: str | None = None,
+        next: str = "",
+        untrusted: bool = False,
     ) -> None:
-        kind = f"{type or 'no problem document'}, HTTP {status}" if status else "no answer"
         shown = plain(url)
         super().__init__(f"the CA refused {shown}" if status else f"could not ask {shown}")
-        self.why = plain(detail) + f" ({plain(kind)})"
+        self.why = plain(detail)
+        if status:
+            self.why += f" ({plain(type) or 'no problem document'}, HTTP {status})"
         for sub in subproblems[:MOST_SUBPROBLEMS]:
             detail_of_one = str(sub.get("detail", sub.get("type", "")))
             self.why += f"; {plain(_identifier(sub))}: {plain(detail_of_one)}"
-        if instance:
-            self.next = f"see {plain(instance)}"
+        self.next = f"see {plain(instance)}" if instance else next
         self.url = url
         self.status = status
         self.type = type
@@ -54,13 +57,14 @@ class Problem(CAError):
         self.retry_after = retry_after
         self.subproblems = subproblems
         self.instance = instance
+        self.untrusted = untrusted
 
     @property
     def transient(self) -> bool:
         """True when the same request may well succeed later, with nothing changed."""
         return (
-            self.status is None
-            or self.status >= 500
+            (self.status is None and not self.untrusted)
+            or (self.status or 0) >= 500
             or self.status == 429
             or self.type in ("badNonce", "rateLimited", "serverInternal")
         )

@@ -19,6 +19,7 @@ from certd.model import Failure
 from certd.testing.exchanges import Act, Exchange, Forward, Reply
 from certd.testing.pebble import RunningPebble
 from certd.testing.proxy import FaultyCA
+from certd.testing.tls import mint
 from tests.faults.driving import Driver
 from tests.site import Site
 
@@ -292,3 +293,63 @@ def test_a_hostile_token_is_never_used(
     site.tables["http"] = honest_http
     site.write()
     site.renew("www")
+
+
+# What the operator is told
+
+
+def test_a_root_that_is_not_the_cas_is_told_at_once(
+    site: Site, faulty: FaultyCA, tmp_path: Path
+) -> None:
+    site.tables["ca.test"]["ca_bundle"] = str(mint(tmp_path / "other").root)
+    site.write()
+    with Driver(site) as driver:
+        failure = driver.attempt("www").failure
+        assert failure is not None
+        assert driver.waits == []
+    assert "not trusted" in failure.why
+    assert "no answer" not in failure.why
+    assert "set ca_bundle in [ca.test]" in failure.next
+
+
+def test_a_ca_that_is_not_there_is_told(site: Site) -> None:
+    with socket.socket() as unused:  # bound, and refuses
+        unused.bind(("127.0.0.1", 0))
+        site.tables["ca.test"]["directory"] = _url(unused)
+        site.write()
+        with Driver(site) as driver:
+            failure = driver.attempt("www").failure
+    assert failure is not None
+    assert failure.why == "Connection refused"
+    assert failure.next == "check directory in [ca.test], DNS and firewall"
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        pytest.param(Reply(404, {}, b"<html>not found"), id="404"),
+        pytest.param(Reply(200, {}, b"<html>welcome"), id="a page"),
+        pytest.param(Reply.of(200, ["newOrder"]), id="a list"),
+        pytest.param(Reply.of(200, {}), id="an empty one"),
+    ],
+)
+def test_a_directory_that_is_none_is_told(answer: Reply, site: Site, faulty: FaultyCA) -> None:
+    faulty.on("directory", lambda exchange, forward: answer)
+    failure = _issues_in_the_end(site, faulty)
+    assert failure is not None
+    assert "directory in [ca.test]" in failure.next
+
+
+def test_an_order_survives_a_directory_that_is_gone(
+    site: Site, faulty: FaultyCA, pebble: RunningPebble
+) -> None:
+    issued = len(pebble.ledger())
+    faulty.on("finalize", lambda exchange, forward: Reply(503, {"Retry-After": "600"}), times=1)
+    with Driver(site) as driver:
+        assert driver.attempt("www").failure is not None
+    faulty.on("directory", lambda exchange, forward: Reply(404), times=1)
+    with Driver(site) as driver:
+        assert driver.retry("www").failure is not None
+        assert driver.retry("www").failure is None
+    assert len(faulty.acted_on("new-order")) == 1
+    assert len(pebble.ledger()) == issued + 1

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import socket
+import ssl
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, cast
@@ -285,6 +287,46 @@ class _Mute:
     def exchange(self, *request: object) -> Answer:
         self.asked += 1
         raise WireError("it did not answer in time") from TimeoutError()
+
+
+class _Failing:
+    """A wire that fails for this reason."""
+
+    def __init__(self, cause: Exception) -> None:
+        self._cause = cause
+
+    def exchange(self, *request: object) -> Answer:
+        raise WireError("it failed") from self._cause
+
+
+def _untrusted(code: int) -> ssl.SSLCertVerificationError:
+    error = ssl.SSLCertVerificationError()
+    error.verify_code = code
+    return error
+
+
+@pytest.mark.parametrize(
+    ("cause", "next", "transient"),
+    [
+        pytest.param(_untrusted(20), "set ca_bundle in [ca.le]", False, id="unknown root"),
+        pytest.param(_untrusted(10), "this machine's clock", False, id="expired"),
+        pytest.param(_untrusted(62), "directory in [ca.le]", False, id="another name"),
+        pytest.param(ConnectionRefusedError(), "DNS and firewall", True, id="refused"),
+        pytest.param(socket.gaierror(), "DNS and firewall", True, id="unknown host"),
+        pytest.param(ConnectionResetError(), "", True, id="reset"),
+        pytest.param(TimeoutError(), "", True, id="silence"),
+    ],
+)
+def test_what_to_do_about_no_answer(cause: Exception, next: str, transient: bool) -> None:
+    network = Network(None, "le")
+    network.trust(URL)
+    network._wire = cast(Wire, _Failing(cause))
+    with pytest.raises(Problem) as caught:
+        network.get(URL)
+    assert caught.value.why == "it failed"
+    assert next in caught.value.next
+    assert bool(caught.value.next) is bool(next)
+    assert caught.value.transient is transient
 
 
 def test_a_ca_that_did_not_answer_is_left_alone_for_a_while() -> None:
