@@ -6,6 +6,7 @@ Asks and answers; who waits, and how long, is decided by ``certd.issue``.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterable, MutableMapping
 from datetime import datetime
 from typing import Protocol
@@ -16,6 +17,8 @@ from certd.ca.resources import CAAuthorization, CAChallenge, CAOrder
 from certd.errors import CAError, ChallengeError
 from certd.failpoint import failpoint
 from certd.store import Store
+
+log = logging.getLogger(__name__)
 
 TRIES = 3  # repetitions of something that failed within seconds, before a back-off
 
@@ -175,6 +178,9 @@ def clean_up(
     if not published:
         return
     for token in published:
-        publisher.withdraw(token)
+        try:
+            publisher.withdraw(token)
+        except ChallengeError as error:  # what came before it matters more
+            log.warning("%s: a token could not be withdrawn: %s", name, error)
     store.tokens.withdraw(name)
     failpoint("issue: tokens withdrawn")

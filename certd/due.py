@@ -31,6 +31,11 @@ BACKOFF = (
 ASK_SOON = timedelta(minutes=1)
 ASK_SELDOM = timedelta(days=1)
 ASK_AFTER_SILENCE = timedelta(hours=6)  # RFC 9773 section 4.3.3
+# A CA whose windows are over when a certificate is new would have it renewed without end:
+# after so many versions in a day, such a window is obeyed only so much later.
+DAY = timedelta(days=1)
+MOST_A_DAY = 3
+HOLD = timedelta(hours=8)
 
 
 NEVER = datetime(9000, 1, 1, tzinfo=UTC)
@@ -81,11 +86,16 @@ def issuance(spec: CertificateSpec, lineage: Lineage, now: datetime) -> Decision
     wish = _wish(spec, lineage, now)
     if lineage.ordering:
         wish = Decision(now, "an order is under way at the CA")
-    # A back-off holds whatever the reason, but for the operator's own word.
-    if lineage.retry_at and lineage.retry_at > wish.at and not lineage.forced:
+    # A back-off holds whatever the reason; the operator's word ends it (``retry_now``).
+    if lineage.retry_at and lineage.retry_at > wish.at:
         times = "once" if lineage.failures == 1 else f"{lineage.failures} times"
         return Decision(lineage.retry_at, f"{wish.reason}; failed {times}, waiting to try again")
     return wish
+
+
+def over(spec: CertificateSpec, lineage: Lineage, now: datetime) -> bool:
+    """Whether the last failure is history: what was tried then is not wanted any more."""
+    return bool(lineage.failure) and not (lineage.ordering or _wish(spec, lineage, now).due(now))
 
 
 def _wish(spec: CertificateSpec, lineage: Lineage, now: datetime) -> Decision:
@@ -155,12 +165,17 @@ def renewal_info(
     explanation_url: str | None,
     kept: RenewalInfo | None,
     draw: float,
+    hold: datetime | None = None,
 ) -> RenewalInfo:
-    """What to remember of an answer: the kept instant, unless the window has changed."""
+    """What to remember of an answer: the kept instant, unless the window has changed.
+
+    ``hold``: not before this, whatever the window says (``MOST_A_DAY``).
+    """
     if kept is not None and (kept.start, kept.end) == (start, end):
         selected = kept.selected
     else:
         selected = renewal_instant(start, end, draw)
+        selected = max(selected, hold) if hold else selected
     return RenewalInfo(start, end, selected, explanation_url)
 
 

@@ -116,6 +116,8 @@ class Issuance:
             # orderNotReady: our picture of the order is old; the next look has the new one.
             if not problem.transient and problem.type != "orderNotReady":
                 raise
+            if problem.type == "rateLimited" and problem.retry_after is None:
+                raise
             return self._again_after(problem, problem.retry_after)
         self._troubles = 0
         self.inherited = False
@@ -163,7 +165,7 @@ class Issuance:
         try:
             order = self._client.new_order(self.order.identifiers, self._replaces)
         except Problem as problem:
-            if problem.transient:
+            if problem.transient or problem.status is None:
                 raise
             if not self._replaces or problem.status not in (400, 403, 404, 409):
                 raise OrderFailed(problem.what, problem.why, problem.next) from problem
@@ -183,7 +185,9 @@ class Issuance:
         try:
             return self._client.order(url)
         except Problem as problem:
-            if problem.transient:
+            # Anything but the CA's own word, such as a proxy's page, is no reason to give up
+            # an order that may have been finalized.
+            if problem.transient or not (problem.type or problem.status in (404, 410)):
                 raise
             raise OrderFailed(
                 f"{self._client.name} no longer knows the order {url}",
@@ -200,7 +204,12 @@ class Issuance:
         except Problem as problem:
             if problem.transient or problem.type == "orderNotReady":
                 raise
-            raise OrderFailed(problem.what, problem.why, problem.next) from problem
+            # It may have been done all the same: something on the way refused, not the CA.
+            order = self._fetch(order.url)
+            if order.status not in ("processing", "valid"):
+                if not problem.type:
+                    raise
+                raise OrderFailed(problem.what, problem.why, problem.next) from problem
         failpoint("issue: finalized")
         self._say(self.order.name, "names validated, certificate asked for")
         self._looks = 0
@@ -226,7 +235,7 @@ class Issuance:
             )
         step = LOOKS[min(self._looks, len(LOOKS) - 1)]
         self._looks += 1
-        return Look(step if retry_after is None else retry_after)
+        return Look(step if retry_after is None else max(retry_after, LOOKS[0]))
 
 
 def _names(identifiers: Iterable[Identifier]) -> str:

@@ -8,31 +8,41 @@ after a crash all call nothing else.
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime, timedelta
 from weakref import WeakValueDictionary
 
-from certd import due, issue
+from certd import due, issue, renewal
 from certd.authorize import Authorizations, OrderFailed, Publisher, clean_up
-from certd.ca import ari
 from certd.ca.client import Client
 from certd.ca.problem import Problem
 from certd.config import Config
 from certd.errors import BadCertificate, CertdError, StoreError, bug
 from certd.issue import Issuance, Look, Say
-from certd.model import CertificateSpec, Failure, Lineage, TargetState
+from certd.model import (
+    CertificateSpec,
+    Failure,
+    Identifier,
+    Lineage,
+    TargetState,
+)
 from certd.rollout import Rollout
 from certd.store import LeaseLost, Store
 
 log = logging.getLogger(__name__)
 
 KEEP_LEASE = 60.0  # seconds: for longer waits the certificate is given back to the store
+KEEP_ORDER = 3600.0  # seconds: the same while its order is under way here
 QUIET = 20.0  # seconds in the life of an order in which only the order is looked at
 STORE_PAUSE = 30.0  # seconds before another try when the store itself fails
-HOPELESS = 3  # failed attempts after which an order whose certificate is wrong is given up
+HOPELESS = timedelta(minutes=90)  # after which an order whose certificate is wrong is given up
+RATE_LIMITED = timedelta(hours=1)  # the least that is waited where the CA does not say how long
+SAME_NAMES = 2.0  # seconds between looks while another certificate's order has the same names
 
 Clock = Callable[[], datetime]
+_Names = tuple[str, frozenset[Identifier]]  # of an order at this CA
 
 
 class Reconciler:
@@ -54,6 +64,9 @@ class Reconciler:
         self._draw = draw
         self._say = say
         self._under_way: dict[str, Issuance] = {}
+        self._ordering: dict[_Names, str] = {}  # the certificate that orders them
+        self._ordered: dict[str, _Names] = {}  # the same by certificate
+        self._lock = threading.Lock()
         # By the tokens that a CA is about to fetch, for as long as the order is under way here.
         self._awaited: WeakValueDictionary[str, Authorizations] = WeakValueDictionary()
         self.follow(config, client, publisher)
@@ -74,11 +87,28 @@ class Reconciler:
                 self._store.settle()
         except LeaseLost:
             log.warning("%s: another certd has taken it over", name)
-            self._under_way.pop(name, None)
+            self._forget(name)
             return None
         except StoreError as error:
             log.error("%s: %s", name, error)
             return Look(STORE_PAUSE)
+        except Exception as error:  # the boundary of a job: a bug stops one certificate only
+            log.exception("%s: this is a bug in certd, please report it", name)
+            return self._stumbled(name, bug(error))
+
+    def _stumbled(self, name: str, error: CertdError) -> Look | None:
+        """Remember it, and leave the certificate alone for as long as after a failure."""
+        self._forget(name)
+        try:
+            spec = self._config.certificates.get(name)
+            again = self._failed(spec, error) if spec else None
+            self._store.leases.release(name, again)
+        except LeaseLost:
+            pass
+        except Exception as second:
+            log.error("%s: %s", name, second)
+            return Look(STORE_PAUSE)
+        return None
 
     def served(self, token: str) -> str | None:
         """The CA has fetched this token; the certificate to look at soon, if that was all."""
@@ -91,7 +121,7 @@ class Reconciler:
     def _step(self, name: str) -> Look | None:
         spec = self._config.certificates.get(name)
         if spec is None:
-            self._under_way.pop(name, None)
+            self._forget(name)
             self._store.leases.release(name, None)
             return None
         look, issuance = None, self._under_way.get(name)
@@ -104,16 +134,20 @@ class Reconciler:
                 return look
             lineage = self._store.lineages.get(name)
         lineage = self._roll_out(spec, lineage)
-        lineage = self._ask(spec, lineage)
         now = self._clock()
+        lineage = renewal.ask(spec, lineage, self._client, self._store, self._draw, now)
+        now = self._clock()
+        if look is None and due.over(spec, lineage, now):
+            self._store.lineages.keep_failure(name, None, 0, None)
+            lineage = replace(lineage, failure=None, failures=0, retry_at=None)
         plan = due.plan(spec, lineage, now)
         others = plan.next_look() if look is None else plan.next_look_beside_order()
         seconds = (others - now).total_seconds()
         if look is None or seconds < look.seconds:
             look = Look(max(seconds, 0.0), look.hurry if look else False)
-        if look.seconds <= KEEP_LEASE:
+        if look.seconds <= (KEEP_ORDER if name in self._under_way else KEEP_LEASE):
             return look
-        self._under_way.pop(name, None)
+        self._forget(name)
         self._store.leases.release(name, now + timedelta(seconds=look.seconds))
         return None
 
@@ -123,6 +157,8 @@ class Reconciler:
         self, spec: CertificateSpec, issuance: Issuance | None, lineage: Lineage | None
     ) -> Look | None:
         """One step of the order; None when it is over, well or not."""
+        if issuance is None and self._twin(spec):
+            return Look(SAME_NAMES)
         try:
             issuance = issuance or self._resume(spec, lineage)
             look = issuance.advance()
@@ -136,8 +172,30 @@ class Reconciler:
             self._failed(spec, bug(error))
             return None
         if look is None:
-            self._under_way.pop(spec.name, None)
+            self._forget(spec.name)
         return look
+
+    def _twin(self, spec: CertificateSpec) -> bool:
+        """Whether another certificate's order at this CA has the same names, as RSA beside ECDSA.
+
+        CAs give the same order to whoever asks twice, and it can be finalized only once.
+        """
+        names = (spec.cas[0], frozenset(spec.identifiers))
+        with self._lock:
+            if self._ordering.setdefault(names, spec.name) != spec.name:
+                return True
+            if (old := self._ordered.get(spec.name, names)) != names:
+                del self._ordering[old]
+            self._ordered[spec.name] = names
+            return False
+
+    def _forget(self, name: str) -> Issuance | None:
+        """The order is over here, or is given back to the store."""
+        with self._lock:
+            names = self._ordered.pop(name, None)
+            if names is not None:
+                del self._ordering[names]
+        return self._under_way.pop(name, None)
 
     def _resume(self, spec: CertificateSpec, lineage: Lineage | None) -> Issuance:
         """Go on with the order under way, or begin one to replace what is current."""
@@ -171,13 +229,19 @@ class Reconciler:
         self._under_way[spec.name] = issuance
         return issuance
 
-    def _failed(self, spec: CertificateSpec, error: CertdError) -> None:
+    def _failed(self, spec: CertificateSpec, error: CertdError) -> datetime:
         """Remember why, and when to try again; clean up behind the order if it is lost."""
         now = self._clock()
         lineage = self._store.lineages.get(spec.name)
-        issuance = self._under_way.pop(spec.name, None)
+        issuance = self._forget(spec.name)
         failures = lineage.failures + 1
-        hopeless = isinstance(error, BadCertificate) and failures > HOPELESS
+        hopeless = (
+            isinstance(error, BadCertificate)
+            and issuance is not None
+            and lineage.failure is not None
+            and lineage.failure.what == error.what
+            and now - issuance.order.created_at > HOPELESS
+        )
         if issuance and (isinstance(error, OrderFailed) or hopeless):
             self._store.orders.end(issuance.order, "failed", str(error), now)
         clean_up(spec.name, self._store, self._publisher)
@@ -185,6 +249,8 @@ class Reconciler:
         wait = due.backoff(failures, left, self._draw())
         if isinstance(error, Problem) and error.retry_after is not None:
             wait = max(wait, timedelta(seconds=error.retry_after))
+        elif isinstance(error, Problem) and error.type == "rateLimited":
+            wait = max(wait, RATE_LIMITED)
         if isinstance(error, OrderFailed) and issuance and issuance.inherited and failures == 1:
             # Whoever began it was killed, and the CA has found nobody to answer it since:
             # no reason to wait. Only once, so that a crash loop is slowed down all the same.
@@ -192,36 +258,7 @@ class Reconciler:
         failure = Failure(error.what, error.why, error.next, now)
         self._store.lineages.keep_failure(spec.name, failure, failures, now + wait)
         log.error("%s: %s (next attempt %s)", spec.name, failure, f"{now + wait:%F %TZ}")
-
-    # -- renewal information -----------------------------------------------------------------
-
-    def _ask(self, spec: CertificateSpec, lineage: Lineage) -> Lineage:
-        """Ask the CA for its renewal window, where that is due."""
-        now = self._clock()
-        plan = due.plan(spec, lineage, now)
-        if plan.ask is None or not plan.ask.due(now) or lineage.current is None:
-            return lineage
-        current, info, failures = lineage.current, lineage.renewal, 0
-        retry_after = None
-        try:
-            client = self._client(current.ca)
-            ari_id = current.certificate.ari_id
-            if ari_id and client.offers_renewal_info:
-                window = ari.ask(client, ari_id)
-                retry_after = window.retry_after
-                info = due.renewal_info(
-                    window.start, window.end, window.explanation_url, info, self._draw()
-                )
-        except ari.NoAnswer as error:
-            log.warning("%s: %s", spec.name, error)
-            # Silence leaves the last window standing; nonsense does not.
-            info, failures = (info, lineage.ask_failures + 1) if error.silent else (None, 0)
-        except CertdError as error:
-            log.warning("%s: no renewal information: %s", spec.name, error)
-            failures = lineage.ask_failures + 1
-        again = due.ask_again(now, retry_after, failures)
-        self._store.lineages.keep_renewal(spec.name, info, again, failures)
-        return replace(lineage, renewal=info, ask_again=again, ask_failures=failures)
+        return now + wait
 
     # -- targets -----------------------------------------------------------------------------
 
@@ -230,6 +267,7 @@ class Reconciler:
         now = self._clock()
         states: dict[str, TargetState] = dict(lineage.targets)
         for item in due.plan(spec, lineage, now).targets:
-            if item.decision.due(now):
+            # A reload of the configuration may have taken it away meanwhile.
+            if item.decision.due(now) and self._rollout.knows(item.target):
                 states[item.target] = self._rollout.act(lineage, item.target)
         return replace(lineage, targets=states)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -41,6 +42,8 @@ def command(
             "renewing everything at once would spend the CA's limits",
             "name the certificates: certd renew --force NAME…",
         )
+    # Like Ctrl-C: what runs for a target is ended in order, leases are given back.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     log_to_stderr(logging.DEBUG if debug else logging.CRITICAL)
     from certd import config as configuration
     from certd.engine import oneshot

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
+from datetime import datetime
 from typing import Literal
 
 from certd import due
 from certd.config import CASettings, Config
 from certd.engine.node import Node, now
-from certd.errors import ConfigError
+from certd.errors import CertdError, ConfigError
 from certd.issue import Say
-from certd.model import Lineage, TargetState
+from certd.model import Failure, Lineage, TargetState
 from certd.store import Store
 
 FEW = 20  # certificates; more are read all at once
@@ -57,6 +58,8 @@ def renew(node: Node, names: Collection[str], *, named: bool, force: bool) -> li
                     todo.discard(name)
             store.leases.free_the_dead()
         node.engine.wait(POLL)
+        if not node.engine.alive():
+            raise CertdError("a thread of certd has died", "", "see the log, and report this bug")
     after = _lineages(node, names)
     return [_outcome(node, name, before[name], after[name]) for name in names]
 
@@ -76,11 +79,20 @@ def _outcome(node: Node, name: str, before: Lineage, after: Lineage) -> Outcome:
     spec = node.config.certificates[name]
     targets = [after.targets.get(target, TargetState(target)) for target in spec.targets]
     if after.failure:
-        return Outcome(name, "failed", str(after.failure))
-    failed = [f"{state.target}: {state.failure}" for state in targets if state.failure]
+        text = _told(name, after.failure, before.failure, after.retry_at)
+        return Outcome(name, "failed", text)
+    failed = []
+    for state in targets:
+        if state.failure:
+            earlier = before.targets.get(state.target, state).failure
+            text = _told(name, state.failure, earlier, state.retry_at)
+            failed.append(f"{state.target}: {text}")
     if failed:
         return Outcome(name, "failed", "; ".join(failed))
     current = after.current
+    if after.ordering:
+        text = f"its order is still under way; `certd renew {name}` or the daemon goes on with it"
+        return Outcome(name, "failed", text)
     if current is None:
         return Outcome(name, "failed", "there is no certificate, and no reason is known")
     expiry = f"valid until {current.certificate.not_after:%Y-%m-%d %H:%M}Z"
@@ -93,6 +105,14 @@ def _outcome(node: Node, name: str, before: Lineage, after: Lineage) -> Outcome:
     decision = due.issuance(spec, after, now())
     when = f"{decision.at:%Y-%m-%d %H:%M}Z"
     return Outcome(name, "nothing", f"not due before {when}: {decision.reason}; {expiry}")
+
+
+def _told(name: str, failure: Failure, earlier: Failure | None, retry_at: datetime | None) -> str:
+    """What failed; and if it did so before this run, that nothing was tried now."""
+    if failure != earlier or retry_at is None:
+        return str(failure)
+    when = f"not tried again before {retry_at:%Y-%m-%d %H:%M}Z"
+    return f"{failure}; {when}: `certd renew {name}` tries at once"
 
 
 def rehearse(config: Config, store: Store, names: Iterable[str], say: Say) -> list[Outcome]:
@@ -108,7 +128,10 @@ def rehearse(config: Config, store: Store, names: Iterable[str], say: Say) -> li
         if config.cas[spec.cas[0]].staging:
             specs[name] = replace(spec, targets=())
         else:
-            text = f"{spec.cas[0]} has no staging directory to rehearse at"
+            text = (
+                f"{spec.cas[0]} has no staging directory to rehearse at; if it offers one, add "
+                f'staging = "https://…" to [ca.{spec.cas[0]}]'
+            )
             outcomes.append(Outcome(name, "failed", text))
     if specs:
         empty = Store.in_memory()

@@ -21,7 +21,7 @@ from sqlalchemy.pool import StaticPool
 from certd.errors import StoreError
 from certd.failpoint import failpoint
 from certd.store import schema
-from certd.store.files import HEAD, newer
+from certd.store.files import HEAD, newer, open_own
 from certd.store.locks import FileLock
 from certd.store.rows import DAMAGED
 
@@ -32,12 +32,10 @@ Work = Callable[[sa.Connection], T]
 
 
 class _Job(Generic[T]):
-    """One caller's share of a group commit; ``awaited`` by it, or deferred."""
+    """One caller's share of a group commit."""
 
-    def __init__(self, work: Work[T], awaited: bool) -> None:
+    def __init__(self, work: Work[T]) -> None:
         self.work = work
-        self.awaited = awaited
-        self.thread = threading.get_ident()
         self.done = False
         self.result: T
         self.error: BaseException | None = None
@@ -54,7 +52,7 @@ class Database:
         """``path`` None: a database in memory, which dies with the process."""
         self._lock = threading.RLock()
         self._waiting: deque[_Job[Any]] = deque()
-        self._failed: dict[int, BaseException] = {}  # by thread: of what it deferred
+        self._mine = threading.local()  # what each thread has deferred
         self.path = path
         url = "sqlite://" if path is None else f"sqlite:///{path}"
         engine = sa.create_engine(
@@ -79,8 +77,7 @@ class Database:
             StoreError: it cannot be opened, is corrupt, or is newer than this program.
         """
         try:
-            # Mode before content: it will hold private keys.
-            os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600))
+            os.close(open_own(path))
         except OSError as error:
             raise StoreError(
                 f"cannot open the database {path}",
@@ -116,12 +113,12 @@ class Database:
         raises, all are undone and each is run again by itself, so that nobody else's
         changes are lost. So it changes nothing but the database.
         """
-        job = _Job(work, awaited=True)
+        job = _Job(work)
         self._waiting.append(job)
         with self._lock:
             if not job.done:
                 self._commit_waiting()
-        self._raise_deferred()
+        self.settle()
         if job.error is not None:
             raise job.error
         return job.result
@@ -133,15 +130,19 @@ class Database:
         commit waits for the disk, and this saves one. What ``work`` raises is raised by
         this thread's next ``write``, ``read`` or ``settle``.
         """
-        self._waiting.append(_Job(work, awaited=False))
+        job = _Job(work)
+        self._mine.__dict__.setdefault("deferred", []).append(job)
+        self._waiting.append(job)
 
     def settle(self) -> None:
-        """Bring what this thread has deferred to the disk."""
-        me = threading.get_ident()
-        if any(job.thread == me for job in list(self._waiting)):
-            with self._lock:
+        """Bring what this thread has deferred to the disk; raise what failed of it."""
+        deferred: list[_Job[Any]] = self._mine.__dict__.pop("deferred", [])
+        if not all(job.done for job in deferred):
+            with self._lock:  # nobody is in the middle of a commit
                 self._commit_waiting()
-        self._raise_deferred()
+        for job in deferred:
+            if job.error is not None:
+                raise job.error
 
     def close(self) -> None:
         with self._lock:
@@ -157,24 +158,22 @@ class Database:
             self._commit(batch)
         for job in batch:
             job.done = True
-            if job.error is not None and not job.awaited:
-                self._failed[job.thread] = job.error
-
-    def _raise_deferred(self) -> None:
-        if self._failed and (error := self._failed.pop(threading.get_ident(), None)):
-            raise error
 
     def _commit(self, batch: list[_Job[Any]]) -> None:
         try:
             with _explained(self.path), self._transaction("BEGIN IMMEDIATE"):
                 for job in batch:
                     job.result = job.work(self._connection)
-        except BaseException as error:
+        except Exception as error:
             if len(batch) == 1:
                 batch[0].error = error
                 return
             for job in batch:
                 self._commit([job])
+        except BaseException as error:  # Ctrl-C hits whoever commits for the others
+            for job in batch:
+                job.error, job.done = error, True
+            raise
 
     @contextmanager
     def _transaction(self, begin: str) -> Iterator[None]:

@@ -59,6 +59,10 @@ _ONE = _Look(
 _BUNDLE = sa.select(version).where(
     version.c.lineage == _NAME, version.c.number == sa.bindparam("number")
 )
+_SINCE = sa.select(sa.func.count()).where(
+    version.c.lineage == _NAME,
+    version.c.created_at > sa.bindparam("instant", type_=version.c.created_at.type),
+)
 _KEEP = sa.update(lineage).where(lineage.c.name == sa.bindparam("lease_name"), HELD)
 _KEEP_TARGET = sa.update(target).where(
     target.c.lineage == _NAME, target.c.target == sa.bindparam("which")
@@ -169,6 +173,11 @@ class Lineages:
         facts = rows.version(row).certificate
         return Bundle(name, number, row.leaf_pem, row.chain_pem, Secret(row.key_pem), facts)
 
+    def versions_since(self, name: str, instant: datetime) -> int:
+        """How many versions there have been since then."""
+        values = {"name": name, "instant": instant}
+        return int(self._database.read(lambda c: c.execute(_SINCE, values).scalar()) or 0)
+
     # -- what happened ---------------------------------------------------------------------
 
     def keep_failure(
@@ -178,7 +187,6 @@ class Lineages:
             "failure": rows.failure_text(failure),
             "failures": failures,
             "retry_at": retry_at,
-            "forced": False,
         }
         self._leases.write(name, _KEEP, values)
 

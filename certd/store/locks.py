@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 import secrets
@@ -9,6 +10,7 @@ import socket
 from pathlib import Path
 
 from certd.errors import StoreError
+from certd.store.files import hand_over, open_own
 
 
 class FileLock:
@@ -21,7 +23,7 @@ class FileLock:
     def try_acquire(self, text: str, *, wait: bool = False) -> bool:
         """False when another process holds it (never with ``wait``)."""
         try:
-            fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+            fd = open_own(self.path)
         except OSError as error:
             raise StoreError(f"cannot open the lock {self.path}", error.strerror or "") from error
         try:
@@ -38,6 +40,8 @@ class FileLock:
         """Whether another process holds it just now; asking makes no file."""
         try:
             fd = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+        except PermissionError:
+            return True  # another user's: it cannot be told, so it is left alone
         except OSError:
             return False
         try:
@@ -68,6 +72,7 @@ class Worker:
 
     def __init__(self, folder: Path) -> None:
         folder.mkdir(mode=0o700, exist_ok=True)
+        hand_over(folder, folder.parent)
         self._folder = folder
         self.id = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"
         self._lock = FileLock(folder / self.id)
@@ -79,10 +84,11 @@ class Worker:
             return True
         if not (self._folder / id).is_file():
             return False
-        lock = FileLock(self._folder / id)
-        if not lock.try_acquire(""):
+        # Only looked at: root's file cannot be opened for writing by certd's own user.
+        if FileLock(self._folder / id).held():
             return True
-        lock.release(remove=True)
+        with contextlib.suppress(OSError):
+            (self._folder / id).unlink()
         return False
 
     def close(self) -> None:

@@ -85,8 +85,7 @@ class Orders:
                     "created_at": now,
                 },
             )
-            # A renewal that the operator asked for has begun: once is enough.
-            connection.execute(_BEGUN, {"which": name, "forced": False, "retry_at": None})
+            connection.execute(_BEGUN, {"which": name, "retry_at": None})
             return int(result.lastrowid)
 
         id = self._database.write(work)

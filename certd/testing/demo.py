@@ -103,7 +103,7 @@ class Demo:
         daemon = parts.enter_context(Child([*certd, "run"], folder / "certd.log"))
         self._done("daemon started", f"certd run, pid {daemon.pid}")
 
-        first = self._served(daemon, server.port, before.serial)
+        first = self._served(daemon, server.port, before)
         self._done("issued and deployed", f"HTTP-01 for {', '.join(NAMES)}")
         self._done("served over TLS", f"serial {first.serial}, for {', '.join(first.names)}")
 
@@ -114,7 +114,7 @@ class Demo:
             "renewal window moved", "the CA now says: renew since yesterday (ARI), SIGHUP: look now"
         )
 
-        second = self._served(daemon, server.port, first.serial)
+        second = self._served(daemon, server.port, before, first)
         self._done("renewed and deployed", f"serial {second.serial} is served now")
         issued = [item.serial for item in pebble.ledger()]
         if issued != [first.serial, second.serial]:
@@ -122,18 +122,22 @@ class Demo:
         self._done("nothing issued twice", "the CA's own ledger has just these two")
         status = Child([*certd, "status"], folder / "status.log")
         status.wait(10)
+        self._console.print(f"\n[bold]$ certd status[/bold]\n{status.output()}", soft_wrap=True)
         daemon.send(signal.SIGTERM)
         daemon.wait(10)
         self._done("daemon stopped", "by SIGTERM")
-        self._console.print(f"\n[bold]$ certd status[/bold]\n{status.output()}", soft_wrap=True)
 
-    def _served(self, daemon: Child, port: int, not_serial: str) -> tls.Served:
-        """What the endpoint serves, once that is another certificate."""
+    def _served(self, daemon: Child, port: int, *old: tls.Served) -> tls.Served:
+        """What the endpoint serves, once that is new.
+
+        Older than the one before, too: for a moment nginx answers with old workers also.
+        """
         seen: list[tls.Served] = []
+        serials = {served.serial for served in old}
 
         def changed() -> bool:
             seen[:] = [tls.probe(port, NAMES[0])]
-            return seen[0].serial != not_serial
+            return seen[0].serial not in serials
 
         with self._console.status("waiting for the CA to validate the names"):
             daemon.wait_until(changed, PATIENCE)

@@ -263,7 +263,7 @@ def test_killed_while_it_rolled_back_it_says_why_in_the_end(deployed: Served) ->
 
 STOPS = pytest.mark.parametrize(
     ("command", "number", "status"),
-    [("run", signal.SIGTERM, 0), ("renew", signal.SIGINT, 130)],
+    [("run", signal.SIGTERM, 0), ("renew", signal.SIGINT, 130), ("renew", signal.SIGTERM, 130)],
 )
 
 

@@ -199,9 +199,9 @@ EARLY = ISSUED + 1 * DAY
             SPEC,
             replace(HELD, forced=True, failures=3, retry_at=EARLY + HOUR),
             EARLY,
-            True,
-            "operator",
-            id="the operator's word overrules a back-off",
+            False,
+            "asked for by the operator; failed 3 times",
+            id="the operator's word ends one back-off, not those that follow",
         ),
     ],
 )

@@ -1,0 +1,182 @@
+"""What certd must not conclude: from a stranger's page, a window in the past, a failure of old."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from certd import due
+from certd.model import Lineage
+from certd.testing.exchanges import Exchange, Forward, Reply
+from certd.testing.proxy import FaultyCA
+from tests.faults.driving import Driver
+from tests.site import Site
+
+PAGE = Reply(403, {"Content-Type": "text/html"}, b"<html>go away</html>")
+
+
+def _page_once_it_acted(exchange: Exchange, forward: Forward) -> Reply | None:
+    reply = forward()
+    return PAGE if reply.status < 300 else reply
+
+
+def _assert_issued_once(faulty: FaultyCA, lineage: Lineage, since: int) -> None:
+    assert lineage.current is not None
+    serials = [item.serial for item in faulty.pebble.ledger()[since:]]
+    assert serials == [lineage.current.certificate.serial]
+    assert len(faulty.acted_on("new-order")) == 1
+
+
+@pytest.mark.parametrize("kind", ["order", "finalize", "certificate", "authorization"])
+def test_a_page_of_somebody_in_between_costs_no_order(
+    kind: str, site: Site, faulty: FaultyCA
+) -> None:
+    since = len(faulty.pebble.ledger())
+    faulty.on(kind, _page_once_it_acted, times=1)
+    with Driver(site) as driver:
+        lineage = driver.attempt("www")
+        for _ in range(6):
+            if lineage.failure:
+                lineage = driver.retry("www")
+    _assert_issued_once(faulty, lineage, since)
+
+
+def test_failures_of_old_do_not_condemn_an_order(site: Site, faulty: FaultyCA) -> None:
+    """A wrong certificate after three failures of another kind is asked for again."""
+    since = len(faulty.pebble.ledger())
+    faulty.on("new-order", lambda exchange, forward: Reply.problem(500, "serverInternal", "oops"))
+    with Driver(site) as driver:
+        lineage = driver.attempt("www")
+        for _ in range(3):
+            lineage = driver.retry("www")
+        faulty.honest()
+        faulty.on("certificate", _truncated, times=5)
+        lineage = driver.retry("www")
+        assert lineage.ordering
+        for _ in range(6):
+            if lineage.failure:
+                lineage = driver.retry("www")
+    _assert_issued_once(faulty, lineage, since)
+
+
+def _truncated(exchange: Exchange, forward: Forward) -> Reply | None:
+    reply = forward()
+    return Reply(reply.status, reply.headers, reply.body[:100]) if reply.status == 200 else reply
+
+
+@pytest.mark.parametrize("kind", ["order", "authorization"])
+def test_come_back_at_once_is_not_taken_literally(kind: str, site: Site, faulty: FaultyCA) -> None:
+    faulty.on(kind, lambda _, forward: forward().with_header("Retry-After", "0"))
+    with Driver(site) as driver:
+        assert driver.attempt("www").failure is None
+        assert [wait for wait in driver.waits if wait >= 1] or len(faulty.seen(kind)) < 4
+
+
+def test_rate_limited_without_a_time_means_an_hour(site: Site, faulty: FaultyCA) -> None:
+    reply = Reply.problem(429, "rateLimited", "too many certificates")
+    faulty.on("new-order", lambda exchange, forward: reply)
+    with Driver(site) as driver:
+        lineage = driver.attempt("www")
+        assert len(faulty.seen("new-order")) == 1
+        assert lineage.retry_at is not None
+        assert lineage.retry_at > driver.now() + timedelta(minutes=59)
+
+
+def test_a_window_that_is_always_over_is_obeyed_a_few_times_a_day(
+    site: Site, faulty: FaultyCA
+) -> None:
+    def over(exchange: Exchange, forward: Forward) -> Reply | None:
+        start = datetime.now(UTC) - timedelta(days=2)
+        window = {"start": start.isoformat(), "end": (start + timedelta(days=1)).isoformat()}
+        return Reply.of(200, {"suggestedWindow": window})
+
+    faulty.on("renewal-info", over)
+    with Driver(site) as driver:
+        for _ in range(8):
+            lineage = driver.attempt("www")
+        assert lineage.current is not None
+        assert lineage.current.number == due.MOST_A_DAY
+        assert lineage.renewal is not None
+        assert lineage.renewal.selected > driver.now() + due.HOLD / 2
+
+
+def test_a_forced_renewal_that_fails_is_tried_again(site: Site, faulty: FaultyCA) -> None:
+    with Driver(site) as driver:
+        driver.attempt("www")
+        faulty.on("new-order", lambda _, forward: Reply.problem(500, "serverInternal", "oops"))
+        assert driver.force("www").failure
+        faulty.honest()
+        lineage = driver.retry("www")
+        assert lineage.failure is None
+        assert lineage.current is not None
+        assert lineage.current.number == 2
+        assert driver.attempt("www").current == lineage.current
+
+
+def test_what_was_tried_and_is_not_wanted_any_more_is_forgotten(
+    site: Site, faulty: FaultyCA
+) -> None:
+    with Driver(site) as driver:
+        driver.attempt("www")
+        driver.store.leases.claim(["www"])
+        failing = driver.store.lineages.get("www")
+        assert failing.current is not None
+    site.certificate("www", "www.example.com", key="ec-p384")
+    faulty.on("new-order", lambda _, forward: Reply.problem(400, "malformed", "not that"))
+    with Driver(site) as driver:
+        assert driver.attempt("www").failure
+    site.certificate("www", "www.example.com")
+    with Driver(site) as driver:
+        assert driver.attempt("www").failure is None
+        assert driver.store.lineages.get("www").current == failing.current
+
+
+def test_orders_for_the_same_names_wait_for_each_other(site: Site, faulty: FaultyCA) -> None:
+    """A CA gives the same order to whoever asks twice; it can be finalized only once."""
+    orders: dict[str, Reply] = {}
+
+    def same(exchange: Exchange, forward: Forward) -> Reply | None:
+        names = str(exchange.payload["identifiers"])
+        if names not in orders:
+            reply = forward()
+            if reply.status != 201:
+                return reply
+            orders[names] = reply
+        return orders[names]
+
+    def done(exchange: Exchange, forward: Forward) -> Reply | None:
+        reply = forward()
+        if reply.status == 200:
+            orders.clear()
+        return reply
+
+    since = len(faulty.pebble.ledger())
+    faulty.on("new-order", same)
+    faulty.on("certificate", done)
+    site.certificate("rsa", "www.example.com", key="rsa-2048")
+    said = site.renew().stdout
+    assert said.count("issued, version 1") == 2
+    assert len(faulty.pebble.ledger()) == since + 2
+
+
+def _broken(*arguments: object) -> object:
+    raise RuntimeError("a bug")
+
+
+@pytest.mark.parametrize("place", ["renewal.ask", "Reconciler._roll_out"])
+def test_a_bug_stops_one_certificate_and_is_told(
+    place: str, site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever is raised, the lease comes back, with the reason and the next attempt."""
+    with Driver(site) as driver:
+        monkeypatch.setattr(f"certd.reconcile.{place}", _broken)
+        lineage = driver.attempt("www")
+        assert lineage.failure is not None
+        assert "RuntimeError" in str(lineage.failure)
+        assert lineage.retry_at is not None
+        monkeypatch.undo()
+        lineage = driver.retry("www")
+        assert lineage.failure is None
+        assert lineage.current is not None
+        assert lineage.current.number == 1
