@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import functools
+import hashlib
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.metadata import EntryPoint
@@ -108,6 +110,7 @@ def _target(
         plugin=plugin,
         verify=tuple(table.verify),
         verify_timeout=float(table.verify_timeout),
+        digest=hashlib.sha256(json.dumps(raw, sort_keys=True, default=str).encode()).hexdigest(),
     )
 
 

@@ -95,6 +95,7 @@ class TargetSettings:
     plugin: DeployTarget
     verify: tuple[Endpoint, ...] = ()
     verify_timeout: float = 30.0  # seconds
+    digest: str = ""  # SHA-256 of the table: another one is another target
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +115,10 @@ class Config:
     targets: Mapping[str, TargetSettings]
     certificates: Mapping[str, CertificateSpec]
     digest: str  # SHA-256 of the file's bytes, lower-case hexadecimal
+
+    @property
+    def target_digests(self) -> dict[str, str]:
+        return {name: settings.digest for name, settings in self.targets.items()}
 
 
 def _joined(host: str, port: int) -> str:

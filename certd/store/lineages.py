@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from types import MappingProxyType
 from typing import Any
 
 import sqlalchemy as sa
@@ -76,11 +77,18 @@ class Lineages:
 
     # -- what is wanted --------------------------------------------------------------------
 
-    def take_over(self, specs: Mapping[str, CertificateSpec], digest: str) -> None:
+    def take_over(
+        self,
+        specs: Mapping[str, CertificateSpec],
+        digest: str,
+        targets: Mapping[str, str] = MappingProxyType({}),
+    ) -> None:
         """Make the rows follow the configuration; what has changed is due at once.
 
         A certificate that is no longer configured keeps its row, versions and keys: it
-        only stops being renewed. ``digest`` is that of the file the specs were read from.
+        only stops being renewed. ``digest`` is that of the file the specs were read from,
+        ``targets`` has the one of each target's table: where that has changed, whatever was
+        done there is to be done again.
         """
 
         def work(connection: sa.Connection) -> None:
@@ -109,8 +117,14 @@ class Lineages:
                 connection.execute(
                     sa.update(lineage).where(lineage.c.name == name).values(configured=False)
                 )
-            connection.execute(sa.delete(meta).where(meta.c.key == "configuration"))
-            connection.execute(sa.insert(meta).values(key="configuration", value=digest))
+            kept = {row.key: row.value for row in connection.execute(sa.select(meta))}
+            now = {"configuration": digest}
+            now |= {f"target {name}": text for name, text in targets.items()}
+            for name, text in targets.items():
+                if kept.get(f"target {name}", text) != text:
+                    _do_again(connection, name)
+            connection.execute(sa.delete(meta).where(meta.c.key.in_(list(now))))
+            connection.execute(sa.insert(meta), [{"key": k, "value": v} for k, v in now.items()])
 
         if self.configuration() != digest:
             self._database.write(work)
@@ -218,6 +232,14 @@ class Lineages:
                 )
 
         self._database.write(work)
+
+
+def _do_again(connection: sa.Connection, name: str) -> None:
+    """Deploy to this target again, whatever is there."""
+    fresh = {"phase": "pending", "failures": 0, "retry_at": None, "failure": None}
+    connection.execute(sa.update(target).where(target.c.target == name).values(fresh))
+    served = sa.select(target.c.lineage).where(target.c.target == name)
+    connection.execute(sa.update(lineage).where(lineage.c.name.in_(served)).values(due_at=EPOCH))
 
 
 def _new_row(name: str, wanted: str) -> dict[str, Any]:

@@ -261,6 +261,31 @@ def test_killed_while_it_rolled_back_it_says_why_in_the_end(deployed: Served) ->
     assert deployed.issued == 2
 
 
+@pytest.mark.parametrize("change", ["path", "reload", "verify"])
+def test_a_target_whose_settings_have_changed_is_deployed_to_again(
+    alone: Site, change: str
+) -> None:
+    alone.disk().renew()
+    issued = alone.status()["www"]["serial"]
+    seen = alone.folder / "reloaded"
+    changes: dict[str, dict[str, Any]] = {
+        "path": {"path": str(alone.folder / "elsewhere" / "{name}")},
+        "reload": {"reload": ["touch", str(seen)]},
+        "verify": {"verify": ["127.0.0.1:1"], "verify_timeout": 0.1},
+    }
+    alone.disk(**changes[change])
+    done = alone.certd("renew")
+    if change == "verify":
+        assert (done.returncode, "127.0.0.1:1" in done.stdout) == (1, True)
+    else:
+        assert "www: deployed, version 1" in done.stdout
+    assert (alone.folder / "elsewhere" / "www" / "current").exists() is (change == "path")
+    assert seen.exists() is (change == "reload")
+    assert alone.status()["www"]["serial"] == issued
+    if change != "verify":
+        assert "not due before" in alone.renew().stdout
+
+
 STOPS = pytest.mark.parametrize(
     ("command", "number", "status"),
     [("run", signal.SIGTERM, 0), ("renew", signal.SIGINT, 130), ("renew", signal.SIGTERM, 130)],
