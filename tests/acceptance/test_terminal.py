@@ -15,6 +15,7 @@ from pathlib import Path
 from certd import config
 from certd.model import Failure
 from certd.store import Store
+from certd.testing.processes import NotInstalled
 from tests.site import Site
 
 COLUMNS = 80
@@ -37,7 +38,10 @@ def site_of(folder: Path) -> Site:
 
 def on_terminal(site: Site, *words: str) -> list[str]:
     """The lines that a terminal gets, without colours."""
-    ours, theirs = os.openpty()
+    try:
+        ours, theirs = os.openpty()
+    except OSError as error:
+        raise NotInstalled("a terminal", str(error), "mount /dev/pts") from error
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, COLUMNS, 0, 0))
     environment = {key: value for key, value in os.environ.items() if key != "COLUMNS"}
     environment["TERM"] = "xterm"
