@@ -34,7 +34,8 @@ from certd.store import LeaseLost, Store
 log = logging.getLogger(__name__)
 
 KEEP_LEASE = 60.0  # seconds: for longer waits the certificate is given back to the store
-KEEP_ORDER = 3600.0  # seconds: the same while its order is under way here
+KEEP_ORDER = 300.0  # seconds: the same while its order is under way here
+NOT_OURS = 61.0  # seconds until another look at what another certd knows better
 QUIET = 20.0  # seconds in the life of an order in which only the order is looked at
 STORE_PAUSE = 30.0  # seconds before another try when the store itself fails
 HOPELESS = timedelta(minutes=90)  # after which an order whose certificate is wrong is given up
@@ -101,7 +102,8 @@ class Reconciler:
         self._forget(name)
         try:
             spec = self._config.certificates.get(name)
-            again = self._failed(spec, error) if spec else None
+            later = self._clock() + timedelta(seconds=NOT_OURS)
+            again = self._failed(spec, error) if spec else later
             self._store.leases.release(name, again)
         except LeaseLost:
             pass
@@ -121,8 +123,9 @@ class Reconciler:
     def _step(self, name: str) -> Look | None:
         spec = self._config.certificates.get(name)
         if spec is None:
+            # Another certd may have read a newer configuration, and this one not yet.
             self._forget(name)
-            self._store.leases.release(name, None)
+            self._store.leases.release(name, self._clock() + timedelta(seconds=NOT_OURS))
             return None
         look, issuance = None, self._under_way.get(name)
         lineage = self._store.lineages.get(name) if issuance is None else None
@@ -133,7 +136,7 @@ class Reconciler:
             if issuance and look and look.seconds < QUIET and issuance.age() < QUIET:
                 return look
             lineage = self._store.lineages.get(name)
-        lineage = self._roll_out(spec, lineage)
+        lineage, ours = self._roll_out(spec, lineage)
         now = self._clock()
         lineage = renewal.ask(spec, lineage, self._client, self._store, self._draw, now)
         now = self._clock()
@@ -145,6 +148,8 @@ class Reconciler:
         seconds = (others - now).total_seconds()
         if look is None or seconds < look.seconds:
             look = Look(max(seconds, 0.0), look.hurry if look else False)
+        if not ours and name not in self._under_way:
+            look = Look(max(look.seconds, NOT_OURS))
         if look.seconds <= (KEEP_ORDER if name in self._under_way else KEEP_LEASE):
             return look
         self._forget(name)
@@ -161,7 +166,7 @@ class Reconciler:
             return Look(SAME_NAMES)
         try:
             issuance = issuance or self._resume(spec, lineage)
-            look = issuance.advance()
+            look = issuance.advance() if issuance else None
         except StoreError:
             raise
         except CertdError as error:
@@ -182,10 +187,12 @@ class Reconciler:
         """
         names = (spec.cas[0], frozenset(spec.identifiers))
         with self._lock:
+            # Before the others are asked for: two that have swapped their names would wait
+            # for each other.
+            if (old := self._ordered.get(spec.name, names)) != names:
+                del self._ordered[spec.name], self._ordering[old]
             if self._ordering.setdefault(names, spec.name) != spec.name:
                 return True
-            if (old := self._ordered.get(spec.name, names)) != names:
-                del self._ordering[old]
             self._ordered[spec.name] = names
             return False
 
@@ -197,8 +204,11 @@ class Reconciler:
                 del self._ordering[names]
         return self._under_way.pop(name, None)
 
-    def _resume(self, spec: CertificateSpec, lineage: Lineage | None) -> Issuance:
-        """Go on with the order under way, or begin one to replace what is current."""
+    def _resume(self, spec: CertificateSpec, lineage: Lineage | None) -> Issuance | None:
+        """Go on with the order under way, or begin one to replace what is current.
+
+        None: there was only an order that is not wanted any more.
+        """
         now = self._clock()
         order = None
         if lineage is None or lineage.ordering:
@@ -210,6 +220,10 @@ class Reconciler:
         ):
             self._store.orders.end(order, "abandoned", "the configuration has changed", now)
             order = None
+            lineage = self._store.lineages.get(spec.name)
+            if not due.issuance(spec, lineage, now).due(now):
+                clean_up(spec.name, self._store, self._publisher)
+                return None
         if order is None:
             client = self._client(spec.cas[0])
             current = lineage.current if lineage else None
@@ -262,12 +276,15 @@ class Reconciler:
 
     # -- targets -----------------------------------------------------------------------------
 
-    def _roll_out(self, spec: CertificateSpec, lineage: Lineage) -> Lineage:
-        """Take each target that is due one step on."""
-        now = self._clock()
+    def _roll_out(self, spec: CertificateSpec, lineage: Lineage) -> tuple[Lineage, bool]:
+        """Take each target that is due one step on; False where one is not ours to touch."""
+        now, ours = self._clock(), True
         states: dict[str, TargetState] = dict(lineage.targets)
         for item in due.plan(spec, lineage, now).targets:
-            # A reload of the configuration may have taken it away meanwhile.
-            if item.decision.due(now) and self._rollout.knows(item.target):
+            if not item.decision.due(now):
+                continue
+            if self._rollout.knows(item.target):
                 states[item.target] = self._rollout.act(lineage, item.target)
-        return replace(lineage, targets=states)
+            else:
+                ours = False
+        return replace(lineage, targets=states), ours

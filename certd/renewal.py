@@ -63,9 +63,11 @@ def ask(
 def _hold(
     name: str, kept: RenewalInfo | None, window: ari.Window, store: Store, now: datetime
 ) -> datetime | None:
-    """Until when such a window is not obeyed: it was over already at the first question."""
-    if kept is not None or window.end > now:
+    """Until when such a window is not obeyed: over, like any before it."""
+    if window.end > now or (kept is not None and kept.end > now):
         return None
+    if kept is not None and kept.selected > now:
+        return kept.selected
     if store.lineages.versions_since(name, now - due.DAY) < due.MOST_A_DAY:
         return None
     log.warning(

@@ -44,8 +44,15 @@ class Rollout:
         self._say = say
 
     def knows(self, target: str) -> bool:
-        """Whether it is configured: work under way may want one that was just removed."""
-        return target in self._targets
+        """Whether it is configured, and here as the store has it.
+
+        Work under way may want one that was just removed, and a daemon may not yet have
+        read what `certd renew` has.
+        """
+        settings = self._targets.get(target)
+        if settings is None:
+            return False
+        return self._store.lineages.target_digest(target) in (None, settings.digest)
 
     def act(self, lineage: Lineage, name: str) -> TargetState:
         """Take one target one step on; returns its state, which is in the store by then."""
@@ -157,7 +164,7 @@ class Rollout:
         return state
 
     def _keep(self, name: str, state: TargetState) -> None:
-        self._store.lineages.keep_target(name, state)
+        self._store.lineages.keep_target(name, state, self._targets[state.target].digest)
 
 
 def _put_back(before: Bundle, settings: TargetSettings) -> CertdError | None:

@@ -154,26 +154,31 @@ class Database:
         batch: list[_Job[Any]] = []
         while self._waiting:
             batch.append(self._waiting.popleft())
-        if batch:
-            self._commit(batch)
-        for job in batch:
-            job.done = True
+        try:
+            if batch:
+                self._commit(batch)
+        except BaseException:  # Ctrl-C hits whoever commits for the others
+            for job in batch:
+                if not job.done:
+                    job.error = job.error or StoreError("a write was interrupted", "certd stops")
+            raise
+        finally:
+            for job in batch:
+                job.done = True
 
     def _commit(self, batch: list[_Job[Any]]) -> None:
         try:
             with _explained(self.path), self._transaction("BEGIN IMMEDIATE"):
                 for job in batch:
                     job.result = job.work(self._connection)
+            for job in batch:
+                job.done = True
         except Exception as error:
             if len(batch) == 1:
-                batch[0].error = error
+                batch[0].error, batch[0].done = error, True
                 return
             for job in batch:
                 self._commit([job])
-        except BaseException as error:  # Ctrl-C hits whoever commits for the others
-            for job in batch:
-                job.error, job.done = error, True
-            raise
 
     @contextmanager
     def _transaction(self, begin: str) -> Iterator[None]:

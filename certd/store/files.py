@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 from pathlib import Path
 
 from certd.errors import StoreError
@@ -39,8 +40,20 @@ def open_own(path: Path) -> int:
     return fd
 
 
-def hand_over(made: int | Path, folder: Path) -> None:
+def make_own(folder: Path) -> None:
+    """The same for a folder in the state folder."""
+    folder.mkdir(mode=0o700, exist_ok=True)
+    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        hand_over(fd, folder.parent)
+    finally:
+        os.close(fd)
+
+
+def hand_over(fd: int, folder: Path) -> None:
     """What root has made in this folder goes to the folder's owner."""
-    owner = folder.stat()
-    if os.geteuid() == 0 != owner.st_uid and os.stat(made).st_uid == 0:
-        os.chown(made, owner.st_uid, owner.st_gid)
+    made, owner = os.fstat(fd), folder.stat()
+    # Not another name of a file that was root's before: certd's user could put it there.
+    linked = stat.S_ISREG(made.st_mode) and made.st_nlink > 1
+    if os.geteuid() == 0 != owner.st_uid and made.st_uid == 0 and not linked:
+        os.fchown(fd, owner.st_uid, owner.st_gid)

@@ -60,6 +60,7 @@ _ONE = _Look(
 _BUNDLE = sa.select(version).where(
     version.c.lineage == _NAME, version.c.number == sa.bindparam("number")
 )
+_META = sa.select(meta.c.value).where(meta.c.key == _NAME)
 _SINCE = sa.select(sa.func.count()).where(
     version.c.lineage == _NAME,
     version.c.created_at > sa.bindparam("instant", type_=version.c.created_at.type),
@@ -131,11 +132,14 @@ class Lineages:
 
     def configuration(self) -> str | None:
         """The digest of the configuration that the rows follow."""
-        return self._database.read(
-            lambda connection: connection.execute(
-                sa.select(meta.c.value).where(meta.c.key == "configuration")
-            ).scalar()
-        )
+        return self._meta("configuration")
+
+    def target_digest(self, name: str) -> str | None:
+        """That of the target's settings that the rows follow; None: of none so far."""
+        return self._meta(f"target {name}")
+
+    def _meta(self, key: str) -> str | None:
+        return self._database.read(lambda c: c.execute(_META, {"name": key}).scalar())
 
     def retry_now(self, name: str, now: datetime, *, force: bool) -> None:
         """The operator's word: no back-off holds; with ``force`` the certificate is renewed too.
@@ -157,12 +161,10 @@ class Lineages:
         self._database.write(work)
 
     def ask_all(self, now: datetime) -> None:
-        """Ask the CAs for renewal windows afresh, for every certificate that there is."""
+        """Look at every certificate, and ask the CAs for renewal windows afresh."""
         self._database.write(
             lambda connection: connection.execute(
-                sa.update(lineage)
-                .where(lineage.c.configured, lineage.c.current.is_not(None))
-                .values(ask_again=now, due_at=now)
+                sa.update(lineage).where(lineage.c.configured).values(ask_again=now, due_at=now)
             )
         )
 
@@ -218,11 +220,15 @@ class Lineages:
         }
         self._leases.write(name, _KEEP, values, defer=True)
 
-    def keep_target(self, name: str, state: TargetState) -> None:
+    def keep_target(self, name: str, state: TargetState, digest: str = "") -> None:
+        """``digest`` is that of the settings it was come to with: others undo it."""
         values = rows.target_values(state)
 
         def work(connection: sa.Connection) -> None:
             self._leases.guard(connection, name)
+            kept = connection.execute(_META, {"name": f"target {state.target}"}).scalar()
+            if digest and kept not in (None, digest) and not state.failure:
+                values["phase"] = "pending"
             changed = connection.execute(
                 _KEEP_TARGET, {"name": name, "which": state.target, **values}
             )

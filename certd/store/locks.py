@@ -10,7 +10,7 @@ import socket
 from pathlib import Path
 
 from certd.errors import StoreError
-from certd.store.files import hand_over, open_own
+from certd.store.files import make_own, open_own
 
 
 class FileLock:
@@ -71,8 +71,7 @@ class Worker:
     """This process, as the holder of leases: alive exactly as long as its lock is held."""
 
     def __init__(self, folder: Path) -> None:
-        folder.mkdir(mode=0o700, exist_ok=True)
-        hand_over(folder, folder.parent)
+        make_own(folder)
         self._folder = folder
         self.id = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"
         self._lock = FileLock(folder / self.id)

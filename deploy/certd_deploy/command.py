@@ -53,7 +53,7 @@ class _Running:
         """SIGTERM to all that runs, SIGKILL to what is left of it after a moment."""
         # For good: whoever waits for one of them must not take its end for a failure and
         # go back to the version before. The next run deploys again.
-        self._lock.acquire()
+        self._lock.acquire(timeout=_LAST_MOMENT)
         groups = [process.pid for process in self._processes if process.poll() is None]
         deadline = time.monotonic() + _LAST_MOMENT
         groups = [group for group in groups if _signal(group, signal.SIGTERM)]

@@ -451,3 +451,32 @@ def _http_challenges(ca: FaultyCA) -> Iterator[dict[str, str]]:
         if exchange.reply and exchange.reply.status == 200:
             challenges = exchange.reply.json()["challenges"]
             yield from (item for item in challenges if item["type"] == "http-01")
+
+
+def test_what_renew_has_read_before_the_daemon_is_not_lost(
+    site: Site, pebble: Pebble, name: str
+) -> None:
+    """A new certificate and a moved target, taken over by a command beside the old daemon."""
+    site.certificate("www", name, targets=["web"])
+    site.certificate("two", f"two.{name}", targets=["web"]).disk()
+    elsewhere = site.folder / "elsewhere"
+
+    def put_off() -> bool:
+        with contextlib.closing(sqlite3.connect(site.state / "certd.db")) as database:
+            query = "SELECT count(*) FROM lineage WHERE due_at > ? AND name IN ('new', 'two')"
+            soon = datetime.now(UTC).timestamp() * 1e6
+            return bool(database.execute(query, (soon,)).fetchone()[0] == 2)
+
+    with running(site) as daemon:
+        daemon.wait_until(lambda: {phase(site, name=n) for n in ("www", "two")} == {"verified"})
+        site.certificate("new", f"new.{name}")
+        site.disk(path=str(elsewhere / "{name}"))
+        site.renew("www")
+        assert (elsewhere / "www" / "current").exists()
+        daemon.wait_until(put_off)  # the daemon does not know of either
+        assert (phase(site, name="two"), version(site, "new")) == ("pending", 0)
+        hang_up(daemon, site)
+        wait_for_version(daemon, site, 1, "new")
+        daemon.wait_until(lambda: phase(site, name="two") == "verified")
+        assert (elsewhere / "two" / "current").exists()
+    assert version(site, "two") == 1

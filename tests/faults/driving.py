@@ -57,6 +57,9 @@ class Driver:
         self._ahead += max(at - self.now(), timedelta(0))
         return self.attempt(name)
 
+    def wait(self, seconds: float) -> None:
+        self._ahead += timedelta(seconds=seconds)
+
     def force(self, name: str) -> Lineage:
         """What ``certd renew --force`` does."""
         self.store.lineages.retry_now(name, self.now(), force=True)

@@ -101,6 +101,43 @@ def test_a_window_that_is_always_over_is_obeyed_a_few_times_a_day(
         assert lineage.renewal.selected > driver.now() + due.HOLD / 2
 
 
+def test_a_window_that_follows_the_clock_does_not_renew_without_end(
+    site: Site, faulty: FaultyCA
+) -> None:
+    with Driver(site) as driver:
+
+        def just_over(exchange: Exchange, forward: Forward) -> Reply | None:
+            end = driver.now() - timedelta(days=1)
+            window = {"start": (end - timedelta(days=1)).isoformat(), "end": end.isoformat()}
+            return Reply.of(200, {"suggestedWindow": window}, Retry_After="60")
+
+        faulty.on("renewal-info", just_over)
+        begun = driver.now()
+        for _ in range(40):
+            lineage = driver.attempt("www")
+            driver.wait(65)
+        assert driver.now() > begun + timedelta(minutes=40)
+        assert lineage.current is not None
+        assert lineage.current.number == due.MOST_A_DAY
+
+
+def test_an_order_that_is_not_wanted_any_more_is_dropped(site: Site, faulty: FaultyCA) -> None:
+    with Driver(site) as driver:
+        current = driver.attempt("www").current
+    site.certificate("www", "www.example.com", key="ec-p384")
+    faulty.on("new-order", lambda _, forward: Reply.problem(500, "serverInternal", "oops"))
+    with Driver(site) as driver:
+        assert driver.attempt("www").ordering
+    faulty.honest()
+    site.certificate("www", "www.example.com")
+    with Driver(site) as driver:
+        driver.wait(300)
+        lineage = driver.attempt("www")
+        assert (lineage.current, lineage.ordering) == (current, False)
+        driver.wait(300)
+        assert driver.attempt("www").failure is None
+
+
 def test_a_forced_renewal_that_fails_is_tried_again(site: Site, faulty: FaultyCA) -> None:
     with Driver(site) as driver:
         driver.attempt("www")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import shutil
 import sqlite3
 import stat
 import subprocess
@@ -456,3 +458,23 @@ def test_a_lock_says_who_holds_it_and_dies_with_its_holder(tmp_path: Path) -> No
     assert other.try_acquire("pid 8")
     other.release(remove=True)
     assert other.holder() == ""
+
+
+def test_root_hands_over_what_it_makes_and_nothing_else(tmp_path: Path) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("not root: nothing can be handed over")
+    state, victim = tmp_path / "theirs", tmp_path / "victim"
+    state.mkdir(mode=0o700)
+    victim.mkdir()
+    os.chown(state, 12345, 12345)
+    Store.open(state).close()
+    assert {path.stat().st_uid for path in state.rglob("*")} == {12345}
+    shutil.rmtree(state / "workers")
+    (state / "workers").symlink_to(victim)
+    with pytest.raises(StoreError, match="cannot use the state folder"):
+        Store.open(state)
+    secret = tmp_path / "secret"
+    secret.touch()
+    os.link(secret, state / "daemon.lock")
+    FileLock(state / "daemon.lock").try_acquire("")
+    assert (victim.stat().st_uid, secret.stat().st_uid) == (0, 0)
