@@ -26,7 +26,7 @@ from pathlib import Path
 from certd.api import Bundle, ConfigError, TargetError, failpoint
 from certd_deploy import command, folders
 from certd_deploy.folders import Content
-from certd_deploy.versions import keep, prune
+from certd_deploy.versions import is_pair, keep, prune
 
 _PLACEHOLDER = "{name}"
 _CURRENT = re.compile(r"versions/([1-9][0-9]*)")
@@ -127,7 +127,7 @@ class Disk:
                     if folders.read("fullchain.pem", version) != leaf + chain:
                         return None
                     folders.read("privkey.pem", version)
-            if not _is_pair(self._path(name) / current):
+            if not is_pair(self._path(name) / current):
                 return None
             return hashlib.sha256(ssl.PEM_cert_to_DER_cert(leaf.decode())).hexdigest()
         except (OSError, ValueError):
@@ -293,15 +293,3 @@ def _refuse_what_is_not_ours(folder: int, what: str) -> None:
             '"current" is there and is not a link of certd\'s',
             "move it away, or give certd a folder of its own by path",
         )
-
-
-def _is_pair(version: Path) -> bool:
-    """OpenSSL's word on whether the key is the leaf's, so that no library is needed."""
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.set_ciphers("DEFAULT:@SECLEVEL=0")  # a system's policy on key sizes is not the matter
-    try:
-        # A password, for else it would ask for one on the terminal.
-        context.load_cert_chain(version / "fullchain.pem", version / "privkey.pem", password="-")  # noqa: S106
-    except ssl.SSLError:
-        return False
-    return True

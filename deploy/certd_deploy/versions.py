@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import re
+import ssl
 from collections.abc import Mapping
+from pathlib import Path
 
 from certd_deploy import folders
 from certd_deploy.folders import Content
@@ -41,3 +43,15 @@ def prune(versions: int, in_use: set[str | None]) -> None:
     old = [name for name in newest_first[KEPT:] if f"versions/{name}" not in in_use]
     for name in (*old, *(name for name in there if _UNFINISHED.fullmatch(name))):
         folders.remove(name, versions)
+
+
+def is_pair(version: Path) -> bool:
+    """OpenSSL's word on whether the key is the leaf's, so that no library is needed."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.set_ciphers("DEFAULT:@SECLEVEL=0")  # a system's policy on key sizes is not the matter
+    try:
+        # A password, for else it would ask for one on the terminal.
+        context.load_cert_chain(version / "fullchain.pem", version / "privkey.pem", password="-")  # noqa: S106
+    except ssl.SSLError:
+        return False
+    return True
