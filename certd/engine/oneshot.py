@@ -84,7 +84,7 @@ def _outcome(node: Node, name: str, before: Lineage, after: Lineage) -> Outcome:
     failed = []
     for state in targets:
         if state.failure:
-            earlier = before.targets.get(state.target, state).failure
+            earlier = before.targets.get(state.target, TargetState(state.target)).failure
             text = _told(name, state.failure, earlier, state.retry_at)
             failed.append(f"{state.target}: {text}")
     if failed:

@@ -286,6 +286,15 @@ def test_a_target_whose_settings_have_changed_is_deployed_to_again(
         assert "not due before" in alone.renew().stdout
 
 
+def test_a_failure_says_whether_it_was_tried_now(alone: Site) -> None:
+    alone.disk(path="/proc/nothing/{name}")
+    tried, waiting = (alone.certd("renew") for _ in range(2))
+    assert (tried.returncode, waiting.returncode) == (1, 1)
+    assert "no folder can be made there" in tried.stdout
+    assert "not tried again before" not in tried.stdout
+    assert "not tried again before" in waiting.stdout
+
+
 STOPS = pytest.mark.parametrize(
     ("command", "number", "status"),
     [("run", signal.SIGTERM, 0), ("renew", signal.SIGINT, 130), ("renew", signal.SIGTERM, 130)],
