@@ -10,6 +10,7 @@ import contextlib
 import fcntl
 import os
 import re
+import signal
 import tempfile
 from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
@@ -21,6 +22,9 @@ from certd.testing import pebble_binary
 from certd.testing.nginx import Nginx
 from certd.testing.pebble import Pebble, RunningPebble
 from certd.testing.processes import NotInstalled, Ports
+
+# A shell ignores it for what it starts in the background, and so would all that is started here.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture

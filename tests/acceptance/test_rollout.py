@@ -98,7 +98,7 @@ def deployed(live: Served) -> Served:
 
 def assert_told(target: dict[str, Any], state: str, *words: str) -> None:
     """State, reason and next attempt are visible (invariant I5)."""
-    assert target["state"] == state
+    assert target["state"] == state, target
     said = f"{target['last_error']['what']}: {target['last_error']['why']}"
     for word in words:
         assert word in said
