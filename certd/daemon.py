@@ -61,7 +61,7 @@ class Daemon:
 
     def _serve(self, config: Config, store: Store) -> int:
         self._node = Node(config, store, _say)
-        store.lineages.take_over(config.certificates, config.digest, config.target_digests)
+        store.lineages.take_over(config.certificates, config.digest, config.table_digests)
         self._node.listen(systemd.listen_sockets())
         self._node.start()
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):

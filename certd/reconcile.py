@@ -33,8 +33,7 @@ from certd.store import LeaseLost, Store
 
 log = logging.getLogger(__name__)
 
-KEEP_LEASE = 60.0  # seconds: for longer waits the certificate is given back to the store
-KEEP_ORDER = 300.0  # seconds: the same while its order is under way here
+KEEP_LEASE = 300.0  # seconds: for longer waits the certificate is given back to the store
 NOT_OURS = 61.0  # seconds until another look at what another certd knows better
 QUIET = 20.0  # seconds in the life of an order in which only the order is looked at
 STORE_PAUSE = 30.0  # seconds before another try when the store itself fails
@@ -145,12 +144,17 @@ class Reconciler:
             lineage = replace(lineage, failure=None, failures=0, retry_at=None)
         plan = due.plan(spec, lineage, now)
         others = plan.next_look() if look is None else plan.next_look_beside_order()
-        seconds = (others - now).total_seconds()
-        if look is None or seconds < look.seconds:
-            look = Look(max(seconds, 0.0), look.hurry if look else False)
+        seconds = max((others - now).total_seconds(), 0.0)
+        # A CA or a server is waited for. The next attempt, and all that is due by the
+        # calendar, is for whoever is there then: `certd renew` does not wait for it.
+        busy = (
+            look is not None or seconds == 0 or any(item.act == "verify" for item in plan.targets)
+        )
         if not ours and name not in self._under_way:
-            look = Look(max(look.seconds, NOT_OURS))
-        if look.seconds <= (KEEP_ORDER if name in self._under_way else KEEP_LEASE):
+            look, seconds, busy = None, max(seconds, NOT_OURS), False
+        if look is None or seconds < look.seconds:
+            look = Look(seconds, look.hurry if look else False)
+        if busy and look.seconds <= KEEP_LEASE:
             return look
         self._forget(name)
         self._store.leases.release(name, now + timedelta(seconds=look.seconds))

@@ -150,6 +150,7 @@ class Rollout:
                 else:
                     why += f"; putting version {state.serving} back failed too: {second}"
         failpoint("rollout: rolled back")
+        now = self._clock()  # the way back may have taken its time
         failures = state.failures + 1
         left = bundle.certificate.not_after - now
         state = replace(

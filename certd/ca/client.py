@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from certd.ca.net import Network, Reply
-from certd.ca.problem import Problem
+from certd.ca.problem import Problem, plain
 from certd.ca.resources import (
     CAAuthorization,
     CAChallenge,
@@ -27,7 +27,7 @@ from certd.ca.resources import (
     read_authorization,
     read_order,
 )
-from certd.errors import CAError, StoreError
+from certd.errors import CAError, ConfigError, StoreError
 from certd.model import Account, Identifier
 from certd.secrets import Secret
 
@@ -71,12 +71,16 @@ class Client:
         accounts: AccountBook,
         contact: tuple[str, ...] = (),
         monotonic: Callable[[], float] = time.monotonic,
+        *,
+        agreed: bool = False,
     ) -> None:
+        """``agreed``: the CA's terms of service are accepted."""
         self.name = name
         self.directory_url = directory
         self._network = network
         self._accounts = accounts
         self._contact = contact
+        self._agreed = agreed
         self._monotonic = monotonic
         self._directory: Mapping[str, Any] = {}
         self._directory_until = 0.0
@@ -200,8 +204,9 @@ class Client:
     def _register(self, account: Account) -> Account:
         """newAccount (RFC 8555 section 7.3), which finds an existing account by its key."""
         with self._lock:
+            self._check_agreement()
             key = josepy.JWKEC.load(account.key_pem.reveal().encode())
-            payload: dict[str, Any] = {"termsOfServiceAgreed": True}
+            payload: dict[str, Any] = {"termsOfServiceAgreed": True} if self._agreed else {}
             if self._contact:
                 payload["contact"] = list(self._contact)
             url = self.directory()["newAccount"]
@@ -213,6 +218,20 @@ class Client:
             self._accounts.keep_account_uri(self._account)
             log.info("account %s at %s", uri, self.name)
             return self._account
+
+    def _check_agreement(self) -> None:
+        """
+        Raises:
+            ConfigError: the CA has terms of service, and they are not accepted.
+        """
+        meta = self.directory().get("meta")
+        terms = meta.get("termsOfService") if isinstance(meta, dict) else None
+        if terms and not self._agreed:
+            raise ConfigError(
+                f"the terms of service of {self.name} are not accepted",
+                f"it makes no account before: {plain(str(terms))}",
+                f"read them, then write agree_tos = true in [ca.{self.name}]",
+            )
 
     def _account_key(self) -> josepy.JWK:
         with self._lock:

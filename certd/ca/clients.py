@@ -48,7 +48,14 @@ class Clients:
                     )
                 network = Network(settings.ca_bundle, name, self._silence)
                 self._networks.append(network)
-                client = Client(name, settings.directory, network, self._accounts, self._contact)
+                client = Client(
+                    name,
+                    settings.directory,
+                    network,
+                    self._accounts,
+                    self._contact,
+                    agreed=settings.agree_tos,
+                )
                 self._clients[name] = client
             return client
 

@@ -24,7 +24,16 @@ def command(context: click.Context, schema: bool) -> int:
     found = config.load(config_path(context))
     names = sum(len(spec.identifiers) for spec in found.certificates.values())
     say(
-        f"{found.path}: good: {len(found.certificates)} certificates for {names} names, "
-        f"{len(found.targets)} targets"
+        f"{found.path}: good: {_count(len(found.certificates), 'certificate')} for "
+        f"{_count(names, 'name')}, {_count(len(found.targets), 'target')}"
     )
+    for ca in found.unaccepted:
+        say(
+            f"{found.path}: [ca.{ca}] agree_tos: the terms of service are not accepted: no account "
+            "is made there before; read them, then write agree_tos = true"
+        )
     return 0
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}{'' if number == 1 else 's'}"

@@ -58,7 +58,7 @@ def command(
             if dry_run:
                 outcomes = oneshot.rehearse(config, store, chosen, progress)
             else:
-                store.lineages.take_over(config.certificates, config.digest, config.target_digests)
+                store.lineages.take_over(config.certificates, config.digest, config.table_digests)
                 node = Node(config, store, progress)
                 try:
                     outcomes = oneshot.renew(node, chosen, named=bool(names), force=force)

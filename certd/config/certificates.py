@@ -13,7 +13,7 @@ from certd.config import identifiers
 from certd.config.page import Page
 from certd.config.places import Location
 from certd.config.tables import NEEDED, CertificateTable
-from certd.config.values import DEFAULT_CA, WELL_KNOWN
+from certd.config.values import WELL_KNOWN
 from certd.config.words import Wording
 from certd.errors import ConfigError
 from certd.model import CertificateSpec, Identifier
@@ -42,7 +42,6 @@ def certificates(page: Page) -> dict[str, CertificateSpec]:
                 key_type=table.key,
                 renew_after=table.renew_after,
             )
-    _check_agreements(page)
     return specs
 
 
@@ -62,32 +61,6 @@ def _check_names(
                 "a wildcard needs dns-01, which is not yet available in this version and "
                 "arrives with the DNS providers",
                 "list the names one by one until then",
-            )
-
-
-def _check_agreements(page: Page) -> None:
-    """The terms of every CA that is used must be accepted: said once for each CA."""
-    tables = page.tables("ca")
-    used: dict[str, Location] = {}
-    for name, raw in page.tables("certificate").items():
-        for ca in _strings(raw, "ca") if "ca" in raw else [DEFAULT_CA]:
-            used.setdefault(ca, ("certificate", name, "ca"))
-    for ca, place in used.items():
-        if ca in tables:
-            # A value that is no boolean has been noted already.
-            if tables[ca].get("agree_tos", False) is False:
-                page.add(
-                    ("ca", ca, "agree_tos"),
-                    "the CA's terms of service are not accepted",
-                    "no CA issues before they are",
-                    "read them, then write agree_tos = true",
-                )
-        elif ca in WELL_KNOWN:
-            page.add(
-                place,
-                f"the terms of service of {ca} are not accepted",
-                "no CA issues before they are",
-                f"read them, then add a table [ca.{ca}] with agree_tos = true",
             )
 
 

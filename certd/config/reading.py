@@ -31,8 +31,8 @@ def config(source: Source, path: Path) -> Config:
     certd: CertdTable | None = page.check(
         ("certd",), page.raw.get("certd", {}), Wording(CertdTable)
     )
-    http, cas = _http(page), _cas(page)
-    built, specs = targets(page), certificates(page)
+    http, built, specs = _http(page), targets(page), certificates(page)
+    cas = _cas(page, {ca for spec in specs.values() for ca in spec.cas})
     if page.findings or certd is None:
         raise BadConfig(page.findings)
     return Config(
@@ -79,8 +79,13 @@ def _http(page: Page) -> HTTPSettings:
     return HTTPSettings(() if table.webroot else tuple(table.listen), table.webroot)
 
 
-def _cas(page: Page) -> dict[str, CASettings]:
-    cas: dict[str, CASettings] = {}
+def _cas(page: Page, used: set[str]) -> dict[str, CASettings]:
+    """Those with a table; and those that are used without one, for they are well known."""
+    cas = {
+        name: CASettings(name, known.directory, staging=known.staging)
+        for name, known in WELL_KNOWN.items()
+        if name in used
+    }
     for name, raw in page.named("ca"):
         table: CATable | None = page.check(("ca", name), raw, Wording(CATable))
         known = WELL_KNOWN.get(name)

@@ -98,7 +98,7 @@ class CertdTable(Table):
 
 
 class CATable(Table):
-    """A CA: needed for each that is used, because its terms must be agreed to."""
+    """A CA; a well-known one needs no directory."""
 
     directory: URL | None = Field(
         None, description="URL of its ACME directory; known for the well-known names"

@@ -5,6 +5,7 @@ Nothing here may import pydantic: every command imports this module, few of them
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -103,7 +104,7 @@ class Config:
     """A whole configuration, valid in itself: every name it refers to exists.
 
     ``path`` is the file as it was named; every other path is absolute. ``cas`` holds each
-    CA with a table, and so each one that a certificate uses.
+    CA with a table, and each one that a certificate uses.
     """
 
     path: Path
@@ -117,8 +118,21 @@ class Config:
     digest: str  # SHA-256 of the file's bytes, lower-case hexadecimal
 
     @property
-    def target_digests(self) -> dict[str, str]:
-        return {name: settings.digest for name, settings in self.targets.items()}
+    def table_digests(self) -> dict[str, str]:
+        """Of everything that certificates refer to, by table: another one is worth another try."""
+        tables: dict[str, CASettings | HTTPSettings] = {"http": self.http}
+        tables |= {f"ca {name}": settings for name, settings in self.cas.items()}
+        digests = {
+            table: hashlib.sha256(repr(settings).encode()).hexdigest()
+            for table, settings in tables.items()
+        }
+        return digests | {f"target {name}": target.digest for name, target in self.targets.items()}
+
+    @property
+    def unaccepted(self) -> list[str]:
+        """The CAs that certificates use though their terms of service are not accepted."""
+        used = {ca for spec in self.certificates.values() for ca in spec.cas}
+        return [ca for ca in self.cas if ca in used and not self.cas[ca].agree_tos]
 
 
 def _joined(host: str, port: int) -> str:

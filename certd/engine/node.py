@@ -98,7 +98,7 @@ class Node:
 
     def follow(self, config: Config) -> None:
         """Go over to another configuration; what is under way goes on."""
-        self.store.lineages.take_over(config.certificates, config.digest, config.target_digests)
+        self.store.lineages.take_over(config.certificates, config.digest, config.table_digests)
         # Those of before stay for what is under way, and go with it.
         self._clients = self._clients_of(config)
         self.reconciler.follow(config, self._clients, self._publisher(config))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from types import MappingProxyType
@@ -70,6 +70,9 @@ _KEEP_TARGET = sa.update(target).where(
     target.c.lineage == _NAME, target.c.target == sa.bindparam("which")
 )
 
+# What failed as it was may well succeed as it is now: no back-off holds.
+_AT_ONCE = {"due_at": EPOCH, "retry_at": None, "failures": 0}
+
 
 class Lineages:
     def __init__(self, database: Database, leases: Leases) -> None:
@@ -82,14 +85,15 @@ class Lineages:
         self,
         specs: Mapping[str, CertificateSpec],
         digest: str,
-        targets: Mapping[str, str] = MappingProxyType({}),
+        tables: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
         """Make the rows follow the configuration; what has changed is due at once.
 
         A certificate that is no longer configured keeps its row, versions and keys: it
         only stops being renewed. ``digest`` is that of the file the specs were read from,
-        ``targets`` has the one of each target's table: where that has changed, whatever was
-        done there is to be done again.
+        ``tables`` has the one of each table that certificates refer to: what was done at a
+        target that has changed is to be done again, and what failed with a CA or a responder
+        that has changed need not wait.
         """
 
         def work(connection: sa.Connection) -> None:
@@ -112,18 +116,23 @@ class Lineages:
                 connection.execute(
                     sa.update(lineage)
                     .where(lineage.c.name == name)
-                    .values(configured=True, wanted=wanted[name], due_at=EPOCH)
+                    .values(configured=True, wanted=wanted[name], **_AT_ONCE)
                 )
             for name in known.keys() - wanted.keys():
                 connection.execute(
                     sa.update(lineage).where(lineage.c.name == name).values(configured=False)
                 )
             kept = {row.key: row.value for row in connection.execute(sa.select(meta))}
-            now = {"configuration": digest}
-            now |= {f"target {name}": text for name, text in targets.items()}
-            for name, text in targets.items():
-                if kept.get(f"target {name}", text) != text:
-                    _do_again(connection, name)
+            now = {"configuration": digest, **tables}
+            others = {table for table, text in tables.items() if kept.get(table, text) != text}
+            for table in others:
+                if table.startswith("target "):
+                    _do_again(connection, table.removeprefix("target "))
+            for name, spec in specs.items():
+                if not others.isdisjoint(_asked(spec)):
+                    connection.execute(
+                        sa.update(lineage).where(lineage.c.name == name).values(_AT_ONCE)
+                    )
             connection.execute(sa.delete(meta).where(meta.c.key.in_(list(now))))
             connection.execute(sa.insert(meta), [{"key": k, "value": v} for k, v in now.items()])
 
@@ -238,6 +247,13 @@ class Lineages:
                 )
 
         self._database.write(work)
+
+
+def _asked(spec: CertificateSpec) -> Iterator[str]:
+    """The tables of those whom its issuance depends on."""
+    yield from (f"ca {ca}" for ca in spec.cas)
+    if spec.challenge == "http-01":
+        yield "http"
 
 
 def _do_again(connection: sa.Connection, name: str) -> None:

@@ -233,12 +233,31 @@ def test_the_schema_is_json() -> None:
     assert "properties" in json.loads(result(run("check", "--schema")))
 
 
+def test_a_ca_whose_terms_are_not_accepted_is_not_asked(pebble: Pebble, tmp_path: Path) -> None:
+    """``check`` says so in time, the CA's own page is named, and the consent ends the wait."""
+    site = Site(tmp_path / "site", pebble)
+    site.certificate("www", f"{secrets.token_hex(6)}.example.com")
+    site.tables["ca.test"]["agree_tos"] = False
+    site.write()
+    good, note = result(site.certd("check")).splitlines()
+    assert good == f"{site.path}: good: 1 certificate for 1 name, 0 targets"
+    assert note.startswith(f"{site.path}: [ca.test] agree_tos: the terms of service are not")
+    said = result(site.certd("renew"), 1)
+    assert "www: FAILED the terms of service of test are not accepted: " in said
+    assert "data:text/plain,Do%20what%20thou%20wilt" in said
+    assert "read them, then write agree_tos = true in [ca.test]" in said
+    site.tables["ca.test"]["agree_tos"] = True
+    site.write()
+    assert len(result(site.certd("check")).splitlines()) == 1
+    assert "www: issued, version 1" in result(site.certd("renew"))
+
+
 # -- before anything was issued -----------------------------------------------------------
 
 
 def test_looking_makes_nothing(site: Site) -> None:
     site.certificate("www", "www.example.com", "example.com", targets=["web"]).disk()
-    assert "good: 1 certificates for 2 names, 1 targets" in result(site.certd("check"))
+    assert "good: 1 certificate for 2 names, 1 target\n" in result(site.certd("check"))
     assert result(site.certd("plan")).splitlines() == [
         "www: issue for www.example.com, example.com at test: no certificate yet",
         "www: then deploy to web",
@@ -357,7 +376,7 @@ def test_show_agrees_with_openssl(issued: Site) -> None:
 
     leaf = openssl("x509", "-noout", "-serial", "-fingerprint", "-sha256", "-enddate").decode()
     serial, fingerprint, end = (line.partition("=")[2] for line in leaf.splitlines())
-    assert facts["serial"] == serial.lower().lstrip("0")
+    assert facts["serial"] == serial.lower()
     assert facts["fingerprint"] == f"SHA-256 {fingerprint.replace(':', '').lower()}"
     until = datetime.strptime(end, "%b %d %H:%M:%S %Y %Z").replace(tzinfo=UTC)
     assert facts["not after"] == f"{until:%Y-%m-%d %H:%M}Z"

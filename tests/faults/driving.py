@@ -14,21 +14,22 @@ from certd.store import Store
 from tests.site import Site
 
 PAUSE = 0.03  # seconds really slept where certd waits: Pebble too needs a moment
-REST = 50.0  # seconds: a wait as long as this one is for the next attempt
+REST = 50.0  # seconds: a wait that is longer ends an attempt
 STEPS = 200  # of one attempt, at most: more would be a loop
 
 
 class Driver:
     """Steps one certificate at a time, as a daemon would; a context manager."""
 
-    def __init__(self, site: Site) -> None:
+    def __init__(self, site: Site, draw: float = 0.5) -> None:
         config = configuration.load(site.path)
         self._ahead = timedelta(0)
         self.said: list[str] = []
         self.waits: list[float] = []  # seconds, from one step to the next
+        self.gave_back = False  # the certificate, at the end of the last attempt
         self.store = Store.open(site.state)
         self.store.lineages.take_over(config.certificates, config.digest)
-        self._node = Node(config, self.store, self._say, self.now, lambda: 0.5)
+        self._node = Node(config, self.store, self._say, self.now, lambda: draw)
         self._node.listen()
 
     def now(self) -> datetime:
@@ -46,6 +47,7 @@ class Driver:
             time.sleep(min(look.seconds, PAUSE))
         else:
             raise AssertionError(f"{STEPS} steps and no end: {self.store.lineages.get(name)}")
+        self.gave_back = look is None
         if look is not None:
             self.store.leases.release(name, None)
         return self.store.lineages.get(name)

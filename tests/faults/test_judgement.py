@@ -217,3 +217,27 @@ def test_a_bug_stops_one_certificate_and_is_told(
         assert lineage.failure is None
         assert lineage.current is not None
         assert lineage.current.number == 1
+
+
+def test_after_a_refusal_nobody_waits_for_the_next_attempt(site: Site, faulty: FaultyCA) -> None:
+    """However near that is: `certd renew` ends with the refusal, and does not sit it out."""
+    faulty.on("new-order", lambda exchange, forward: Reply.problem(500, "serverInternal", "oops"))
+    with Driver(site, draw=0.0) as driver:
+        assert driver.attempt("www").failure
+        assert driver.gave_back
+
+
+def test_after_a_failed_deployment_nobody_waits_for_the_next_one(
+    site: Site, faulty: FaultyCA
+) -> None:
+    """However long the way back takes, the next one is a minute later at least."""
+    # Version 1 is taken up, if slowly; version 2 is not.
+    reload = ["sh", "-c", 'sleep 0.2; [ "$CERTD_VERSION" = 1 ]']
+    site.certificate("www", "www.example.com", targets=["web"]).disk(reload=reload)
+    with Driver(site, draw=0.0) as driver:
+        assert driver.attempt("www").targets["web"].phase == "verified"
+        target = driver.force("www").targets["web"]
+        assert target.phase == "rolled-back"
+        assert target.since is not None
+        assert target.retry_at == target.since + due.BACKOFF[0]
+        assert driver.gave_back

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-import importlib.util
 import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -20,44 +18,11 @@ from certd.config import BadConfig, CASettings, Config, Endpoint, HTTPSettings, 
 from certd.errors import ConfigError
 from certd.model import CertificateSpec, Identifier
 from tests import shelf
+from tests.configuring import AGREED, WWW, Write
 
 REPOSITORY = Path(__file__).parents[2]
 ROOT = "-----BEGIN CERTIFICATE-----\nnot looked into\n-----END CERTIFICATE-----\n"
-AGREED = "[ca.letsencrypt]\nagree_tos = true\n"
-WWW = '[certificate.www]\nnames = ["www.example.com"]\n'
-
-Write = Callable[[str], Path]
-
-needs_disk = pytest.mark.skipif(
-    importlib.util.find_spec("certd_deploy.disk") is None, reason="the disk target is not there"
-)
-
-
-@pytest.fixture(autouse=True)
-def _shelf(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
-    folder = tmp_path_factory.mktemp("site")
-    shelf.install(folder)
-    monkeypatch.syspath_prepend(folder)
-
-
-@pytest.fixture
-def write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Write:
-    # Findings name the file as the operator did: here by its bare name.
-    monkeypatch.chdir(tmp_path)
-
-    def write(text: str) -> Path:
-        Path("certd.toml").write_text(text, encoding="utf-8")
-        return Path("certd.toml")
-
-    return write
-
-
-def wrong(path: Path) -> list[str]:
-    with pytest.raises(BadConfig) as caught:
-        configuration.load(path)
-    lines = str(caught.value).splitlines()
-    assert lines == [str(finding) for finding in caught.value.findings]
-    return lines
+pytestmark = pytest.mark.usefixtures("shelf_target")
 
 
 def documented_example() -> str:
@@ -65,7 +30,6 @@ def documented_example() -> str:
     return page.split("```toml\n", 1)[1].split("```", 1)[0]
 
 
-@needs_disk
 def test_the_documented_example_is_right(write: Write, tmp_path: Path) -> None:
     (tmp_path / "pebble-root.pem").write_text(ROOT)
     text = documented_example()
@@ -115,6 +79,18 @@ def test_the_least_configuration_has_every_default(write: Write) -> None:
     assert ca.staging == "https://acme-staging-v02.api.letsencrypt.org/directory"
     spec = config.certificates["www"]
     assert (spec.cas, spec.targets, spec.renew_after) == (("letsencrypt",), (), None)
+
+
+def test_a_well_known_ca_needs_no_table(write: Write) -> None:
+    """But the consent to its terms, before the first order."""
+    other = WWW.replace("www]", 'eu]\nca = ["actalis", "letsencrypt"]')
+    config = configuration.load(write(WWW + other))
+    assert sorted(config.cas) == ["actalis", "letsencrypt"]
+    assert config.cas["actalis"].directory == "https://acme-api.actalis.com/acme/directory"
+    assert sorted(config.unaccepted) == ["actalis", "letsencrypt"]
+    assert configuration.load(write(AGREED + WWW)).unaccepted == []
+    assert configuration.load(write(AGREED + WWW + other)).unaccepted == ["actalis"]
+    assert configuration.load(write(AGREED.replace("true", "false"))).unaccepted == []
 
 
 def test_an_empty_file_is_a_configuration_without_certificates(write: Write) -> None:

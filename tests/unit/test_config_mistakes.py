@@ -2,51 +2,14 @@
 
 from __future__ import annotations
 
-import importlib.util
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from certd import config as configuration
-from certd.config import BadConfig
-from tests import shelf
+from tests.configuring import AGREED, WWW, Write, wrong
 
-AGREED = "[ca.letsencrypt]\nagree_tos = true\n"
-WWW = '[certificate.www]\nnames = ["www.example.com"]\n'
-
-Write = Callable[[str], Path]
-
-needs_disk = pytest.mark.skipif(
-    importlib.util.find_spec("certd_deploy.disk") is None, reason="the disk target is not there"
-)
-
-
-@pytest.fixture(autouse=True)
-def _shelf(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
-    folder = tmp_path_factory.mktemp("site")
-    shelf.install(folder)
-    monkeypatch.syspath_prepend(folder)
-
-
-@pytest.fixture
-def write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Write:
-    # Findings name the file as the operator did: here by its bare name.
-    monkeypatch.chdir(tmp_path)
-
-    def write(text: str) -> Path:
-        Path("certd.toml").write_text(text, encoding="utf-8")
-        return Path("certd.toml")
-
-    return write
-
-
-def wrong(path: Path) -> list[str]:
-    with pytest.raises(BadConfig) as caught:
-        configuration.load(path)
-    lines = str(caught.value).splitlines()
-    assert lines == [str(finding) for finding in caught.value.findings]
-    return lines
+pytestmark = pytest.mark.usefixtures("shelf_target")
 
 
 def test_every_mistake_is_reported_at_once_in_the_order_of_lines(write: Write) -> None:
@@ -143,17 +106,6 @@ targets = "web"
             '[ca.own]\ndirectory = "https://me:pw@x/"',
             "2: [ca.own] directory: a CA's URL has neither user nor fragment; leave",
             id="a password in a URL is not repeated",
-        ),
-        pytest.param(
-            AGREED.replace("true", "false") + WWW,
-            "2: [ca.letsencrypt] agree_tos: the CA's terms of service are not accepted",
-            id="terms refused",
-        ),
-        pytest.param(
-            WWW,
-            "1: [certificate.www] ca: the terms of service of letsencrypt are not accepted: "
-            "no CA issues before they are; read them, then add a table [ca.letsencrypt] with agree",
-            id="terms not mentioned",
         ),
         pytest.param('[http]\nlisten = ["::80"]', '2: [http] listen: "::80": bad IPv6', id="IPv6"),
         pytest.param('[http]\nlisten = ["x:0"]', '2: [http] listen: "x:0": bad port', id="port 0"),
@@ -333,11 +285,6 @@ def test_a_secret_is_never_repeated(write: Write) -> None:
     assert "s3cret" not in repr(config)
 
 
-def test_terms_are_asked_for_once_for_each_ca(write: Write) -> None:
-    more = "".join(WWW.replace("www", f"www{number}") for number in range(3))
-    assert len(wrong(write(more))) == 1
-
-
 @pytest.mark.parametrize(
     ("text", "line"),
     [
@@ -373,7 +320,6 @@ def test_the_line_of_a_key(write: Write, text: str, line: int) -> None:
     assert found == f"certd.toml:{line}: [certificate.www] kye: unknown key; did you mean key?"
 
 
-@needs_disk
 def test_a_disk_target_without_a_path_is_told_how_to_write_one(write: Write) -> None:
     [line] = wrong(write('[target.web]\ntype = "disk"\n'))
     assert line.startswith("certd.toml:1: [target.web] path: missing: ")

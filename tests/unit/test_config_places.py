@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,10 +14,6 @@ from certd.config import BadConfig
 from tests import shelf
 
 Write = Callable[..., Path]
-
-needs_disk = pytest.mark.skipif(
-    importlib.util.find_spec("certd_deploy.disk") is None, reason="the disk target is not there"
-)
 
 
 @pytest.fixture
@@ -51,7 +46,6 @@ def wrong(path: Path) -> str:
     return str(finding)
 
 
-@needs_disk
 @pytest.mark.parametrize(
     ("paths", "certificates", "line", "folder"),
     [
@@ -71,7 +65,6 @@ def test_two_certificates_in_one_folder_are_a_mistake(
     )
 
 
-@needs_disk
 @pytest.mark.parametrize(
     ("paths", "certificates"),
     [

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import importlib.util
 import re
 from pathlib import Path
 from typing import Any
@@ -23,10 +22,6 @@ TABLES: dict[str, type[Table]] = {
     **{f"## `[{name}.NAME]`": model for name, model in MANY.items()},
 }
 DISK = '### `type = "disk"`'
-
-needs_disk = pytest.mark.skipif(
-    importlib.util.find_spec("certd_deploy.disk") is None, reason="the disk target is not there"
-)
 
 
 def documented(heading: str) -> dict[str, str]:
@@ -50,7 +45,6 @@ def test_every_setting_is_documented_with_its_default(heading: str) -> None:
     assert documented(heading) == {key: default(info.default) for key, info in fields.items()}
 
 
-@needs_disk
 def test_every_setting_of_a_disk_target_is_documented_with_its_default() -> None:
     disk = plugins.plugin_class("disk", plugins.deploy_targets())
     fields = {field.name: default(field.default) for field in dataclasses.fields(disk)}
@@ -63,7 +57,6 @@ def test_every_well_known_ca_is_documented() -> None:
         assert f"| `{name}` | `{ca.directory}` | {staging}".rstrip() in PAGE
 
 
-@needs_disk
 def test_the_schema_has_every_setting() -> None:
     whole = schema()
     definitions = {name: set(table["properties"]) for name, table in whole["$defs"].items()}
@@ -75,7 +68,6 @@ def test_the_schema_has_every_setting() -> None:
     assert whole["properties"].keys() == {*SINGLE, *MANY}
 
 
-@needs_disk
 def test_the_schema_tells_several_types_of_target_apart(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -122,6 +122,46 @@ def test_only_what_is_due_and_configured_is_claimed(store: Store) -> None:
     assert store.leases.claim_due(NOW + HOUR, 9) == ["a", "b"]
 
 
+@pytest.mark.parametrize(
+    ("tables", "again"),
+    [
+        pytest.param({"ca test": "2", "http": "1", "target web": "1"}, "ab", id="its CA"),
+        pytest.param({"ca test": "1", "http": "2", "target web": "1"}, "ab", id="the responder"),
+        pytest.param({"ca test": "1", "http": "1", "target web": "2"}, "", id="a target"),
+        pytest.param({"ca test": "1", "http": "1", "ca other": "1"}, "", id="another CA"),
+        pytest.param({}, "", id="something else"),
+    ],
+)
+def test_what_failed_need_not_wait_once_its_cause_may_be_gone(
+    store: Store, tables: dict[str, str], again: str
+) -> None:
+    before = {"ca test": "1", "http": "1", "target web": "1", "ca other": "0"}
+    store.lineages.take_over(specs(*NAMES), "first", before)
+    store.leases.claim(NAMES)
+    for name in "ab":
+        store.lineages.keep_failure(name, Failure("x", "y", "z", NOW), 3, NOW + HOUR)
+    for name in NAMES:
+        store.leases.release(name, NOW + HOUR)
+    store.lineages.take_over(specs(*NAMES), "second", tables)
+    found = {name: store.lineages.get(name) for name in NAMES}
+    assert [name for name in "ab" if found[name].retry_at is None] == list(again)
+    assert [name for name in "ab" if found[name].failures == 0] == list(again)
+    assert all(found[name].failure for name in "ab")  # what it was can still be seen
+    due = store.leases.claim_due(NOW, 9)
+    assert {name for name in due if name != "c"} == set(again)
+
+
+def test_a_corrected_certificate_is_tried_at_once(store: Store) -> None:
+    store.leases.claim(NAMES)
+    for name in NAMES:
+        store.lineages.keep_failure(name, Failure("x", "y", "z", NOW), 3, NOW + HOUR)
+        store.leases.release(name, NOW + HOUR)
+    corrected = CertificateSpec("b", (Identifier("dns", "right.example.com"),), ("test",))
+    store.lineages.take_over({**specs(*NAMES), "b": corrected}, "second")
+    assert store.lineages.get("b").retry_at is None
+    assert store.leases.claim_due(NOW, 9) == ["b"]
+
+
 def test_the_longest_due_goes_first(store: Store) -> None:
     for hours, name in enumerate(("c", "a", "b")):
         settle(store, name, due_at=NOW + hours * HOUR)
