@@ -217,8 +217,9 @@ class _Connection(http.server.BaseHTTPRequestHandler):
             exchange.answered = time.monotonic()
             self._cut()
             return
+        begun = time.monotonic()  # who is answered may act on it before we come to go on
         self._deliver(reply)
-        exchange.reply, exchange.answered = reply, time.monotonic()
+        exchange.reply, exchange.answered = reply, begun
         if reply.then is not None:
             reply.then()
 
