@@ -11,7 +11,7 @@ import os
 import sqlite3
 import stat
 from collections import namedtuple
-from datetime import timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -64,7 +64,8 @@ Target = namedtuple("Target", _TARGET)  # type: ignore[misc]
 
 
 def _instant(text: bytes) -> Any:
-    return rows.EPOCH + timedelta(microseconds=int(text))
+    # Exact until the year 2242, and quicker than a sum of EPOCH and a timedelta.
+    return datetime.fromtimestamp(int(text) / 1e6, UTC)
 
 
 def glance(state: Path) -> tuple[list[tuple[CertificateSpec, Lineage]], str | None]:
