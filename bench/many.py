@@ -12,6 +12,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from certd import config as configuration
+from certd.config.values import WELL_KNOWN
 from certd.model import TargetState
 from certd.store import Store
 from certd.testing.chains import bundle
@@ -39,7 +40,15 @@ def prepare(folder: Path, count: int) -> Path:
     def fill(name: str) -> None:
         identifiers = config.certificates[name].identifiers
         order = store.orders.begin(
-            name, "letsencrypt", identifiers, "ec-p256", sample.key_pem, "csr", None, now
+            name,
+            "letsencrypt",
+            WELL_KNOWN["letsencrypt"].directory,
+            identifiers,
+            "ec-p256",
+            sample.key_pem,
+            "csr",
+            None,
+            now,
         )
         facts = replace(sample.certificate, identifiers=identifiers)
         store.orders.complete(order, sample.leaf_pem, sample.chain_pem, facts, now)

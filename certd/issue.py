@@ -11,12 +11,12 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterable, MutableMapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from certd import x509
 from certd.authorize import TRIES, Authorizations, OrderFailed, Publisher, clean_up
 from certd.ca.client import Client
-from certd.ca.problem import Problem
+from certd.ca.problem import NoJSON, Problem
 from certd.ca.resources import CAOrder
 from certd.errors import BadCertificate, CAError
 from certd.failpoint import failpoint
@@ -31,6 +31,7 @@ EARLY = 0.5  # seconds before the first look after answering, unless the respond
 AFTER_FINALIZE = 0.01  # seconds before the first look after finalize
 SETTLE = 0.01  # seconds of quiet at the responder before the CA is taken to have seen enough
 PATIENCE = 60.0  # seconds: longer waits are left to the back-off
+OLD = timedelta(days=8)  # longer than any CA keeps an order that is not done
 
 Say = Callable[[str, str], None]  # certificate name, what has just happened
 
@@ -52,7 +53,11 @@ def begin(
     that offers renewal information, is told so (RFC 9773 section 5).
     """
     replaces = None
-    if current and current.ca == client.name and client.offers_renewal_info:
+    if (
+        current
+        and current.issued_at(client.name, client.directory_url)
+        and client.offers_renewal_info
+    ):
         # An expired certificate needs no replacing, and one for quite other names is not
         # replaced by this one: CAs refuse such orders.
         shared = set(spec.identifiers).intersection(current.certificate.identifiers)
@@ -61,7 +66,15 @@ def begin(
     key = x509.new_key(spec.key_type)
     csr = x509.csr(key, spec.identifiers)
     order = store.orders.begin(
-        spec.name, client.name, spec.identifiers, spec.key_type, key, csr, replaces, now
+        spec.name,
+        client.name,
+        client.directory_url,
+        spec.identifiers,
+        spec.key_type,
+        key,
+        csr,
+        replaces,
+        now,
     )
     failpoint("issue: key and CSR are kept")
     return order
@@ -102,7 +115,8 @@ class Issuance:
     def advance(self) -> Look | None:
         """Do what can be done now; None when the certificate is in the store.
 
-        An exchange that failed for a passing reason is repeated soon, ``TRIES`` times.
+        An exchange that failed for a passing reason, or was answered with what is no
+        answer, is repeated soon, ``TRIES`` times.
 
         Raises:
             OrderFailed: the order is lost; the next attempt makes another.
@@ -110,15 +124,16 @@ class Issuance:
         """
         try:
             look = self._step()
-        except BadCertificate as error:
-            return self._again_after(error, None)
         except Problem as problem:
             # orderNotReady: our picture of the order is old; the next look has the new one.
             if not problem.transient and problem.type != "orderNotReady":
                 raise
             if problem.type == "rateLimited" and problem.retry_after is None:
                 raise
+            self._check_age(problem)
             return self._again_after(problem, problem.retry_after)
+        except (BadCertificate, NoJSON) as error:
+            return self._again_after(error, None)
         self._troubles = 0
         self.inherited = False
         return look
@@ -126,6 +141,14 @@ class Issuance:
     def age(self) -> float:
         """Seconds since this process took the order up."""
         return (self._clock() - self._begun).total_seconds()
+
+    def _check_age(self, problem: Problem) -> None:
+        """A CA that is there, and has been unable for days to say what became of the order."""
+        if problem.status is not None and self._clock() - self.order.created_at > OLD:
+            raise OrderFailed(
+                f"the order is from {self.order.created_at:%F}, and the CA does not show it",
+                problem.why,
+            ) from problem
 
     def _again_after(self, error: CAError, retry_after: float | None) -> Look:
         self._troubles += 1
@@ -228,7 +251,9 @@ class Issuance:
 
     def _wait(self, order: CAOrder, retry_after: float | None) -> Look:
         """As the CA asks; by our own schedule where it does not say; until it expires."""
-        if order.expires is not None and order.expires <= self._clock():
+        # Once it is being processed, a CA need not say when it expires (section 7.1.3).
+        expires = order.expires or self.order.created_at + OLD
+        if expires <= self._clock():
             raise OrderFailed(
                 f"the order expired while it was {order.status}",
                 f"{self._client.name} did not come to an end with it",

@@ -80,6 +80,11 @@ class Version:
     ca: str
     certificate: Certificate
     key_type: str
+    directory: str | None = None  # of the CA that issued it; None: not known
+
+    def issued_at(self, ca: str, directory: str) -> bool:
+        """Whether that CA issued it. A name that has moved to another directory is another CA."""
+        return self.ca == ca if self.directory is None else self.directory == directory
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,6 +149,7 @@ class Order:
     replaces: str | None  # ari_id of the certificate that this order replaces
     url: str | None
     created_at: datetime
+    directory: str | None = None  # of the CA that it is made at; None: not known
 
 
 TargetPhase = Literal["pending", "applied", "verified", "failed", "rolled-back"]

@@ -33,7 +33,9 @@ from certd.store import LeaseLost, Store
 
 log = logging.getLogger(__name__)
 
-KEEP_LEASE = 300.0  # seconds: for longer waits the certificate is given back to the store
+# Seconds for which an order, or a wait, keeps the certificate from the others: it is given
+# back then, and whoever is there goes on with it. `certd renew` does not wait longer either.
+KEEP_LEASE = 300.0
 NOT_OURS = 61.0  # seconds until another look at what another certd knows better
 QUIET = 20.0  # seconds in the life of an order in which only the order is looked at
 STORE_PAUSE = 30.0  # seconds before another try when the store itself fails
@@ -142,7 +144,14 @@ class Reconciler:
         if look is None and due.over(spec, lineage, now):
             self._store.lineages.keep_failure(name, None, 0, None)
             lineage = replace(lineage, failure=None, failures=0, retry_at=None)
-        plan = due.plan(spec, lineage, now)
+        return self._rest(due.plan(spec, lineage, now), look, now, ours=ours)
+
+    def _rest(self, plan: due.Plan, look: Look | None, now: datetime, *, ours: bool) -> Look | None:
+        """When to look again; None: the certificate is given back to the store until then.
+
+        ``look`` is what its order waits for, if there is one under way.
+        """
+        name = plan.name
         others = plan.next_look() if look is None else plan.next_look_beside_order()
         seconds = max((others - now).total_seconds(), 0.0)
         # A CA or a server is waited for. The next attempt, and all that is due by the
@@ -154,7 +163,9 @@ class Reconciler:
             look, seconds, busy = None, max(seconds, NOT_OURS), False
         if look is None or seconds < look.seconds:
             look = Look(seconds, look.hurry if look else False)
-        if busy and look.seconds <= KEEP_LEASE:
+        issuance = self._under_way.get(name)
+        age = issuance.age() if issuance else 0.0
+        if busy and age + look.seconds <= KEEP_LEASE:
             return look
         self._forget(name)
         self._store.leases.release(name, now + timedelta(seconds=look.seconds))
@@ -221,6 +232,7 @@ class Reconciler:
             set(order.identifiers) != set(spec.identifiers)
             or order.key_type != spec.key_type
             or order.ca not in spec.cas
+            or order.directory not in (None, self._client(order.ca).directory_url)
         ):
             self._store.orders.end(order, "abandoned", "the configuration has changed", now)
             order = None

@@ -37,7 +37,8 @@ def ask(
     try:
         client = client_of(current.ca)
         ari_id = current.certificate.ari_id
-        if ari_id and client.offers_renewal_info:
+        issuer = current.issued_at(client.name, client.directory_url)
+        if ari_id and issuer and client.offers_renewal_info:
             window = ari.ask(client, ari_id)
             retry_after = window.retry_after
             info = due.renewal_info(

@@ -135,6 +135,7 @@ class Client:
         if replaces and self.offers_renewal_info:
             payload["replaces"] = replaces
         reply = self._post(self.directory()["newOrder"], payload)
+        reply.json()  # a page of somebody in between has no Location either
         url = reply.headers.get("location")
         if not url:
             raise CAError("the CA made an order without saying where", "no Location header")

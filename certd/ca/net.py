@@ -21,7 +21,7 @@ from urllib.parse import urlsplit
 import josepy
 
 from certd import __version__
-from certd.ca.problem import Problem, glimpse, problem_of, retry_after
+from certd.ca.problem import NoJSON, Problem, glimpse, problem_of, retry_after
 from certd.ca.wire import SILENCE, Wire, WireError
 from certd.errors import CAError, ConfigError
 
@@ -48,12 +48,13 @@ class Reply:
         """The JSON object in the body.
 
         Raises:
-            CAError: it is none; the text says what it is instead.
+            NoJSON: it is none; the text says what it is instead.
+            CAError: it is JSON of another kind.
         """
         try:
             value = json.loads(self.body)
         except (ValueError, RecursionError) as error:
-            raise CAError(
+            raise NoJSON(
                 f"{self.url} did not answer with JSON", glimpse(self.body), _ASK_OPERATOR
             ) from error
         if not isinstance(value, dict):

@@ -70,6 +70,10 @@ class Problem(CAError):
         )
 
 
+class NoJSON(CAError):
+    """A good status, and a body of somebody in between: the same request may well succeed."""
+
+
 def plain(text: str) -> str:
     """A stranger's words as they may be shown: one line of bounded length, which no
     terminal obeys.

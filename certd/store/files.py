@@ -8,7 +8,7 @@ from pathlib import Path
 
 from certd.errors import StoreError
 
-HEAD = "0001"  # the newest migration; a test compares it with the folder
+HEAD = "0002"  # the newest migration; a test compares it with the folder
 
 
 def database_file(state: Path) -> Path:

@@ -29,7 +29,7 @@ _LINEAGE = (
     *("window_end", "window_selected", "explanation_url", "ask_again", "ask_failures"),
 )
 _VERSION = (
-    *("number", "ca", "key_type", "identifiers", "not_before", "not_after", "serial"),
+    *("number", "ca", "directory", "key_type", "identifiers", "not_before", "not_after", "serial"),
     *("fingerprint", "spki_sha256", "ari_id", "issuer"),
 )
 _TARGET = (

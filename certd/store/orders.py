@@ -14,7 +14,7 @@ from certd.store.database import Database
 from certd.store.leases import HELD, Leases
 from certd.store.schema import lineage, order, token, version
 
-LONG = timedelta(days=8)  # longer than any CA keeps an order
+LONG = timedelta(days=8)  # after which nobody waits for a token any more
 
 # Statements are made once: building one costs more than running it.
 _LIVE = sa.select(order).where(order.c.lineage == sa.bindparam("name"), order.c.state == "live")
@@ -60,6 +60,7 @@ class Orders:
         self,
         name: str,
         ca: str,
+        directory: str,
         identifiers: tuple[Identifier, ...],
         key_type: KeyType,
         key_pem: Secret,
@@ -67,7 +68,10 @@ class Orders:
         replaces: str | None,
         now: datetime,
     ) -> Order:
-        """Write key and CSR down, before the CA hears of the order (invariant I2)."""
+        """Write key and CSR down, before the CA hears of the order (invariant I2).
+
+        ``directory`` is the CA's, for its name may mean another one tomorrow.
+        """
 
         def work(connection: sa.Connection) -> int:
             self._leases.guard(connection, name)
@@ -83,13 +87,26 @@ class Orders:
                     "replaces": replaces,
                     "state": "live",
                     "created_at": now,
+                    "directory": directory,
                 },
             )
             connection.execute(_BEGUN, {"which": name, "retry_at": None})
             return int(result.lastrowid)
 
         id = self._database.write(work)
-        return Order(id, name, ca, identifiers, key_type, key_pem, csr_pem, replaces, None, now)
+        return Order(
+            id,
+            name,
+            ca,
+            identifiers,
+            key_type,
+            key_pem,
+            csr_pem,
+            replaces,
+            None,
+            now,
+            directory,
+        )
 
     def keep_url(self, live: Order, url: str) -> None:
         """Where the CA keeps the order: what a restart goes on from (invariant I3)."""
@@ -120,6 +137,7 @@ class Orders:
                     "lineage": live.name,
                     "number": number,
                     "ca": live.ca,
+                    "directory": live.directory,
                     "key_type": live.key_type,
                     "key_pem": live.key_pem.reveal(),
                     "leaf_pem": leaf_pem,

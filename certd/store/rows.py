@@ -93,7 +93,7 @@ def version(row: Any) -> Version:
         row.ari_id,
         row.issuer,
     )
-    return Version(row.number, row.ca, facts, row.key_type)
+    return Version(row.number, row.ca, facts, row.key_type, row.directory)
 
 
 def facts_values(facts: Certificate) -> dict[str, Any]:
@@ -152,6 +152,7 @@ def order(row: Any) -> Order:
         row.replaces,
         row.url,
         row.created_at,
+        row.directory,
     )
 
 

@@ -72,6 +72,7 @@ version = sa.Table(
     sa.Column("lineage", sa.String, primary_key=True),
     sa.Column("number", sa.Integer, primary_key=True),
     sa.Column("ca", sa.String, nullable=False),
+    sa.Column("directory", sa.String),  # NULL: from before that was kept
     sa.Column("key_type", sa.String, nullable=False),
     sa.Column("identifiers", sa.String, nullable=False),  # "dns:a.example ip:192.0.2.1"
     sa.Column("not_before", Instant, nullable=False),
@@ -104,6 +105,7 @@ order = sa.Table(
     sa.Column("outcome", sa.String),
     sa.Column("created_at", Instant, nullable=False),
     sa.Column("ended_at", Instant),
+    sa.Column("directory", sa.String),  # NULL: from before that was kept
 )
 # However many workers there are, a certificate has one order under way (invariant I3).
 sa.Index(

@@ -505,7 +505,15 @@ def _issue(store: Store, spec: CertificateSpec) -> None:
     """As if the CA had issued it and the target served it."""
     now, name = datetime.now(UTC), spec.name
     order = store.orders.begin(
-        name, "test", spec.identifiers, spec.key_type, Secret("key"), "csr", None, now
+        name,
+        "test",
+        "https://ca.example/dir",
+        spec.identifiers,
+        spec.key_type,
+        Secret("key"),
+        "csr",
+        None,
+        now,
     )
     facts = Certificate(
         spec.identifiers, now, now + timedelta(days=90), "01", "ff", "pin=", None, "CN=a CA"

@@ -241,3 +241,57 @@ def test_after_a_failed_deployment_nobody_waits_for_the_next_one(
         assert target.since is not None
         assert target.retry_at == target.since + due.BACKOFF[0]
         assert driver.gave_back
+
+
+def _processing(exchange: Exchange, forward: Forward) -> Reply | None:
+    reply = forward()
+    if reply.status != 200 or reply.json().get("status") not in ("processing", "valid"):
+        return reply
+    return reply.but(status="processing", certificate=None, expires=None)
+
+
+def test_an_order_that_stays_with_the_ca_is_given_back(site: Site, faulty: FaultyCA) -> None:
+    """After five minutes, not when the order expires: `certd renew` ends then. It is gone on
+    with as long as any CA keeps an order, whether or not it says how long that is.
+    """
+    faulty.on("order", _processing)
+    with Driver(site) as driver:
+        lineage = driver.attempt("www")
+        assert driver.gave_back
+        assert lineage.ordering
+        assert sum(driver.waits) <= 300
+        driver.wait(7 * 24 * 3600)
+        assert driver.attempt("www").ordering
+        driver.wait(24 * 3600)
+        lineage = driver.attempt("www")
+        assert lineage.failure is not None
+        assert lineage.failure.what == "the order expired while it was processing"
+    assert len(faulty.acted_on("new-order")) == 2
+
+
+def test_an_order_that_the_ca_cannot_show_for_days_is_given_up(
+    site: Site, faulty: FaultyCA
+) -> None:
+    faulty.on("order", lambda exchange, forward: Reply(500, {}, b"oops"))
+    with Driver(site) as driver:
+        assert driver.attempt("www").ordering
+        for _ in range(6):  # a minute, ten, a hundred, and then days
+            assert driver.retry("www").ordering
+        for _ in range(6):
+            lineage = driver.retry("www")
+        faulty.honest()
+        assert driver.retry("www").current is not None
+    assert lineage.failure is not None
+    assert len(faulty.acted_on("new-order")) == 2
+
+
+@pytest.mark.parametrize("kind", ["new-order", "order", "authorization", "finalize"])
+def test_what_is_no_answer_is_asked_again_soon(kind: str, site: Site, faulty: FaultyCA) -> None:
+    """A page of somebody in between, with a status of 200."""
+    since = len(faulty.pebble.ledger())
+    faulty.on(kind, lambda exchange, forward: Reply(200, {}, b"<html>hello</html>"), times=2)
+    with Driver(site) as driver:
+        lineage = driver.attempt("www")
+    assert lineage.failure is None
+    assert lineage.current is not None
+    assert len(faulty.pebble.ledger()) == since + 1

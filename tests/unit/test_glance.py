@@ -28,9 +28,13 @@ def test_it_sees_every_column(tmp_path: Path) -> None:
     store.lineages.take_over({"bare": bare, "full": full}, "digest")
     assert store.leases.claim(["full"]) == ["full"]
     sample = bundle("full", 1, "a.example")
-    order = store.orders.begin("full", "test", names, "ec-p256", sample.key_pem, "csr", None, NOW)
+    order = store.orders.begin(
+        "full", "test", "https://ca.example/dir", names, "ec-p256", sample.key_pem, "csr", None, NOW
+    )
     store.orders.complete(order, sample.leaf_pem, sample.chain_pem, sample.certificate, NOW)
-    store.orders.begin("full", "test", names, "ec-p256", sample.key_pem, "csr", "id", NOW)
+    store.orders.begin(
+        "full", "test", "https://ca.example/dir", names, "ec-p256", sample.key_pem, "csr", "id", NOW
+    )
     info = RenewalInfo(NOW, NOW + timedelta(1), NOW + timedelta(hours=2), "https://why.example")
     store.lineages.keep_renewal("full", info, NOW, 2)
     store.lineages.keep_failure("full", FAILURE, 3, NOW + timedelta(microseconds=1))

@@ -43,7 +43,15 @@ def complete(store: Store) -> None:
     made = bundle("www")
     (live,) = made.certificate.identifiers
     order = store.orders.begin(
-        "www", "test", (live,), "ec-p256", made.key_pem, "csr", None, datetime.now(UTC)
+        "www",
+        "test",
+        "https://ca.example/dir",
+        (live,),
+        "ec-p256",
+        made.key_pem,
+        "csr",
+        None,
+        datetime.now(UTC),
     )
     store.orders.complete(order, made.leaf_pem, made.chain_pem, made.certificate, datetime.now(UTC))
 

@@ -76,7 +76,15 @@ def settle(store: Store, *names: str, due_at: datetime | None = None) -> None:
 def begin(store: Store, name: str) -> Order:
     (identifier,) = specs(name)[name].identifiers
     return store.orders.begin(
-        name, "test", (identifier,), "ec-p256", Secret(f"key of {name}"), "csr", None, NOW
+        name,
+        "test",
+        "https://ca.example/dir",
+        (identifier,),
+        "ec-p256",
+        Secret(f"key of {name}"),
+        "csr",
+        None,
+        NOW,
     )
 
 
@@ -418,14 +426,16 @@ def test_the_newest_migration_is_the_one_that_the_program_knows() -> None:
     assert ScriptDirectory.from_config(config).get_heads() == [HEAD]
 
 
-def _migrated(path: Path) -> None:
-    """What somebody has who was there from the first release on."""
+def _migrated(path: Path, revision: str) -> None:
+    """What somebody has who was there from the first release on, up to this revision."""
     engine = sa.create_engine(f"sqlite:///{path}", isolation_level="AUTOCOMMIT")
     with engine.connect() as connection:
         config = Config()
         config.set_main_option("script_location", str(_folder()))
         config.attributes["connection"] = connection
-        alembic.command.upgrade(config, HEAD)
+        alembic.command.upgrade(config, revision)
+        if revision != HEAD:
+            return
         context = MigrationContext.configure(connection, opts={"compare_type": True})
         assert compare_metadata(context, schema.metadata) == []
     engine.dispose()
@@ -447,17 +457,42 @@ def _columns(path: Path) -> dict[str, list[tuple[object, ...]]]:
 
 
 def test_the_migrations_make_the_tables_that_the_program_makes(tmp_path: Path) -> None:
-    _migrated(tmp_path / "old.db")
+    _migrated(tmp_path / "old.db", HEAD)
     Database.open(tmp_path / "new.db").close()
     assert _columns(tmp_path / "old.db") == _columns(tmp_path / "new.db")
     assert len(_columns(tmp_path / "new.db")) > 8
 
 
+_FIRST_RELEASE = """
+    INSERT INTO lineage (name, configured, wanted, due_at, epoch, current, forced, failures,
+        ask_failures) VALUES ('a', 1, 'dns:a.example.com
+{"cas": ["test"], "challenge": "http-01", "targets": [], "key_type": "ec-p256",
+"renew_after": null}', 0, 3, 1, 0, 0, 0);
+    INSERT INTO version VALUES ('a', 1, 'test', 'ec-p256', 'dns:a.example.com', 0, 1, '0a', 'ff',
+        'pin', NULL, 'CN=CA', 0, 'key', 'leaf', 'chain');
+    INSERT INTO certificate_order VALUES (1, 'a', 'test', 'dns:a.example.com', 'ec-p256',
+        'new key', 'csr', NULL, 'https://ca.example/order/1', 'live', NULL, 0, NULL);
+"""
+
+
 def test_a_database_of_the_first_release_is_opened(tmp_path: Path) -> None:
-    _migrated(tmp_path / "certd.db")
-    database = Database.open(tmp_path / "certd.db")
-    assert database.read(lambda c: c.execute(sa.select(schema.version)).all()) == []
-    database.close()
+    """With all that is in it."""
+    (tmp_path / "state").mkdir()
+    path = tmp_path / "state" / "certd.db"
+    _migrated(path, "0001")
+    with contextlib.closing(sqlite3.connect(path)) as connection:
+        connection.executescript(_FIRST_RELEASE)
+    with contextlib.closing(Store.open(tmp_path / "state")) as store:
+        current = store.lineages.get("a").current
+        assert current is not None
+        assert (current.directory, current.certificate.serial) == (None, "0a")
+        assert store.lineages.bundle("a", 1).key_pem.reveal() == "key"
+        order = store.orders.live("a")
+        assert order is not None
+        assert (order.directory, order.key_pem.reveal()) == (None, "new key")
+        store.leases.claim(["a"])
+        with pytest.raises(StoreError):
+            begin(store, "a")
 
 
 # -- files --------------------------------------------------------------------------------
