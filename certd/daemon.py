@@ -44,6 +44,8 @@ class Daemon:
         Raises:
             CertdError: it cannot start; the text says why.
         """
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            signal.signal(number, self._on_signal)  # what comes before READY is done after it
         config = configuration.load(self._path)
         store = Store.open(config.state)
         lock = FileLock(daemon_lock(config.state))
@@ -64,8 +66,6 @@ class Daemon:
         store.lineages.take_over(config.certificates, config.digest, config.table_digests)
         self._node.listen(systemd.listen_sockets())
         self._node.start()
-        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-            signal.signal(number, self._on_signal)
         scheduler = self._scheduler()
         scheduler.start()
         systemd.notify("READY=1", self._status())

@@ -146,9 +146,9 @@ class Rollout:
                 second = _put_back(before, settings)
                 if second is None:
                     state = replace(state, phase="rolled-back")
-                    what += f" (version {state.serving} is in place)"
+                    what += f" (version {state.serving} is in place again)"
                 else:
-                    why += f"; putting version {state.serving} back failed too: {second}"
+                    why = "; ".join(filter(None, (why, _also(state.serving, error, second))))
         failpoint("rollout: rolled back")
         now = self._clock()  # the way back may have taken its time
         failures = state.failures + 1
@@ -180,6 +180,14 @@ def _put_back(before: Bundle, settings: TargetSettings) -> CertdError | None:
         log.exception("%s: target %s", before.name, settings.name)
         return bug(error)
     return None
+
+
+def _also(version: int, first: CertdError, second: CertdError) -> str:
+    """That the way back failed too, and why, where that is not said already."""
+    said = f"putting version {version} back failed too"
+    if (second.what, second.why) == (first.what, first.why):
+        return said
+    return ": ".join(filter(None, (said, second.what, second.why)))
 
 
 def _look(bundle: Bundle, settings: TargetSettings) -> None:

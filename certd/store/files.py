@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import stat
 from pathlib import Path
 
 from certd.errors import StoreError
+
+log = logging.getLogger(__name__)
 
 HEAD = "0002"  # the newest migration; a test compares it with the folder
 
@@ -36,6 +39,10 @@ def open_own(path: Path) -> int:
     """
     # Mode before content: some will hold private keys.
     fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    mode = stat.S_IMODE(os.fstat(fd).st_mode)
+    if mode & 0o077:  # a copy, or a backup put back
+        log.warning("%s had mode %04o: others could read it, and cannot any more", path, mode)
+        os.fchmod(fd, 0o600)
     hand_over(fd, path.parent)
     return fd
 

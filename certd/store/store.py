@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 from pathlib import Path
 
 from certd.errors import StoreError
@@ -37,6 +38,12 @@ class Store:
         """
         try:
             state.mkdir(mode=0o700, exist_ok=True)
+            if state.stat().st_mode & stat.S_IWOTH:
+                raise StoreError(
+                    f"cannot use the state folder {state}",
+                    "everybody may write to it, and the private keys are kept there",
+                    f"chmod 0700 {state}",
+                )
             worker = Worker(state / "workers")
         except OSError as error:
             raise StoreError(

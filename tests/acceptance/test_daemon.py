@@ -240,6 +240,19 @@ def test_a_window_that_moved_into_the_past_is_followed_after_sighup(
     assert len(issued(site, pebble)) == 2
 
 
+def test_signals_before_it_is_ready_are_for_later(site: Site) -> None:
+    daemon = site.start("run")
+    daemon.wait_until(lambda: (site.state / "daemon.lock").exists())
+
+    def started() -> bool:
+        daemon.send(signal.SIGHUP)
+        return _STARTED in log(site)
+
+    daemon.wait_until(started)
+    daemon.wait_until(lambda: "configuration reread" in log(site))
+    stop(daemon)
+
+
 # -- in the middle of an order ------------------------------------------------------------
 
 

@@ -105,6 +105,19 @@ def test_whatever_a_plugin_raises_while_it_goes_back_is_a_failure_like_any(store
     assert store.lineages.get("www").targets["web"] == state
 
 
+def test_a_way_back_that_fails_in_the_same_way_is_told_once(store: Store) -> None:
+    act(store, lambda bundle: None)
+    complete(store)
+    missing = TargetError("there is no user www", "", "create it")
+
+    def deploy(bundle: Bundle) -> None:
+        raise missing
+
+    state = act(store, deploy)
+    said = "there is no user www: putting version 1 back failed too; create it"
+    assert str(state.failure) == said
+
+
 def test_a_failure_of_the_store_while_it_goes_back_is_no_failure_of_the_target(
     store: Store,
 ) -> None:

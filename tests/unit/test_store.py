@@ -503,6 +503,24 @@ def test_nobody_else_may_read_the_state_folder(store: Store, tmp_path: Path) -> 
         assert stat.S_IMODE(path.stat().st_mode) & 0o077 == 0, path
 
 
+def test_a_copy_that_others_can_read_is_closed_to_them(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    Store.open(tmp_path / "state").close()
+    path = tmp_path / "state" / "certd.db"
+    path.chmod(0o644)
+    Store.open(tmp_path / "state").close()
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert "had mode 0644: others could read it" in caplog.text
+
+
+def test_a_state_folder_that_everybody_may_write_to_is_refused(tmp_path: Path) -> None:
+    tmp_path.chmod(0o777)
+    with pytest.raises(StoreError, match=f"everybody may write to it.*; chmod 0700 {tmp_path}"):
+        Store.open(tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_database_that_is_a_link_is_refused(tmp_path: Path) -> None:
     state = tmp_path / "state"
     state.mkdir()
