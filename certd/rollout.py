@@ -148,7 +148,7 @@ class Rollout:
                     state = replace(state, phase="rolled-back")
                     what += f" (version {state.serving} is in place again)"
                 else:
-                    why = "; ".join(filter(None, (why, _also(state.serving, error, second))))
+                    why = "; ".join(filter(None, (why, _also(before, error, second))))
         failpoint("rollout: rolled back")
         now = self._clock()  # the way back may have taken its time
         failures = state.failures + 1
@@ -182,9 +182,9 @@ def _put_back(before: Bundle, settings: TargetSettings) -> CertdError | None:
     return None
 
 
-def _also(version: int, first: CertdError, second: CertdError) -> str:
+def _also(before: Bundle, first: CertdError, second: CertdError) -> str:
     """That the way back failed too, and why, where that is not said already."""
-    said = f"putting version {version} back failed too"
+    said = f"putting version {before.version} back failed too"
     if (second.what, second.why) == (first.what, first.why):
         return said
     return ": ".join(filter(None, (said, second.what, second.why)))
