@@ -51,6 +51,8 @@ def command(
     from certd.store import Store
 
     config = configuration.load(config_path(context))
+    if config.lacking:  # before a CA is asked for what could not be deployed
+        raise configuration.BadConfig(config.lacking)
     chosen = oneshot.chosen(config, names)
     store = Store.open(config.state)
     try:

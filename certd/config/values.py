@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from certd.api import DeployTarget
+from certd.config.findings import Finding
 from certd.model import CertificateSpec
 
 DEFAULT_STATE = "/var/lib/certd"
@@ -23,6 +24,7 @@ class WellKnownCA:
 
     directory: str
     staging: str | None = None
+    mailto_only: bool = False  # it refuses an account with another kind of contact
 
 
 # From each CA's own documentation of its ACME service. SSL.com signs ECDSA and RSA keys at
@@ -31,8 +33,11 @@ WELL_KNOWN: Mapping[str, WellKnownCA] = {
     "letsencrypt": WellKnownCA(
         "https://acme-v02.api.letsencrypt.org/directory",
         "https://acme-staging-v02.api.letsencrypt.org/directory",
+        mailto_only=True,
     ),
-    "letsencrypt-staging": WellKnownCA("https://acme-staging-v02.api.letsencrypt.org/directory"),
+    "letsencrypt-staging": WellKnownCA(
+        "https://acme-staging-v02.api.letsencrypt.org/directory", mailto_only=True
+    ),
     "google": WellKnownCA(
         "https://dv.acme-v02.api.pki.goog/directory",
         "https://dv.acme-v02.test-api.pki.goog/directory",
@@ -116,6 +121,7 @@ class Config:
     targets: Mapping[str, TargetSettings]
     certificates: Mapping[str, CertificateSpec]
     digest: str  # SHA-256 of the file's bytes, lower-case hexadecimal
+    lacking: tuple[Finding, ...] = ()  # what this machine lacks of it; see certd.errors.NotHere
 
     @property
     def table_digests(self) -> dict[str, str]:

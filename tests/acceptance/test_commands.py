@@ -73,6 +73,18 @@ def result(done: subprocess.CompletedProcess[str], status: int = 0) -> str:
     return done.stdout
 
 
+def unprivileged(site: Site, *words: str) -> subprocess.CompletedProcess[str]:
+    """Run a command as one whom the modes of files bind."""
+    argv = site.argv(*words)
+    if os.geteuid() == 0:
+        if shutil.which("setpriv") is None:
+            pytest.skip("not installed: setpriv")
+        # Root without its privilege over files is like anybody, and may still use the program.
+        bound = ["setpriv", "--bounding-set=-dac_override,-dac_read_search", "--inh-caps=-all"]
+        argv = [*bound, *argv]
+    return subprocess.run(argv, capture_output=True, text=True, timeout=60, check=False)
+
+
 def mistake(done: subprocess.CompletedProcess[str], status: int) -> str:
     """What a command without a result said."""
     assert done.returncode == status, done.stdout + done.stderr
@@ -216,6 +228,35 @@ def test_a_missing_configuration_is_told_by_every_command(tmp_path: Path, words:
 def test_a_folder_is_no_configuration(tmp_path: Path) -> None:
     said = mistake(run("-c", str(tmp_path), "check"), 2)
     assert said == f"{tmp_path} cannot be read: Is a directory; name the file in it with -c\n"
+
+
+@pytest.mark.parametrize("words", [["check"], ["renew"], ["run"], ["status"], ["show", "www"]])
+def test_a_configuration_that_may_not_be_read_is_told(site: Site, words: list[str]) -> None:
+    site.path.chmod(0)
+    said = mistake(unprivileged(site, *words), 2)
+    assert said == (
+        f"{site.path} cannot be read: Permission denied; give certd's user the right to read it, "
+        "or name another with -c\n"
+    )
+
+
+@pytest.mark.parametrize(
+    "words", [["check"], ["renew"], ["renew", "--dry-run"]], ids=lambda words: " ".join(words)
+)
+def test_what_this_machine_lacks_is_told_before_a_ca_is_asked(site: Site, words: list[str]) -> None:
+    site.certificate("www", "www.example.com", targets=["web"]).disk(
+        owner="nobody-of-that-name", reload=["no-such-program reload"]
+    )
+    lines = mistake(site.certd(*words), 2).splitlines()
+    assert ["there is no user" in lines[0], "there is no program" in lines[1]] == [True, True]
+    assert all(line.startswith(f"{site.path}:") for line in lines)
+    assert not site.state.exists()
+
+
+@pytest.mark.parametrize("words", [["status"], ["plan"], ["show", "www"]])
+def test_what_this_machine_lacks_hides_nothing(site: Site, words: list[str]) -> None:
+    site.certificate("www", "www.example.com", targets=["web"]).disk(group="none-of-that-name")
+    assert "www" in result(site.certd(*words))
 
 
 @pytest.mark.parametrize("words", [["check"], ["plan"], ["renew"], ["run"], ["status"]])
@@ -459,17 +500,12 @@ def test_the_state_folders_parent_must_be_there(site: Site, words: list[str]) ->
 
 
 def test_a_state_folder_that_may_not_be_read_is_told(site: Site) -> None:
-    if os.geteuid() == 0 and shutil.which("setpriv") is None:
-        pytest.skip("not installed: setpriv")
     site.certificate("www", "www.example.com")
     Store.open(site.state).close()
     (site.state / "certd.db").chmod(0)
     site.state.chmod(0)
-    # Root without its privilege over files is like anybody, and may still use the program.
-    bound = ["setpriv", "--bounding-set=-dac_override,-dac_read_search", "--inh-caps=-all"]
-    argv = [*(bound if os.geteuid() == 0 else []), *site.argv("status")]
     try:
-        done = subprocess.run(argv, capture_output=True, text=True, timeout=60)
+        done = unprivileged(site, "status")
     finally:
         site.state.chmod(0o700)
     said = mistake(done, 1)

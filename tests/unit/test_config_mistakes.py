@@ -117,7 +117,7 @@ targets = "web"
             id="one address twice",
         ),
         pytest.param(
-            '[http]\nwebroot = "x"\nlisten = ["[::]:80"]',
+            '[http]\nwebroot = "."\nlisten = ["[::]:80"]',
             "2: [http] webroot: listen and webroot are both there",
             id="two answerers",
         ),
