@@ -73,7 +73,7 @@ def _state(plan: due.Plan, spec: CertificateSpec, lineage: Lineage, now: datetim
     have = lineage.targets
     if lineage.failure or any(name in have and have[name].failure for name in spec.targets):
         return "failing"
-    if lineage.ordering:
+    if lineage.placed:
         return "issuing"
     if lineage.current is None:
         return "new"

@@ -54,7 +54,7 @@ _LINEAGES = (
     "WHERE lineage.configured ORDER BY lineage.name"
 )
 _TARGETS = f"SELECT {_columns('target', _TARGET)} FROM target"  # noqa: S608
-_ORDERING = "SELECT lineage FROM certificate_order WHERE state = 'live'"
+_ORDERS = "SELECT lineage, coalesce(url, '') FROM certificate_order WHERE state = 'live'"
 _EMPTY = "SELECT count(*) = 0 FROM sqlite_master"
 _REVISION = "SELECT version_num FROM alembic_version"
 _DIGEST = "SELECT value FROM meta WHERE key = 'configuration'"
@@ -104,7 +104,7 @@ def glance(state: Path) -> tuple[list[tuple[CertificateSpec, Lineage]], str | No
         row: Any  # a tuple with the names above
         for row in map(Target._make, connection.execute(_TARGETS)):
             targets.setdefault(row.lineage, {})[row.target] = rows.target(row)
-        ordering = {name for (name,) in connection.execute(_ORDERING)}
+        orders: dict[str, str] = dict(connection.execute(_ORDERS).fetchall())
         found: list[Any] = [Row._make(values) for values in connection.execute(_LINEAGES)]
     except sqlite3.Error as error:
         raise _unreadable(path, error) from error
@@ -113,7 +113,7 @@ def glance(state: Path) -> tuple[list[tuple[CertificateSpec, Lineage]], str | No
     lineages = [
         (
             rows.spec(row.name, row.wanted),
-            rows.lineage(row, targets.get(row.name, {}), row.name in ordering),
+            rows.lineage(row, targets.get(row.name, {}), orders.get(row.name)),
         )
         for row in found
     ]

@@ -34,8 +34,10 @@ _CURRENT = sa.and_(version.c.lineage == lineage.c.name, version.c.number == line
 _NAME: sa.BindParameter[str] = sa.bindparam("name")
 
 
-_ORDERING = (
-    sa.select(order.c.id).where(order.c.lineage == lineage.c.name, order.c.state == "live").exists()
+_ORDER = (
+    sa.select(sa.func.coalesce(order.c.url, ""))
+    .where(order.c.lineage == lineage.c.name, order.c.state == "live")
+    .scalar_subquery()
 )
 
 
@@ -48,7 +50,7 @@ class _Look:
 
 
 _ALL = _Look(
-    sa.select(*_COLUMNS, *_FACTS, _ORDERING.label("ordering"))
+    sa.select(*_COLUMNS, *_FACTS, _ORDER.label("order_url"))
     .select_from(lineage.outerjoin(version, _CURRENT))
     .where(lineage.c.configured)
     .order_by(lineage.c.name),
@@ -288,7 +290,7 @@ def _lineages(
     return [
         (
             rows.spec(row.name, row.wanted),
-            rows.lineage(row, targets.get(row.name, {}), row.ordering),
+            rows.lineage(row, targets.get(row.name, {}), row.order_url),
         )
         for row in connection.execute(which.lineages, values)
     ]

@@ -328,12 +328,31 @@ def test_a_ca_that_cannot_be_reached(site: Site, free_port: Callable[[], int]) -
     entry = site.status()["www"]
     assert entry["state"] == "failing"
     assert entry["failures"] == 1
+    assert entry["renew_reason"] == "no certificate yet; failed once, waiting to try again"
     nothing, waiting = result(site.certd("plan")).splitlines()
     assert nothing == "nothing to do now for 1 certificates"
     assert re.fullmatch(
         r"failed and waiting: www; the next attempt is due 20.* \(in \d+ s\)", waiting
     )
     assert "failed once, waiting to try again" in result(site.certd("plan", "--all"))
+
+
+def test_an_order_is_under_way_at_the_ca_once_its_url_is_known(site: Site) -> None:
+    site.certificate("www", "www.example.com")
+    wanted = config.load(site.path)
+    names = wanted.certificates["www"].identifiers
+    with contextlib.closing(Store.open(site.state)) as store:
+        store.lineages.take_over(wanted.certificates, wanted.digest)
+        store.leases.claim(["www"])
+        order = store.orders.begin(
+            "www", "test", names, "ec-p256", Secret("key"), "csr", None, datetime.now(UTC)
+        )
+        entry = site.status()["www"]
+        assert (entry["state"], entry["renew_reason"]) == ("new", "no certificate yet")
+        store.orders.keep_url(order, "https://127.0.0.1:9/order/1")
+        entry = site.status()["www"]
+        assert entry["state"] == "issuing"
+        assert entry["renew_reason"] == "an order is under way at the CA"
 
 
 def test_a_dry_run_without_a_staging_directory(site: Site) -> None:

@@ -319,6 +319,12 @@ def test_a_glance_sees_what_the_store_has(store: Store, tmp_path: Path) -> None:
     store.lineages.keep_target("a", TargetState("web", "failed", 1, None, 2, NOW, NOW, failure))
     store.lineages.keep_failure("b", failure, 4, NOW + HOUR)
     begin(store, "c")
+    store.orders.keep_url(begin(store, "b"), "https://ca.example/order/1")
+    assert [(one.ordering, one.placed) for _, one in store.lineages.all()] == [
+        (False, False),
+        (True, True),
+        (True, False),
+    ]
     assert glance(tmp_path / "state") == (store.lineages.all(), "digest")
 
 
