@@ -67,7 +67,7 @@ def _entry(spec: CertificateSpec, lineage: Lineage, now: datetime) -> Entry:
 
 
 def _state(plan: due.Plan, spec: CertificateSpec, lineage: Lineage, now: datetime) -> str:
-    """One word: expired, failing, issuing, new, deploying or ok; the worst that holds."""
+    """One word: expired, failing, issuing, new, due, deploying or ok; the first that holds."""
     if lineage.current and lineage.current.certificate.not_after <= now:
         return "expired"
     have = lineage.targets
@@ -77,4 +77,6 @@ def _state(plan: due.Plan, spec: CertificateSpec, lineage: Lineage, now: datetim
         return "issuing"
     if lineage.current is None:
         return "new"
+    if plan.issue.due(now):
+        return "due"
     return "deploying" if plan.targets else "ok"

@@ -394,6 +394,34 @@ def test_status_and_plan_of_a_certificate(issued: Site) -> None:
     assert result(issued.certd("renew", "-q")) == ""
 
 
+@pytest.mark.parametrize(
+    ("names", "keys", "days_ago", "state"),
+    [
+        pytest.param(["www.example.com"], "ec-p256", 59, "ok", id="young"),
+        pytest.param(["www.example.com"], "ec-p256", 61, "due", id="overdue"),
+        pytest.param(["www.example.com"], "ec-p256", 91, "expired", id="expired"),
+        pytest.param(["www.example.com", "new.example.com"], "ec-p256", 1, "due", id="a name more"),
+        pytest.param(["www.example.com"], "rsa-2048", 1, "due", id="other keys"),
+    ],
+)
+def test_what_is_due_is_not_ok(
+    site: Site, names: list[str], keys: str, days_ago: float, state: str
+) -> None:
+    """It is no failure either: the exit status is that of a certificate that serves."""
+    site.disk().certificate("www", "www.example.com", targets=["web"])
+    wanted = config.load(site.path)
+    with contextlib.closing(Store.open(site.state)) as store:
+        store.lineages.take_over(wanted.certificates, wanted.digest)
+        store.leases.claim(["www"])
+        _issue(store, wanted.certificates["www"], days_ago)
+    site.certificate("www", *names, key=keys, targets=["web"])
+    table = result(site.certd("status"), int(state == "expired"))
+    assert re.search(rf"^www +www\.example\.com( \+1)? +{state} ", table, re.MULTILINE)
+    assert site.status()["www"]["state"] == state
+    acts = "www: renew for www.example.com" in result(site.certd("plan"))
+    assert acts == (state != "ok")
+
+
 def test_plan_has_the_retry_of_a_target_and_the_question_for_the_window(site: Site) -> None:
     site.certificate("www", "www.example.com", targets=["web"]).disk()
     now = datetime.now(UTC)
@@ -556,9 +584,9 @@ def test_ten_thousand_certificates(site: Site) -> None:
     assert sum(entry["state"] == "ok" for entry in entries) == 50
 
 
-def _issue(store: Store, spec: CertificateSpec) -> None:
-    """As if the CA had issued it and the target served it."""
-    now, name = datetime.now(UTC), spec.name
+def _issue(store: Store, spec: CertificateSpec, days_ago: float = 0) -> None:
+    """As if the CA had issued it for 90 days and the target served it."""
+    now, name = datetime.now(UTC) - timedelta(days=days_ago), spec.name
     order = store.orders.begin(
         name,
         "test",
