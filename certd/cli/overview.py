@@ -48,14 +48,14 @@ def overview(path: Path) -> Overview:
     gc.disable()  # the command makes many objects and ends: there is nothing to collect
     state, digest = configuration.state_folder(path)
     try:
-        rows, followed = glance(state)
+        seen = glance(state)
     except StoreError:
         configuration.load(path)  # its mistakes first: one may have named that folder
         raise
-    if followed != digest:
-        known = {lineage.name: lineage for _, lineage in rows}
-        specs = configuration.load(path).certificates
-        rows = [(spec, known.get(name, Lineage(name))) for name, spec in sorted(specs.items())]
+    rows = seen.wanted
+    if seen.configuration != digest:
+        config = configuration.load(path)
+        rows = seen.as_under(config.certificates, config.table_digests)
     lock, now = FileLock(daemon_lock(state)), datetime.now(UTC)
     entries = tuple(_entry(spec, lineage, now) for spec, lineage in rows)
     return Overview(entries, lock.holder() if lock.held() else "", now)

@@ -1,6 +1,6 @@
 """A look at all lineages by the standard library alone, for ``certd status`` and ``plan``.
 
-Importing SQLAlchemy takes longer than reading 10,000 certificates. What is read here is
+Importing SQLAlchemy takes longer than reading 10,000 certificates. What is wanted here is
 what ``Lineages.all`` reads; a test holds the two together.
 """
 
@@ -11,6 +11,8 @@ import os
 import sqlite3
 import stat
 from collections import namedtuple
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -18,6 +20,7 @@ from typing import Any
 from certd.errors import StoreError
 from certd.model import CertificateSpec, Lineage, TargetState
 from certd.store import rows
+from certd.store.changes import changes
 from certd.store.files import HEAD, database_file, newer
 
 _INSTANTS = {
@@ -25,8 +28,9 @@ _INSTANTS = {
     *("not_before", "not_after"),
 }
 _LINEAGE = (
-    *("name", "wanted", "forced", "failures", "retry_at", "failure", "window_start"),
-    *("window_end", "window_selected", "explanation_url", "ask_again", "ask_failures"),
+    *("name", "wanted", "configured", "forced", "failures", "retry_at", "failure"),
+    *("window_start", "window_end", "window_selected", "explanation_url", "ask_again"),
+    "ask_failures",
 )
 _VERSION = (
     *("number", "ca", "directory", "key_type", "identifiers", "not_before", "not_after", "serial"),
@@ -51,13 +55,13 @@ _LINEAGES = (
     f"SELECT {_columns('lineage', _LINEAGE)}, {_columns('version', _VERSION)} "  # noqa: S608
     "FROM lineage LEFT JOIN version "
     "ON version.lineage = lineage.name AND version.number = lineage.current "
-    "WHERE lineage.configured ORDER BY lineage.name"
+    "ORDER BY lineage.name"
 )
 _TARGETS = f"SELECT {_columns('target', _TARGET)} FROM target"  # noqa: S608
 _ORDERS = "SELECT lineage, coalesce(url, '') FROM certificate_order WHERE state = 'live'"
 _EMPTY = "SELECT count(*) = 0 FROM sqlite_master"
 _REVISION = "SELECT version_num FROM alembic_version"
-_DIGEST = "SELECT value FROM meta WHERE key = 'configuration'"
+_META = "SELECT key, value FROM meta"
 
 Row = namedtuple("Row", (*_LINEAGE, *_VERSION))  # type: ignore[misc]  # the names are above
 Target = namedtuple("Target", _TARGET)  # type: ignore[misc]
@@ -68,10 +72,35 @@ def _instant(text: bytes) -> Any:
     return datetime.fromtimestamp(int(text) / 1e6, UTC)
 
 
-def glance(state: Path) -> tuple[list[tuple[CertificateSpec, Lineage]], str | None]:
-    """Every configured certificate by name, and the digest of the configuration they follow.
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What the store has of each certificate, by name, and of the configuration it follows."""
 
-    Where there is no database yet, or one that nothing was written to, there is nothing.
+    wanted: list[tuple[CertificateSpec, Lineage]] = field(default_factory=list)
+    left: list[Lineage] = field(default_factory=list)  # configured once, and not any more
+    digests: Mapping[str, str] = field(default_factory=dict)  # of its tables
+
+    @property
+    def configuration(self) -> str | None:
+        """The digest of that file."""
+        return self.digests.get("configuration")
+
+    def as_under(
+        self, specs: Mapping[str, CertificateSpec], tables: Mapping[str, str]
+    ) -> list[tuple[CertificateSpec, Lineage]]:
+        """What would be wanted after ``Lineages.take_over`` of these."""
+        lineages = {lineage.name: lineage for lineage in self.left}
+        lineages |= {lineage.name: lineage for _, lineage in self.wanted}
+        found = changes(specs, tables, {spec.name: spec for spec, _ in self.wanted}, self.digests)
+        return [
+            (spec, found.applied(lineages.get(name, Lineage(name))))
+            for name, spec in sorted(specs.items())
+        ]
+
+
+def glance(state: Path) -> Seen:
+    """Where there is no database yet, or one that nothing was written to, there is nothing.
+
     Writes nothing.
 
     Raises:
@@ -82,7 +111,7 @@ def glance(state: Path) -> tuple[list[tuple[CertificateSpec, Lineage]], str | No
         if stat.S_ISDIR(path.stat().st_mode):
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
     except FileNotFoundError:
-        return [], None
+        return Seen()
     except OSError as error:
         raise _unreadable(path, error) from error
     try:
@@ -95,29 +124,31 @@ def glance(state: Path) -> tuple[list[tuple[CertificateSpec, Lineage]], str | No
     try:
         connection.execute("BEGIN")
         if connection.execute(_EMPTY).fetchone()[0]:  # its first writer died, or had no room
-            return [], None
+            return Seen()
         revision = connection.execute(_REVISION).fetchone()
         if revision and revision[0] > HEAD:
             raise newer(path, revision[0])
-        digest = connection.execute(_DIGEST).fetchone()
-        targets: dict[str, dict[str, TargetState]] = {}
-        row: Any  # a tuple with the names above
-        for row in map(Target._make, connection.execute(_TARGETS)):
-            targets.setdefault(row.lineage, {})[row.target] = rows.target(row)
-        orders: dict[str, str] = dict(connection.execute(_ORDERS).fetchall())
-        found: list[Any] = [Row._make(values) for values in connection.execute(_LINEAGES)]
+        return _seen(connection)
     except sqlite3.Error as error:
         raise _unreadable(path, error) from error
     finally:
         connection.close()
-    lineages = [
-        (
-            rows.spec(row.name, row.wanted),
-            rows.lineage(row, targets.get(row.name, {}), orders.get(row.name)),
-        )
-        for row in found
-    ]
-    return lineages, digest and digest[0]
+
+
+def _seen(connection: sqlite3.Connection) -> Seen:
+    targets: dict[str, dict[str, TargetState]] = {}
+    row: Any  # a tuple with the names above
+    for row in map(Target._make, connection.execute(_TARGETS)):
+        targets.setdefault(row.lineage, {})[row.target] = rows.target(row)
+    orders: dict[str, str] = dict(connection.execute(_ORDERS).fetchall())
+    seen = Seen(digests=dict(connection.execute(_META).fetchall()))
+    for row in map(Row._make, connection.execute(_LINEAGES)):
+        lineage = rows.lineage(row, targets.get(row.name, {}), orders.get(row.name))
+        if row.configured:
+            seen.wanted.append((rows.spec(row.name, row.wanted), lineage))
+        else:
+            seen.left.append(lineage)
+    return seen
 
 
 def advice(error: Exception, otherwise: str) -> str:

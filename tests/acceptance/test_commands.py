@@ -337,6 +337,37 @@ def test_a_ca_that_cannot_be_reached(site: Site, free_port: Callable[[], int]) -
     assert "failed once, waiting to try again" in result(site.certd("plan", "--all"))
 
 
+def test_a_corrected_ca_is_asked_at_once_and_plan_knows(pebble: Pebble, tmp_path: Path) -> None:
+    site = Site(tmp_path / "site", pebble)
+    right = dict(site.tables["ca.test"])
+    site.tables["ca.test"]["directory"] = NoCA.directory
+    site.certificate("www", f"{secrets.token_hex(6)}.example.com")
+    assert "FAILED" in result(site.certd("renew"), 1)
+    assert "failed and waiting: www" in result(site.certd("plan"))
+    assert "not tried again before" in result(site.certd("renew"), 1)
+    site.tables["ca.test"] = right
+    site.write()
+    (line,) = result(site.certd("plan")).splitlines()
+    assert line.startswith("www: issue for ")
+    assert line.endswith(" at test: no certificate yet")
+    assert "next attempt now" in result(site.certd("status"), 1)
+    assert site.status()["www"]["renew_reason"] == "no certificate yet"
+    assert "www: issued, version 1" in result(site.certd("renew"))
+
+
+def test_a_certificate_that_comes_back_still_has_what_it_had(site: Site) -> None:
+    site.disk().certificate("www", "www.example.com", targets=["web"])
+    site.certificate("mail", "mail.example.com")
+    wanted = config.load(site.path)
+    with contextlib.closing(Store.open(site.state)) as store:
+        store.lineages.take_over(wanted.certificates, wanted.digest)
+        store.leases.claim(["www"])
+        _issue(store, wanted.certificates["www"])
+        others = {"mail": wanted.certificates["mail"]}
+        store.lineages.take_over(others, "www was taken out")
+    assert site.status()["www"]["state"] == "ok"
+
+
 def test_an_order_is_under_way_at_the_ca_once_its_url_is_known(site: Site) -> None:
     site.certificate("www", "www.example.com")
     wanted = config.load(site.path)

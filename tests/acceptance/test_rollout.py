@@ -7,6 +7,7 @@ server presents in a TLS handshake.
 from __future__ import annotations
 
 import contextlib
+import re
 import secrets
 import signal
 import time
@@ -265,6 +266,7 @@ def test_killed_while_it_rolled_back_it_says_why_in_the_end(deployed: Served) ->
 def test_a_target_whose_settings_have_changed_is_deployed_to_again(
     alone: Site, change: str
 ) -> None:
+    """The commands that only look know it before anybody has acted on it."""
     alone.disk().renew()
     issued = alone.status()["www"]["serial"]
     seen = alone.folder / "reloaded"
@@ -274,6 +276,10 @@ def test_a_target_whose_settings_have_changed_is_deployed_to_again(
         "verify": {"verify": ["127.0.0.1:1"], "verify_timeout": 0.1},
     }
     alone.disk(**changes[change])
+    assert alone.certd("plan").stdout == "www: deploy web: to be deployed\n"
+    entry = alone.status()["www"]
+    assert (entry["state"], entry["targets"][0]["state"]) == ("deploying", "pending")
+    assert re.search(r"^state +deploying$", alone.certd("show", "www").stdout, re.MULTILINE)
     done = alone.certd("renew")
     if change == "verify":
         assert (done.returncode, "127.0.0.1:1" in done.stdout) == (1, True)
@@ -284,6 +290,7 @@ def test_a_target_whose_settings_have_changed_is_deployed_to_again(
     assert alone.status()["www"]["serial"] == issued
     if change != "verify":
         assert "not due before" in alone.renew().stdout
+        assert alone.certd("plan").stdout.startswith("nothing to do now")
 
 
 def test_a_failure_says_whether_it_was_tried_now(alone: Site) -> None:
