@@ -40,22 +40,26 @@ class Overview:
     now: datetime
 
 
-def overview(path: Path) -> Overview:
-    """Reads only the store where that already follows the configuration.
+def overview(path: Path, name: str | None = None) -> Overview:
+    """Of all certificates, or of this one only, and of none where no such is configured.
 
-    A configuration of 10,000 certificates takes longer to parse than to show.
+    Reads only the store where that already follows the configuration: one of 10,000
+    certificates takes longer to parse than to show.
     """
     gc.disable()  # the command makes many objects and ends: there is nothing to collect
     state, digest = configuration.state_folder(path)
     try:
-        seen = glance(state)
+        seen = glance(state, name)
     except StoreError:
         configuration.load(path)  # its mistakes first: one may have named that folder
         raise
     rows = seen.wanted
     if seen.configuration != digest:
         config = configuration.load(path)
-        rows = seen.as_under(config.certificates, config.table_digests)
+        specs = config.certificates
+        if name is not None:
+            specs = {name: specs[name]} if name in specs else {}
+        rows = seen.as_under(specs, config.table_digests)
     lock, now = FileLock(daemon_lock(state)), datetime.now(UTC)
     entries = tuple(_entry(spec, lineage, now) for spec, lineage in rows)
     return Overview(entries, lock.holder() if lock.held() else "", now)

@@ -11,9 +11,11 @@ import os
 import sqlite3
 import stat
 from collections import namedtuple
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -54,11 +56,11 @@ def _columns(table: str, names: tuple[str, ...]) -> str:
 _LINEAGES = (
     f"SELECT {_columns('lineage', _LINEAGE)}, {_columns('version', _VERSION)} "  # noqa: S608
     "FROM lineage LEFT JOIN version "
-    "ON version.lineage = lineage.name AND version.number = lineage.current "
-    "ORDER BY lineage.name"
+    "ON version.lineage = lineage.name AND version.number = lineage.current"
 )
 _TARGETS = f"SELECT {_columns('target', _TARGET)} FROM target"  # noqa: S608
 _ORDERS = "SELECT lineage, coalesce(url, '') FROM certificate_order WHERE state = 'live'"
+_CHAIN = "SELECT chain_pem FROM version WHERE lineage = ? AND number = ?"
 _EMPTY = "SELECT count(*) = 0 FROM sqlite_master"
 _REVISION = "SELECT version_num FROM alembic_version"
 _META = "SELECT key, value FROM meta"
@@ -98,20 +100,40 @@ class Seen:
         ]
 
 
-def glance(state: Path) -> Seen:
-    """Where there is no database yet, or one that nothing was written to, there is nothing.
+def glance(state: Path, name: str | None = None) -> Seen:
+    """What there is of all certificates, or of this one only: 10,000 take half a second.
 
+    Where there is no database yet, or one that nothing was written to, there is nothing.
     Writes nothing.
 
     Raises:
         StoreError: the database cannot be read.
     """
+    with _reading(state) as connection:
+        return _seen(connection, name) if connection else Seen()
+
+
+def chain(state: Path, name: str, number: int) -> str:
+    """The intermediates of a version, as PEM; "" where there are none.
+
+    Raises:
+        StoreError: the database cannot be read.
+    """
+    with _reading(state) as connection:
+        row = connection.execute(_CHAIN, (name, number)).fetchone() if connection else None
+        return str(row[0]) if row else ""
+
+
+@contextmanager
+def _reading(state: Path) -> Iterator[sqlite3.Connection | None]:
+    """One view of the database, whoever writes meanwhile; None: it is not there, or empty."""
     path = database_file(state)
     try:
         if stat.S_ISDIR(path.stat().st_mode):
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
     except FileNotFoundError:
-        return Seen()
+        yield None
+        return
     except OSError as error:
         raise _unreadable(path, error) from error
     try:
@@ -124,25 +146,32 @@ def glance(state: Path) -> Seen:
     try:
         connection.execute("BEGIN")
         if connection.execute(_EMPTY).fetchone()[0]:  # its first writer died, or had no room
-            return Seen()
+            yield None
+            return
         revision = connection.execute(_REVISION).fetchone()
         if revision and revision[0] > HEAD:
             raise newer(path, revision[0])
-        return _seen(connection)
+        yield connection
     except sqlite3.Error as error:
         raise _unreadable(path, error) from error
     finally:
         connection.close()
 
 
-def _seen(connection: sqlite3.Connection) -> Seen:
+def _seen(connection: sqlite3.Connection, name: str | None) -> Seen:
+    def select(statement: str, one: str) -> sqlite3.Cursor:
+        if name is None:
+            return connection.execute(statement)
+        return connection.execute(f"{statement} {one} = ?", (name,))
+
     targets: dict[str, dict[str, TargetState]] = {}
     row: Any  # a tuple with the names above
-    for row in map(Target._make, connection.execute(_TARGETS)):
+    for row in map(Target._make, select(_TARGETS, "WHERE lineage")):
         targets.setdefault(row.lineage, {})[row.target] = rows.target(row)
-    orders: dict[str, str] = dict(connection.execute(_ORDERS).fetchall())
+    orders: dict[str, str] = dict(select(_ORDERS, "AND lineage").fetchall())
     seen = Seen(digests=dict(connection.execute(_META).fetchall()))
-    for row in map(Row._make, connection.execute(_LINEAGES)):
+    found: list[Any] = [Row._make(values) for values in select(_LINEAGES, "WHERE lineage.name")]
+    for row in sorted(found, key=itemgetter(0)):
         lineage = rows.lineage(row, targets.get(row.name, {}), orders.get(row.name))
         if row.configured:
             seen.wanted.append((rows.spec(row.name, row.wanted), lineage))

@@ -13,7 +13,7 @@ import pytest
 from certd.errors import StoreError
 from certd.model import CertificateSpec, Failure, Identifier, RenewalInfo, TargetState
 from certd.store import Store
-from certd.store.glance import Seen, advice, glance
+from certd.store.glance import Seen, advice, chain, glance
 from certd.testing.chains import bundle
 
 NOW = datetime(2026, 11, 21, 12, tzinfo=UTC)
@@ -42,13 +42,22 @@ def test_it_sees_every_column(tmp_path: Path) -> None:
     store.lineages.keep_target("full", state)
     try:
         seen = glance(tmp_path)
-        assert (seen.wanted, seen.configuration) == (store.lineages.all(), "digest")
+        everything = store.lineages.all()
+        assert (seen.wanted, seen.configuration) == (everything, "digest")
+        assert [glance(tmp_path, name).wanted for name in ("bare", "full", "other")] == [
+            everything[:1],
+            everything[1:],
+            [],
+        ]
+        assert glance(tmp_path, "bare").digests == seen.digests
+        assert chain(tmp_path, "full", 1) == sample.chain_pem
     finally:
         store.close()
 
 
 def test_without_a_database_there_is_nothing(tmp_path: Path) -> None:
-    assert glance(tmp_path) == Seen()
+    assert glance(tmp_path) == glance(tmp_path, "www") == Seen()
+    assert chain(tmp_path, "www", 1) == ""
     assert list(tmp_path.iterdir()) == []
 
 
