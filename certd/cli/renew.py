@@ -51,9 +51,12 @@ def command(
     from certd.store import Store
 
     config = configuration.load(config_path(context))
-    if config.lacking:  # before a CA is asked for what could not be deployed
-        raise configuration.BadConfig(config.lacking)
     chosen = oneshot.chosen(config, names)
+    lacking = config.lacking_for(chosen)
+    if names and lacking:  # before a CA is asked for what could not be deployed
+        raise configuration.BadConfig(lacking)
+    for lack in lacking:  # every other certificate is worth more
+        say(str(lack), err=True)
     store = Store.open(config.state)
     try:
         with _progress() as progress:

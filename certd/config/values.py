@@ -6,7 +6,7 @@ Nothing here may import pydantic: every command imports this module, few of them
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -133,6 +133,11 @@ class Config:
             for table, settings in tables.items()
         }
         return digests | {f"target {name}": target.digest for name, target in self.targets.items()}
+
+    def lacking_for(self, names: Collection[str]) -> list[Finding]:
+        """What this machine lacks of what these certificates need."""
+        used = {f"target.{target}" for name in names for target in self.certificates[name].targets}
+        return [lack for lack in self.lacking if lack.table in (*used, "http")]
 
     @property
     def unaccepted(self) -> list[str]:

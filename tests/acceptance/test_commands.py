@@ -242,7 +242,9 @@ def test_a_configuration_that_may_not_be_read_is_told(site: Site, words: list[st
 
 
 @pytest.mark.parametrize(
-    "words", [["check"], ["renew"], ["renew", "--dry-run"]], ids=lambda words: " ".join(words)
+    "words",
+    [["check"], ["renew", "www"], ["renew", "--dry-run", "www"]],
+    ids=lambda words: " ".join(words),
 )
 def test_what_this_machine_lacks_is_told_before_a_ca_is_asked(site: Site, words: list[str]) -> None:
     site.certificate("www", "www.example.com", targets=["web"]).disk(

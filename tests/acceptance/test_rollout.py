@@ -203,6 +203,16 @@ def test_the_first_deployment_may_fail(live: Served) -> None:
     assert live.issued == 1
 
 
+def test_what_the_machine_lacks_holds_up_one_target_only(live: Served) -> None:
+    """Without names, everything else goes on, and the target fails like any."""
+    live.web(reload=["no-such-program"])
+    done = live.site.certd("renew")
+    assert done.returncode == 1
+    assert "[target.web] reload: " in done.stderr
+    assert "www: FAILED web: " in done.stdout
+    assert live.issued == 1
+
+
 def test_a_path_that_cannot_be_written_is_told(live: Served, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("not a folder")
     live.web(path=str(tmp_path / "file" / "{name}"))
