@@ -16,15 +16,28 @@ from certd.ca.problem import Problem
 from certd.ca.resources import CAAuthorization, CAChallenge, CAOrder
 from certd.errors import CAError, ChallengeError
 from certd.failpoint import failpoint
+from certd.react import Asked, Refusal
 from certd.store import Store
 
 log = logging.getLogger(__name__)
 
-TRIES = 3  # repetitions of something that failed within seconds, before a back-off
+TRIES = 3  # answers to one challenge within seconds, before a back-off
 
 
 class OrderFailed(CAError):
-    """The order came to nothing; only another one can help."""
+    """The order came to nothing; only another one can help. ``refusal``: the CA's word."""
+
+    def __init__(
+        self,
+        what: str,
+        why: str = "",
+        next: str = "",
+        refusal: Refusal | None = None,
+        asked: Asked = "order",
+    ) -> None:
+        super().__init__(what, why, next)
+        self.refusal = refusal
+        self.asked = asked
 
 
 class Publisher(Protocol):
@@ -119,13 +132,15 @@ class Authorizations:
         return True
 
     def _refused(self, authorization: CAAuthorization) -> OrderFailed:
-        error = next((item.error for item in authorization.challenges if item.error), "")
+        failed = next((item for item in authorization.challenges if item.error), None)
+        error = failed.error if failed else ""
         name = f"{'*.' if authorization.wildcard else ''}{authorization.identifier}"
         return OrderFailed(
             f"the CA could not validate {name}",
             error or f"the authorization is {authorization.status}",
             f"check that http://{name}/ reaches this machine from the internet, then "
             f"`certd renew {self.name}`",
+            failed.refusal if failed else Refusal("", validation=True),
         )
 
     def reason(self, order: CAOrder) -> str:

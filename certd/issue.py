@@ -14,13 +14,15 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from certd import x509
-from certd.authorize import TRIES, Authorizations, OrderFailed, Publisher, clean_up
+from certd.authorize import Authorizations, OrderFailed, Publisher, clean_up
 from certd.ca.client import Client
 from certd.ca.problem import NoJSON, Problem
 from certd.ca.resources import CAOrder
 from certd.errors import BadCertificate, CAError
 from certd.failpoint import failpoint
 from certd.model import CertificateSpec, Identifier, Order, Version
+from certd.react import TRIES, Asked, Do, Situation, react
+from certd.secrets import Secret
 from certd.store import Store
 
 log = logging.getLogger(__name__)
@@ -30,7 +32,6 @@ LOOKS = (1.0, 1.0, 2.0, 3.0, 5.0, 10.0, 20.0, 30.0)
 EARLY = 0.5  # seconds before the first look after answering, unless the responder hurries it
 AFTER_FINALIZE = 0.01  # seconds before the first look after finalize
 SETTLE = 0.01  # seconds of quiet at the responder before the CA is taken to have seen enough
-PATIENCE = 60.0  # seconds: longer waits are left to the back-off
 OLD = timedelta(days=8)  # longer than any CA keeps an order that is not done
 
 Say = Callable[[str, str], None]  # certificate name, what has just happened
@@ -108,9 +109,12 @@ class Issuance:
         self._replaces = order.replaces
         self._begun = clock()
         self._looks = 0
-        self._troubles = 0
+        self._asked: Asked = "order"  # what the CA is being asked for
+        self._troubles = 0  # refusals in a row
+        self._tried: set[Do] = set()  # what helps once at most
         # Whether an earlier process began it and this one has not got anywhere with it yet.
         self.inherited = self._resumed = order.url is not None
+        self.finalizing = self.inherited  # the CA may have been asked for the certificate
 
     def advance(self) -> Look | None:
         """Do what can be done now; None when the certificate is in the store.
@@ -125,18 +129,46 @@ class Issuance:
         try:
             look = self._step()
         except Problem as problem:
-            # orderNotReady: our picture of the order is old; the next look has the new one.
-            if not problem.transient and problem.type != "orderNotReady":
-                raise
-            if problem.type == "rateLimited" and problem.retry_after is None:
-                raise
-            self._check_age(problem)
-            return self._again_after(problem, problem.retry_after)
+            return self._react(problem)
         except (BadCertificate, NoJSON) as error:
-            return self._again_after(error, None)
+            return self._again(error)
         self._troubles = 0
         self.inherited = False
         return look
+
+    def _react(self, problem: Problem) -> Look:
+        """Go on as the table of reactions says, or end the attempt."""
+        self._troubles += 1
+        asked = problem.asked or self._asked
+        reaction = react(
+            problem.refusal,
+            Situation(asked, bool(self._replaces), self._troubles, frozenset(self._tried)),
+        )
+        self._tried.add(reaction.do)
+        match reaction.do:
+            case "again":
+                self._check_age(problem)
+                log.info("%s: trying again in %s: %s", self.order.name, reaction.wait, problem)
+                return Look(reaction.wait.total_seconds())
+            case "look":
+                return Look(LOOKS[0])
+            case "without replaces":
+                log.warning("%s: ordering without 'replaces': %s", self.order.name, problem.why)
+                self._store.orders.without_replaces(self.order)
+                self._replaces = None
+                return Look(0.0)
+            case "new key":
+                log.warning("%s: finalizing with another key: %s", self.order.name, problem.why)
+                self.order = self._store.orders.with_new_key(self.order, *_key_and_csr(self.order))
+                return Look(0.0)
+        if problem.type == "unauthorized" and asked == "new order":
+            self._client.check_account()
+        problem.asked = asked
+        if reaction.lost:
+            raise OrderFailed(
+                problem.what, problem.why, problem.next, problem.refusal, asked
+            ) from problem
+        raise problem
 
     def age(self) -> float:
         """Seconds since this process took the order up."""
@@ -150,21 +182,25 @@ class Issuance:
                 problem.why,
             ) from problem
 
-    def _again_after(self, error: CAError, retry_after: float | None) -> Look:
+    def _again(self, error: CAError) -> Look:
+        """The same once more, for what should never have come."""
         self._troubles += 1
-        wait = retry_after if retry_after is not None else float(1 << (self._troubles - 1))
-        if self._troubles > TRIES or wait > PATIENCE:
+        if self._troubles > TRIES:
             raise error
+        wait = float(1 << (self._troubles - 1))
         log.info("%s: trying again in %.0f s: %s", self.order.name, wait, error)
         return Look(wait)
 
     def _step(self) -> Look | None:
         order = self._create() if self._url is None else self._fetch(self._url)
+        self._asked = "authorization"
         if order.identifiers and order.identifiers != set(self.order.identifiers):
             raise OrderFailed(
                 "the CA's order is for other names",
                 f"asked for {_names(self.order.identifiers)}, got {_names(order.identifiers)}",
             )
+        if order.status in ("pending", "ready"):
+            self.finalizing = False
         if order.status == "pending":
             wait = self._authorizations.advance(order)
             if wait is None and self._authorizations.answered_first:
@@ -185,20 +221,8 @@ class Issuance:
     # -- order -----------------------------------------------------------------------------
 
     def _create(self) -> CAOrder:
-        try:
-            order = self._client.new_order(self.order.identifiers, self._replaces)
-        except Problem as problem:
-            # A CA may also fall over ``replaces``, as Pebble does now and then.
-            stumbles = (problem.status or 0) >= 500 and self._replaces and self._troubles == TRIES
-            if (problem.transient or problem.status is None) and not stumbles:
-                raise
-            if not self._replaces or problem.status not in (400, 403, 404, 409, 500):
-                raise OrderFailed(problem.what, problem.why, problem.next) from problem
-            # A CA that dislikes ``replaces`` refuses the whole order: once without it.
-            log.warning("%s: ordering again without 'replaces': %s", self.order.name, problem.why)
-            self._store.orders.without_replaces(self.order)
-            self._replaces = None
-            return self._create()
+        self._asked = "new order"
+        order = self._client.new_order(self.order.identifiers, self._replaces)
         failpoint("issue: order made")
         self._store.orders.keep_url(self.order, order.url)
         self._url = order.url
@@ -207,23 +231,15 @@ class Issuance:
         return order
 
     def _fetch(self, url: str) -> CAOrder:
-        try:
-            return self._client.order(url)
-        except Problem as problem:
-            # Anything but the CA's own word, such as a proxy's page, is no reason to give up
-            # an order that may have been finalized.
-            if problem.transient or not (problem.type or problem.status in (404, 410)):
-                raise
-            raise OrderFailed(
-                f"{self._client.name} no longer knows the order {url}",
-                problem.why,
-                "certd makes another one; nothing is to be done",
-            ) from problem
+        self._asked = "order"
+        return self._client.order(url)
 
     # -- certificate -----------------------------------------------------------------------
 
     def _finalize(self, order: CAOrder) -> CAOrder:
         failpoint("issue: about to finalize")
+        self._asked = "finalize"
+        self.finalizing = True
         try:
             order = self._client.finalize(order, x509.csr_der(self.order.csr_pem))
         except Problem as problem:
@@ -232,15 +248,16 @@ class Issuance:
             # It may have been done all the same: something on the way refused, not the CA.
             order = self._fetch(order.url)
             if order.status not in ("processing", "valid"):
-                if not problem.type:
-                    raise
-                raise OrderFailed(problem.what, problem.why, problem.next) from problem
+                self._asked = "finalize"
+                self.finalizing = False
+                raise
         failpoint("issue: finalized")
         self._say(self.order.name, "names validated, certificate asked for")
         self._looks = 0
         return order
 
     def _download(self, url: str) -> None:
+        self._asked = "certificate"
         pem = self._client.download(url)
         failpoint("issue: certificate downloaded")
         now = self._clock()
@@ -263,6 +280,11 @@ class Issuance:
         step = LOOKS[min(self._looks, len(LOOKS) - 1)]
         self._looks += 1
         return Look(step if retry_after is None else max(retry_after, LOOKS[0]))
+
+
+def _key_and_csr(order: Order) -> tuple[Secret, str]:
+    key = x509.new_key(order.key_type)
+    return key, x509.csr(key, order.identifiers)
 
 
 def _names(identifiers: Iterable[Identifier]) -> str:

@@ -12,14 +12,13 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Mapping
-from typing import Any, Protocol
+from typing import Any
 
 import josepy
-from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric import ec
 
+from certd.ca.account import AccountBook, OurAccount
 from certd.ca.net import Network, Reply
-from certd.ca.problem import Problem, plain
+from certd.ca.problem import Problem
 from certd.ca.resources import (
     CAAuthorization,
     CAChallenge,
@@ -27,37 +26,13 @@ from certd.ca.resources import (
     read_authorization,
     read_order,
 )
-from certd.errors import CAError, ConfigError, StoreError
-from certd.model import Account, Identifier
-from certd.secrets import Secret
+from certd.errors import CAError
+from certd.model import Identifier
 
 log = logging.getLogger(__name__)
 
 REQUIRED = ("newNonce", "newAccount", "newOrder")  # of a directory
 DIRECTORY_AGE = 3600.0  # seconds after which the directory is fetched again
-
-
-class AccountBook(Protocol):
-    """Where accounts are kept: the store."""
-
-    def account(self, directory: str) -> Account | None: ...
-
-    def keep_account(self, account: Account) -> Account:
-        """Write it down unless there is one; returns the one that is there now."""
-
-    def keep_account_uri(self, account: Account) -> None: ...
-
-
-def new_account_key() -> Secret:
-    """A P-256 key: an ES256 signature costs a quarter of an RS256 one."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    return Secret(
-        key.private_bytes(
-            serialization.Encoding.PEM,
-            serialization.PrivateFormat.PKCS8,
-            serialization.NoEncryption(),
-        ).decode()
-    )
 
 
 class Client:
@@ -78,14 +53,12 @@ class Client:
         self.name = name
         self.directory_url = directory
         self._network = network
-        self._accounts = accounts
-        self._contact = contact
-        self._agreed = agreed
+        self._account = OurAccount(
+            name, directory, self.directory, network, accounts, contact, agreed=agreed
+        )
         self._monotonic = monotonic
         self._directory: Mapping[str, Any] = {}
         self._directory_until = 0.0
-        self._account: Account | None = None
-        self._key: josepy.JWK | None = None
         self._lock = threading.RLock()
 
     def directory(self) -> Mapping[str, Any]:
@@ -147,7 +120,7 @@ class Client:
         return read_order(url, self._post(url, None))
 
     def authorization(self, url: str) -> CAAuthorization:
-        return read_authorization(self._post(url, None), self._account_key())
+        return read_authorization(self._post(url, None), self._account.key())
 
     def answer(self, challenge: CAChallenge) -> float | None:
         """Tell the CA to look (RFC 8555 section 7.5.1); the seconds it asks us to wait, if any."""
@@ -167,77 +140,13 @@ class Client:
         """The raw answer (RFC 9773 section 4.1); ``certd.ca.ari`` reads it."""
         return self._network.get(f"{self.directory()['renewalInfo'].rstrip('/')}/{ari_id}")
 
-    # -- the account ---------------------------------------------------------------------
+    def check_account(self) -> None:
+        """Raise Problem unless the CA takes our account for valid."""
+        self.directory()
+        self._account.check()
 
     def _post(self, url: str, payload: Mapping[str, Any] | None, accept: str = "") -> Reply:
         """``None`` is a POST-as-GET; an empty mapping is sent as ``{}``."""
         self.directory()  # a resumed order asks for nothing else that would fetch it
         body = b"" if payload is None else json.dumps(payload, separators=(",", ":")).encode()
-        account = self._registered()
-        try:
-            return self._network.post(url, body, self._account_key(), account.uri, accept)
-        except Problem as problem:
-            if problem.type != "accountDoesNotExist":
-                raise
-            log.warning(
-                "%s no longer knows the account %s: registering the same key again; CAA "
-                "accounturi records that name the old account must be changed",
-                self.name,
-                account.uri,
-            )
-        account = self._register(account)
-        return self._network.post(url, body, self._account_key(), account.uri, accept)
-
-    def _registered(self) -> Account:
-        with self._lock:
-            if self._account is None:
-                account = self._accounts.account(self.directory_url)
-                if account is None:
-                    # The key is in the store before the CA hears of it: a crash in
-                    # between finds the same account again (RFC 8555 section 7.3.1).
-                    account = self._accounts.keep_account(
-                        Account(self.directory_url, new_account_key())
-                    )
-                self._key = None
-                self._account = account if account.uri else self._register(account)
-            return self._account
-
-    def _register(self, account: Account) -> Account:
-        """newAccount (RFC 8555 section 7.3), which finds an existing account by its key."""
-        with self._lock:
-            self._check_agreement()
-            key = josepy.JWKEC.load(account.key_pem.reveal().encode())
-            payload: dict[str, Any] = {"termsOfServiceAgreed": True} if self._agreed else {}
-            if self._contact:
-                payload["contact"] = list(self._contact)
-            url = self.directory()["newAccount"]
-            reply = self._network.post(url, json.dumps(payload).encode(), key, None)
-            uri = reply.headers.get("location")
-            if not uri:
-                raise CAError("the CA made an account without saying where", "no Location header")
-            self._account = Account(account.directory, account.key_pem, uri)
-            self._accounts.keep_account_uri(self._account)
-            log.info("account %s at %s", uri, self.name)
-            return self._account
-
-    def _check_agreement(self) -> None:
-        """
-        Raises:
-            ConfigError: the CA has terms of service, and they are not accepted.
-        """
-        meta = self.directory().get("meta")
-        terms = meta.get("termsOfService") if isinstance(meta, dict) else None
-        if terms and not self._agreed:
-            raise ConfigError(
-                f"the terms of service of {self.name} are not accepted",
-                f"it makes no account before: {plain(str(terms))}",
-                f"read them, then write agree_tos = true in [ca.{self.name}]",
-            )
-
-    def _account_key(self) -> josepy.JWK:
-        with self._lock:
-            if self._key is None:
-                if self._account is None:
-                    raise StoreError("there is no account yet")
-                self._key = josepy.JWKEC.load(self._account.key_pem.reveal().encode())
-            return self._key
+        return self._account.post(url, body, accept)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import threading
 from collections.abc import Mapping
 
-from certd.ca.client import AccountBook, Client
+from certd.ca.account import AccountBook
+from certd.ca.client import Client
 from certd.ca.net import Network
 from certd.ca.wire import SILENCE
 from certd.config import CASettings

@@ -222,16 +222,24 @@ def _origin(url: object) -> str | None:
     return f"{parts.hostname}:{port}" if parts.scheme == "https" and parts.hostname else None
 
 
+def _algorithm(key: josepy.JWK) -> josepy.JWASignature:
+    """That of the account's key (RFC 7518 section 3.1)."""
+    if isinstance(key, josepy.JWKRSA):
+        return josepy.RS256
+    return josepy.ES384 if key.key.curve.key_size == 384 else josepy.ES256
+
+
 def _signed(payload: bytes, key: josepy.JWK, kid: str | None, nonce: str, url: str) -> bytes:
     """A flattened JWS (RFC 8555 section 6.2); without an account yet, with the public key."""
-    header: dict[str, Any] = {"alg": "ES256", "nonce": nonce, "url": url}
+    algorithm = _algorithm(key)
+    header: dict[str, Any] = {"alg": algorithm.name, "nonce": nonce, "url": url}
     if kid is None:
         header["jwk"] = key.public_key().to_json()
     else:
         header["kid"] = kid
     protected = josepy.encode_b64jose(json.dumps(header, separators=(",", ":")).encode())
     text = josepy.encode_b64jose(payload)
-    signature = josepy.ES256.sign(key.key, f"{protected}.{text}".encode())
+    signature = algorithm.sign(key.key, f"{protected}.{text}".encode())
     return json.dumps(
         {
             "protected": protected,

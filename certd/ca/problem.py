@@ -12,6 +12,7 @@ from email.utils import parsedate_to_datetime
 from typing import Any
 
 from certd.errors import CAError
+from certd.react import Asked, Refusal, passing
 
 MOST_WORDS = 500  # characters of a CA's own words that are shown
 MOST_SUBPROBLEMS = 20  # of a refusal, shown
@@ -40,7 +41,12 @@ class Problem(CAError):
         instance: str | None = None,
         next: str = "",
         untrusted: bool = False,
+        asked: Asked | None = None,
+        algorithms: tuple[str, ...] = (),
     ) -> None:
+        """``asked`` tells what was asked for, where the caller could not know it;
+        ``algorithms`` are those that a ``badSignatureAlgorithm`` offers instead.
+        """
         shown = plain(url)
         super().__init__(f"the CA refused {shown}" if status else f"could not ask {shown}")
         self.why = plain(detail)
@@ -58,16 +64,18 @@ class Problem(CAError):
         self.subproblems = subproblems
         self.instance = instance
         self.untrusted = untrusted
+        self.asked = asked
+        self.algorithms = algorithms
+
+    @property
+    def refusal(self) -> Refusal:
+        kinds = tuple(str(sub.get("type", "")).removeprefix(_ERROR) for sub in self.subproblems)
+        return Refusal(self.type, self.status, self.retry_after, kinds, untrusted=self.untrusted)
 
     @property
     def transient(self) -> bool:
         """True when the same request may well succeed later, with nothing changed."""
-        return (
-            (self.status is None and not self.untrusted)
-            or (self.status or 0) >= 500
-            or self.status == 429
-            or self.type in ("badNonce", "rateLimited", "serverInternal")
-        )
+        return passing(self.refusal)
 
 
 class NoJSON(CAError):
@@ -96,6 +104,7 @@ def problem_of(url: str, status: int, headers: Mapping[str, str], body: bytes) -
         kind = document.get("type", "")
         subproblems = document.get("subproblems") or ()
         instance = document.get("instance")
+        algorithms = document.get("algorithms") or ()
         return Problem(
             url,
             status,
@@ -104,6 +113,7 @@ def problem_of(url: str, status: int, headers: Mapping[str, str], body: bytes) -
             retry_after=wait,
             subproblems=tuple(sub for sub in subproblems if isinstance(sub, dict)),
             instance=instance if isinstance(instance, str) else None,
+            algorithms=tuple(name for name in algorithms if isinstance(name, str)),
         )
     except (ValueError, AttributeError, TypeError, RecursionError):
         return Problem(url, status, "", glimpse(body), retry_after=wait)

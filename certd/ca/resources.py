@@ -15,6 +15,7 @@ from certd.ca.net import Reply
 from certd.ca.problem import MOST_SUBPROBLEMS, plain
 from certd.errors import CAError
 from certd.model import Identifier
+from certd.react import Refusal
 from certd.secrets import Secret
 
 TOKEN = re.compile(r"[A-Za-z0-9_-]{22,128}")  # RFC 8555 section 8.3: 128 bits, base64url
@@ -33,6 +34,7 @@ class CAOrder:
     finalize: str
     certificate: str | None
     error: str
+    refusal: Refusal | None
     expires: datetime | None
     retry_after: float | None
 
@@ -47,6 +49,7 @@ class CAChallenge:
     token: str
     key_authorization: Secret
     error: str
+    refusal: Refusal | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +91,7 @@ def read_order(url: str, reply: Reply) -> CAOrder:
         body.finalize,
         body.certificate,
         _error(body.error),
+        _refusal(body.error),
         body.expires,
         reply.retry_after,
     )
@@ -115,6 +119,7 @@ def _challenge(
         token,
         Secret(authorization),
         error,
+        _refusal(body.error),
     )
 
 
@@ -141,6 +146,18 @@ def _identifier(reply: Reply, identifier: messages.Identifier | None) -> Identif
 
 def _status(status: messages.Status | None) -> str:
     return status.name if status else ""
+
+
+def _refusal(error: messages.Error | None) -> Refusal | None:
+    """What the CA said of a validation; the order's own error says no more than that."""
+    if error is None:
+        return None
+    kinds = tuple(_kind(sub.typ) for sub in error.subproblems or ())
+    return Refusal(_kind(error.typ), subproblems=kinds, validation=True)
+
+
+def _kind(typ: str) -> str:
+    return typ.rpartition(":")[2]
 
 
 def _error(error: messages.Error | None) -> str:

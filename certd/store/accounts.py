@@ -32,6 +32,16 @@ class Accounts:
 
         return self._database.write(work)
 
+    def keep_account_key(self, unregistered: Account) -> None:
+        """Another key, for an account that no CA has heard of."""
+        self._database.write(
+            lambda connection: connection.execute(
+                sa.update(account)
+                .where(account.c.directory == unregistered.directory, account.c.uri.is_(None))
+                .values(key_pem=unregistered.key_pem.reveal())
+            )
+        )
+
     def keep_account_uri(self, registered: Account) -> None:
         self._database.write(
             lambda connection: connection.execute(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -114,6 +115,11 @@ class Orders:
 
     def without_replaces(self, live: Order) -> None:
         self._update(live, {"replaces": None})
+
+    def with_new_key(self, live: Order, key_pem: Secret, csr_pem: str) -> Order:
+        """The CA refused the CSR: nothing was signed for the key before."""
+        self._update(live, {"key_pem": key_pem.reveal(), "csr_pem": csr_pem})
+        return replace(live, key_pem=key_pem, csr_pem=csr_pem)
 
     def end(self, live: Order, state: str, outcome: str, now: datetime) -> None:
         """``state`` is failed or abandoned; its key stays, should the CA have issued after all."""

@@ -8,7 +8,8 @@ from typing import cast
 import pytest
 
 from certd.ca import ari
-from certd.ca.client import AccountBook, Client
+from certd.ca.account import AccountBook
+from certd.ca.client import Client
 from certd.ca.clients import Clients
 from certd.ca.net import Reply
 from certd.errors import ConfigError
