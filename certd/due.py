@@ -39,6 +39,7 @@ HOLD = timedelta(hours=8)
 
 
 NEVER = datetime(9000, 1, 1, tzinfo=UTC)
+STOPPED = "stopped until you act"
 
 
 class BadRenewalInfo(ValueError):
@@ -89,10 +90,23 @@ def issuance(spec: CertificateSpec, lineage: Lineage, now: datetime) -> Decision
     elif lineage.ordering:  # it is gone on with, but the CA has never heard of it
         wish = Decision(now, wish.reason if wish.due(now) else "an order was begun")
     # A back-off holds whatever the reason; the operator's word ends it (``retry_now``).
-    if lineage.retry_at and lineage.retry_at > wish.at:
-        times = "once" if lineage.failures == 1 else f"{lineage.failures} times"
-        return Decision(lineage.retry_at, f"{wish.reason}; failed {times}, waiting to try again")
-    return wish
+    at, why = lineage.retry_at, "waiting to try again"
+    if at is None and ca(spec, lineage, wish.at) is None:
+        at = min(lineage.parks[name].until or NEVER for name in spec.cas)
+        why = "no CA of its list may be asked"
+    if at is None or at <= wish.at:
+        return wish
+    times = "once" if lineage.failures == 1 else f"{lineage.failures} times"
+    failed = f"failed {times}, " if lineage.failures else ""
+    return Decision(at, f"{wish.reason}; {failed}{why if at < NEVER else STOPPED}")
+
+
+def ca(spec: CertificateSpec, lineage: Lineage, at: datetime) -> str | None:
+    """The first CA of the list that may be asked then; None: there is none."""
+    for name in spec.cas:
+        if name not in lineage.parks or not lineage.parks[name].holds(at):
+            return name
+    return None
 
 
 def over(spec: CertificateSpec, lineage: Lineage, now: datetime) -> bool:

@@ -152,6 +152,18 @@ class Order:
     directory: str | None = None  # of the CA that it is made at; None: not known
 
 
+@dataclass(frozen=True, slots=True)
+class Park:
+    """A CA that is not asked, and why. ``until`` is None until the operator acts."""
+
+    until: datetime | None
+    failure: Failure
+    everyone: bool = False  # by no certificate, for it is about our account there
+
+    def holds(self, now: datetime) -> bool:
+        return self.until is None or self.until > now
+
+
 TargetPhase = Literal["pending", "applied", "verified", "failed", "rolled-back"]
 
 
@@ -190,6 +202,7 @@ class Lineage:
     ordering: bool = False  # an order is under way: key and CSR are written down
     placed: bool = False  # and the CA has it: its URL is known
     targets: Mapping[str, TargetState] = field(default_factory=dict)
+    parks: Mapping[str, Park] = field(default_factory=dict)  # by the CA's name
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,8 +26,10 @@ from certd.model import (
     Failure,
     Identifier,
     Lineage,
+    Park,
     TargetState,
 )
+from certd.react import TRIES, Reaction, Situation, conclude
 from certd.rollout import Rollout
 from certd.store import LeaseLost, Store
 
@@ -40,7 +42,6 @@ NOT_OURS = 61.0  # seconds until another look at what another certd knows better
 QUIET = 20.0  # seconds in the life of an order in which only the order is looked at
 STORE_PAUSE = 30.0  # seconds before another try when the store itself fails
 HOPELESS = timedelta(minutes=90)  # after which an order whose certificate is wrong is given up
-RATE_LIMITED = timedelta(hours=1)  # the least that is waited where the CA does not say how long
 SAME_NAMES = 2.0  # seconds between looks while another certificate's order has the same names
 
 Clock = Callable[[], datetime]
@@ -104,7 +105,7 @@ class Reconciler:
         try:
             spec = self._config.certificates.get(name)
             later = self._clock() + timedelta(seconds=NOT_OURS)
-            again = self._failed(spec, error) if spec else later
+            again = self._failed(spec, error, spec.cas[0]) if spec else later
             self._store.leases.release(name, again)
         except LeaseLost:
             pass
@@ -177,30 +178,41 @@ class Reconciler:
         self, spec: CertificateSpec, issuance: Issuance | None, lineage: Lineage | None
     ) -> Look | None:
         """One step of the order; None when it is over, well or not."""
-        if issuance is None and self._twin(spec):
+        ca = issuance.order.ca if issuance else self._ca(spec, lineage)
+        if issuance is None and self._twin(spec, ca):
             return Look(SAME_NAMES)
         try:
-            issuance = issuance or self._resume(spec, lineage)
+            issuance = issuance or self._resume(spec, lineage, ca)
             look = issuance.advance() if issuance else None
         except StoreError:
             raise
         except CertdError as error:
-            self._failed(spec, error)
+            self._failed(spec, error, ca)
             return None
         except Exception as error:  # the boundary of a job: a bug stops one certificate only
             log.exception("%s: this is a bug in certd, please report it", spec.name)
-            self._failed(spec, bug(error))
+            self._failed(spec, bug(error), ca)
             return None
         if look is None:
             self._forget(spec.name)
         return look
 
-    def _twin(self, spec: CertificateSpec) -> bool:
+    def _ca(self, spec: CertificateSpec, lineage: Lineage | None) -> str:
+        """Whom to ask now; with an order under way, whoever has it, as long as he may be asked."""
+        now = self._clock()
+        lineage = lineage or self._store.lineages.get(spec.name)
+        if lineage.ordering and (order := self._store.orders.live(spec.name)):
+            parked = lineage.parks.get(order.ca)
+            if order.ca in spec.cas and not (parked and parked.holds(now)):
+                return order.ca
+        return due.ca(spec, lineage, now) or spec.cas[0]
+
+    def _twin(self, spec: CertificateSpec, ca: str) -> bool:
         """Whether another certificate's order at this CA has the same names, as RSA beside ECDSA.
 
         CAs give the same order to whoever asks twice, and it can be finalized only once.
         """
-        names = (spec.cas[0], frozenset(spec.identifiers))
+        names = (ca, frozenset(spec.identifiers))
         with self._lock:
             # Before the others are asked for: two that have swapped their names would wait
             # for each other.
@@ -219,8 +231,8 @@ class Reconciler:
                 del self._ordering[names]
         return self._under_way.pop(name, None)
 
-    def _resume(self, spec: CertificateSpec, lineage: Lineage | None) -> Issuance | None:
-        """Go on with the order under way, or begin one to replace what is current.
+    def _resume(self, spec: CertificateSpec, lineage: Lineage | None, ca: str) -> Issuance | None:
+        """Go on with the order under way at this CA, or begin one to replace what is current.
 
         None: there was only an order that is not wanted any more.
         """
@@ -231,7 +243,7 @@ class Reconciler:
         if order and (
             set(order.identifiers) != set(spec.identifiers)
             or order.key_type != spec.key_type
-            or order.ca not in spec.cas
+            or order.ca != ca
             or order.directory not in (None, self._client(order.ca).directory_url)
         ):
             self._store.orders.end(order, "abandoned", "the configuration has changed", now)
@@ -241,7 +253,7 @@ class Reconciler:
                 clean_up(spec.name, self._store, self._publisher)
                 return None
         if order is None:
-            client = self._client(spec.cas[0])
+            client = self._client(ca)
             current = lineage.current if lineage else None
             order = issue.begin(spec, client, self._store, current, now)
         elif order.url:
@@ -259,12 +271,20 @@ class Reconciler:
         self._under_way[spec.name] = issuance
         return issuance
 
-    def _failed(self, spec: CertificateSpec, error: CertdError) -> datetime:
-        """Remember why, and when to try again; clean up behind the order if it is lost."""
+    def _failed(self, spec: CertificateSpec, error: CertdError, ca: str) -> datetime:
+        """Remember why, and when to try again; clean up behind the order if it is lost.
+
+        ``ca`` is who was asked. Another of the list is asked at once where that may help.
+        """
         now = self._clock()
         lineage = self._store.lineages.get(spec.name)
         issuance = self._forget(spec.name)
         failures = lineage.failures + 1
+        left = lineage.current.certificate.not_after - now if lineage.current else None
+        reaction = Reaction()
+        if isinstance(error, Problem | OrderFailed) and error.refusal:
+            situation = Situation(error.asked or "order", failures=failures, left=left)
+            reaction = conclude(error.refusal, situation)
         hopeless = (
             isinstance(error, BadCertificate)
             and issuance is not None
@@ -272,23 +292,31 @@ class Reconciler:
             and lineage.failure.what == error.what
             and now - issuance.order.created_at > HOPELESS
         )
-        if issuance and (isinstance(error, OrderFailed) or hopeless):
+        if issuance and (isinstance(error, OrderFailed) or hopeless or reaction.lost):
             self._store.orders.end(issuance.order, "failed", str(error), now)
         clean_up(spec.name, self._store, self._publisher)
-        left = lineage.current.certificate.not_after - now if lineage.current else None
-        wait = due.backoff(failures, left, self._draw())
-        if isinstance(error, Problem) and error.retry_after is not None:
-            wait = max(wait, timedelta(seconds=error.retry_after))
-        elif isinstance(error, Problem) and error.type == "rateLimited":
-            wait = max(wait, RATE_LIMITED)
+        wait = max(due.backoff(failures, left, self._draw()), reaction.wait)
         if isinstance(error, OrderFailed) and issuance and issuance.inherited and failures == 1:
             # Whoever began it was killed, and the CA has found nobody to answer it since:
             # no reason to wait. Only once, so that a crash loop is slowed down all the same.
             wait = timedelta(0)
-        failure = Failure(error.what, error.why, error.next, now)
-        self._store.lineages.keep_failure(spec.name, failure, failures, now + wait)
-        log.error("%s: %s (next attempt %s)", spec.name, failure, f"{now + wait:%F %TZ}")
-        return now + wait
+        retry_at = due.NEVER if reaction.stop else now + wait
+        failure = Failure(error.what, error.why, error.next or reaction.advice, now)
+        log.error("%s: %s (next attempt %s)", spec.name, failure, _when(retry_at))
+        finalizing = issuance is not None and issuance.finalizing and failures <= TRIES
+        others = any(
+            name != ca and not (name in lineage.parks and lineage.parks[name].holds(now))
+            for name in spec.cas
+        )
+        if reaction.everyone or (reaction.fail_over and others and not finalizing):
+            until = None if reaction.stop else retry_at
+            self._store.lineages.park(spec.name, ca, Park(until, failure, reaction.everyone))
+            if others:
+                log.warning("%s: going on to the next CA after %s", spec.name, ca)
+            self._store.lineages.keep_failure(spec.name, failure, failures, None)
+        else:
+            self._store.lineages.keep_failure(spec.name, failure, failures, retry_at)
+        return retry_at
 
     # -- targets -----------------------------------------------------------------------------
 
@@ -304,3 +332,7 @@ class Reconciler:
             else:
                 ours = False
         return replace(lineage, targets=states), ours
+
+
+def _when(at: datetime) -> str:
+    return "after you have acted" if at >= due.NEVER else f"{at:%F %TZ}"

@@ -6,7 +6,7 @@ anybody has, so that they say what the next run will do.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -21,10 +21,13 @@ AGAIN: Mapping[str, Any] = {"phase": "pending", "failures": 0, "retry_at": None,
 
 @dataclass(frozen=True, slots=True)
 class Changes:
-    """``at_once``: certificates, new ones among them; ``again``: targets."""
+    """``at_once``: certificates, new ones among them; ``again``: targets; ``cas`` that are
+    to be asked again by everyone.
+    """
 
     at_once: frozenset[str]
     again: frozenset[str]
+    cas: frozenset[str]
 
     def applied(self, lineage: Lineage) -> Lineage:
         """What becomes of it when the configuration is taken over."""
@@ -34,7 +37,14 @@ class Changes:
                 for name, state in lineage.targets.items()
             }
             lineage = replace(lineage, targets=targets)
-        return replace(lineage, **AT_ONCE) if lineage.name in self.at_once else lineage
+        if lineage.name not in self.at_once:
+            return lineage
+        parks = {
+            ca: parked
+            for ca, parked in lineage.parks.items()
+            if parked.everyone and ca not in self.cas
+        }
+        return replace(lineage, **AT_ONCE, parks=parks)
 
 
 def changes(
@@ -54,8 +64,13 @@ def changes(
             for name, spec in specs.items()
             if followed.get(name) != spec or not others.isdisjoint(_asked(spec))
         ),
-        frozenset(table.removeprefix("target ") for table in others if table.startswith("target ")),
+        frozenset(_named("target ", others)),
+        frozenset(_named("ca ", others)),
     )
+
+
+def _named(kind: str, tables: Collection[str]) -> Iterator[str]:
+    return (table.removeprefix(kind) for table in tables if table.startswith(kind))
 
 
 def _asked(spec: CertificateSpec) -> Iterator[str]:

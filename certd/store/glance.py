@@ -27,7 +27,7 @@ from certd.store.files import HEAD, database_file, newer
 
 _INSTANTS = {
     *("retry_at", "window_start", "window_end", "window_selected", "ask_again", "since"),
-    *("not_before", "not_after"),
+    *("not_before", "not_after", "until"),
 }
 _LINEAGE = (
     *("name", "wanted", "configured", "forced", "failures", "retry_at", "failure"),
@@ -42,6 +42,7 @@ _TARGET = (
     *("lineage", "target", "phase", "version", "serving", "failures", "since", "retry_at"),
     "failure",
 )
+_PARK = ("lineage", "ca", "until", "failure")
 
 
 def _columns(table: str, names: tuple[str, ...]) -> str:
@@ -58,6 +59,7 @@ _LINEAGES = (
     "FROM lineage LEFT JOIN version "
     "ON version.lineage = lineage.name AND version.number = lineage.current"
 )
+_PARKS = f"SELECT {_columns('park', _PARK)} FROM park"  # noqa: S608
 _TARGETS = f"SELECT {_columns('target', _TARGET)} FROM target"  # noqa: S608
 _ORDERS = "SELECT lineage, coalesce(url, '') FROM certificate_order WHERE state = 'live'"
 _CHAIN = "SELECT chain_pem FROM version WHERE lineage = ? AND number = ?"
@@ -67,6 +69,7 @@ _META = "SELECT key, value FROM meta"
 
 Row = namedtuple("Row", (*_LINEAGE, *_VERSION))  # type: ignore[misc]  # the names are above
 Target = namedtuple("Target", _TARGET)  # type: ignore[misc]
+Park = namedtuple("Park", _PARK)  # type: ignore[misc]
 
 
 def _instant(text: bytes) -> Any:
@@ -168,11 +171,12 @@ def _seen(connection: sqlite3.Connection, name: str | None) -> Seen:
     row: Any  # a tuple with the names above
     for row in map(Target._make, select(_TARGETS, "WHERE lineage")):
         targets.setdefault(row.lineage, {})[row.target] = rows.target(row)
+    parks = rows.parks(map(Park._make, connection.execute(_PARKS)))
     orders: dict[str, str] = dict(select(_ORDERS, "AND lineage").fetchall())
     seen = Seen(digests=dict(connection.execute(_META).fetchall()))
     found: list[Any] = [Row._make(values) for values in select(_LINEAGES, "WHERE lineage.name")]
     for row in sorted(found, key=itemgetter(0)):
-        lineage = rows.lineage(row, targets.get(row.name, {}), orders.get(row.name))
+        lineage = rows.lineage(row, targets.get(row.name, {}), orders.get(row.name), parks)
         if row.configured:
             seen.wanted.append((rows.spec(row.name, row.wanted), lineage))
         else:

@@ -16,6 +16,7 @@ from certd.model import (
     CertificateSpec,
     Failure,
     Lineage,
+    Park,
     RenewalInfo,
     TargetState,
 )
@@ -25,7 +26,7 @@ from certd.store.changes import AGAIN, AT_ONCE, changes
 from certd.store.database import Database
 from certd.store.leases import HELD, Leases
 from certd.store.rows import EPOCH
-from certd.store.schema import lineage, meta, order, target, version
+from certd.store.schema import lineage, meta, order, park, target, version
 
 # Statements are made once: building one costs more than running it. The PEM texts stay
 # out of the look at a lineage: 10,000 of them are most of what the database holds.
@@ -44,10 +45,11 @@ _ORDER = (
 
 @dataclass(frozen=True)
 class _Look:
-    """The two selects that make lineages, for one or for all."""
+    """The selects that make lineages, for one or for all."""
 
     lineages: sa.Select[Any]
     targets: sa.Select[Any]
+    parks: sa.Select[Any]
 
 
 _ALL = _Look(
@@ -56,9 +58,12 @@ _ALL = _Look(
     .where(lineage.c.configured)
     .order_by(lineage.c.name),
     sa.select(target),
+    sa.select(park),
 )
 _ONE = _Look(
-    _ALL.lineages.where(lineage.c.name == _NAME), _ALL.targets.where(target.c.lineage == _NAME)
+    _ALL.lineages.where(lineage.c.name == _NAME),
+    _ALL.targets.where(target.c.lineage == _NAME),
+    _ALL.parks.where(park.c.lineage.in_([_NAME, sa.literal("")])),
 )
 _BUNDLE = sa.select(version).where(
     version.c.lineage == _NAME, version.c.number == sa.bindparam("number")
@@ -73,6 +78,8 @@ _WHICH = sa.update(lineage).where(lineage.c.name == sa.bindparam("which"))
 _WANT = _WHICH.values(configured=True, wanted=sa.bindparam("text"), due_at=EPOCH, **AT_ONCE)
 _LEAVE = _WHICH.values(configured=False)
 _KEEP = sa.update(lineage).where(lineage.c.name == sa.bindparam("lease_name"), HELD)
+_UNPARK = sa.delete(park).where(park.c.lineage == sa.bindparam("which"))
+_PARK = sa.insert(park).prefix_with("OR REPLACE")
 _KEEP_TARGET = sa.update(target).where(
     target.c.lineage == _NAME, target.c.target == sa.bindparam("which")
 )
@@ -125,6 +132,7 @@ class Lineages:
             if force:
                 values["forced"] = True
             connection.execute(sa.update(lineage).where(lineage.c.name == name).values(values))
+            connection.execute(sa.delete(park).where(park.c.lineage.in_([name, ""])))
             connection.execute(
                 sa.update(target)
                 .where(target.c.lineage == name, target.c.retry_at.is_not(None))
@@ -179,6 +187,21 @@ class Lineages:
         }
         self._leases.write(name, _KEEP, values)
 
+    def park(self, name: str, ca: str, parked: Park) -> None:
+        """This certificate, or everyone, does not ask this CA for a while."""
+        values = {
+            "lineage": "" if parked.everyone else name,
+            "ca": ca,
+            "until": parked.until,
+            "failure": rows.failure_text(parked.failure),
+        }
+
+        def work(connection: sa.Connection) -> None:
+            self._leases.guard(connection, name)
+            connection.execute(_PARK, values)
+
+        self._database.write(work)
+
     def keep_renewal(
         self, name: str, info: RenewalInfo | None, ask_again: datetime, ask_failures: int
     ) -> None:
@@ -229,10 +252,12 @@ def _follow(
         connection.execute(
             _WANT, [{"which": name, "text": rows.spec_text(specs[name])} for name in known]
         )
+        connection.execute(_UNPARK, [{"which": name} for name in known])
     if left := followed.keys() - specs.keys():
         connection.execute(_LEAVE, [{"which": name} for name in left])
     for name in found.again:
         _do_again(connection, name)
+    connection.execute(sa.delete(park).where(park.c.lineage == "", park.c.ca.in_(found.cas)))
     now = {"configuration": digest, **tables}
     connection.execute(sa.delete(meta).where(meta.c.key.in_(list(now))))
     connection.execute(sa.insert(meta), [{"key": k, "value": v} for k, v in now.items()])
@@ -266,10 +291,11 @@ def _lineages(
     targets: dict[str, dict[str, TargetState]] = {}
     for row in connection.execute(which.targets, values):
         targets.setdefault(row.lineage, {})[row.target] = rows.target(row)
+    parks = rows.parks(connection.execute(which.parks, values))
     return [
         (
             rows.spec(row.name, row.wanted),
-            rows.lineage(row, targets.get(row.name, {}), row.order_url),
+            rows.lineage(row, targets.get(row.name, {}), row.order_url, parks),
         )
         for row in connection.execute(which.lineages, values)
     ]

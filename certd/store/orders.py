@@ -13,7 +13,7 @@ from certd.secrets import Secret
 from certd.store import rows
 from certd.store.database import Database
 from certd.store.leases import HELD, Leases
-from certd.store.schema import lineage, order, token, version
+from certd.store.schema import lineage, order, park, token, version
 
 LONG = timedelta(days=8)  # after which nobody waits for a token any more
 
@@ -24,6 +24,9 @@ _DONE = sa.update(order).where(order.c.id == sa.bindparam("which"))
 _KEEP = _DONE.where(HELD)
 _VERSION = sa.insert(version)
 _BEGUN = sa.update(lineage).where(lineage.c.name == sa.bindparam("which"))
+_UNPARK = sa.delete(park).where(
+    park.c.lineage == sa.bindparam("name"), park.c.ca == sa.bindparam("ca")
+)
 _NEWEST = sa.select(sa.func.max(version.c.number)).where(version.c.lineage == sa.bindparam("name"))
 _PUBLISH = sa.insert(token).prefix_with("OR REPLACE")
 _ANSWER = sa.select(token.c.key_authorization).where(token.c.token == sa.bindparam("token"))
@@ -155,6 +158,7 @@ class Orders:
             connection.execute(_BEGUN, {"which": live.name, "current": number, **_fresh(now)})
             ended = {"state": "done", "outcome": "issued", "ended_at": now, "key_pem": None}
             connection.execute(_DONE, {"which": live.id, **ended})
+            connection.execute(_UNPARK, {"name": live.name, "ca": live.ca})
             return number
 
         return self._database.write(work)

@@ -16,6 +16,7 @@ from certd.model import (
     KeyType,
     Lineage,
     Order,
+    Park,
     RenewalInfo,
     TargetPhase,
     TargetState,
@@ -156,8 +157,25 @@ def order(row: Any) -> Order:
     )
 
 
-def lineage(row: Any, targets: Mapping[str, TargetState], order: str | None) -> Lineage:
-    """``order``: the URL of the one under way, "" before the CA has told it; None: no order."""
+def parks(found: Iterable[Any]) -> dict[str, dict[str, Park]]:
+    """By certificate, then by CA; those for everyone are under ""."""
+    parks: dict[str, dict[str, Park]] = {}
+    for row in found:
+        why = cast(Failure, failure(row.failure))
+        parks.setdefault(row.lineage, {})[row.ca] = Park(row.until, why, row.lineage == "")
+    return parks
+
+
+def lineage(
+    row: Any,
+    targets: Mapping[str, TargetState],
+    order: str | None,
+    parks: Mapping[str, Mapping[str, Park]],
+) -> Lineage:
+    """``order``: the URL of the one under way, "" before the CA has told it; None: no order.
+
+    ``parks`` are those of all certificates.
+    """
     return Lineage(
         row.name,
         version(row) if row.number is not None else None,
@@ -171,4 +189,6 @@ def lineage(row: Any, targets: Mapping[str, TargetState], order: str | None) -> 
         order is not None,
         bool(order),
         targets,
+        # What holds for everyone is the longer word.
+        {**parks.get(row.name, {}), **parks.get("", {})} if parks else {},
     )

@@ -139,3 +139,13 @@ target = sa.Table(
     sa.Column("retry_at", Instant),
     sa.Column("failure", sa.String),  # JSON
 )
+
+# A CA that is not asked: by one certificate, or by all where ``lineage`` is "".
+park = sa.Table(
+    "park",
+    metadata,
+    sa.Column("lineage", sa.String, primary_key=True),
+    sa.Column("ca", sa.String, primary_key=True),
+    sa.Column("until", Instant),  # NULL: until the operator acts
+    sa.Column("failure", sa.String, nullable=False),  # JSON
+)

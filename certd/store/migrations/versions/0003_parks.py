@@ -1,0 +1,20 @@
+"""Which CA is not asked, by whom and until when."""
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "0003"
+down_revision = "0002"
+branch_labels = None
+depends_on = None
+
+
+def upgrade() -> None:
+    op.create_table(
+        "park",
+        sa.Column("lineage", sa.String(), nullable=False),
+        sa.Column("ca", sa.String(), nullable=False),
+        sa.Column("until", sa.BigInteger(), nullable=True),
+        sa.Column("failure", sa.String(), nullable=False),
+        sa.PrimaryKeyConstraint("lineage", "ca"),
+    )
