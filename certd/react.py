@@ -190,6 +190,9 @@ def _passed(refusal: Refusal, situation: Situation) -> Reaction:
     wait = float(1 << (situation.troubles - 1)) if asked is None else asked
     if situation.troubles <= TRIES and wait <= PATIENCE:
         return Reaction("again", timedelta(seconds=wait))
+    ordering = situation.asked == "new order" and situation.replaces
+    if ordering and (refusal.status or 0) >= 500 and "without replaces" not in situation.done:
+        return Reaction("without replaces")  # a CA may fall over it too
     return Reaction(wait=timedelta(seconds=asked or 0), fail_over=True)
 
 

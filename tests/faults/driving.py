@@ -8,6 +8,7 @@ from types import TracebackType
 from typing import Self
 
 from certd import config as configuration
+from certd import due
 from certd.engine.node import Node
 from certd.model import Lineage
 from certd.store import Store
@@ -53,10 +54,17 @@ class Driver:
         return self.store.lineages.get(name)
 
     def retry(self, name: str) -> Lineage:
-        """The next attempt, at the time that was set for it."""
-        at = self.store.lineages.get(name).retry_at
-        assert at is not None, f"{name} is not waiting for another attempt"
-        self._ahead += max(at - self.now(), timedelta(0))
+        """The next attempt, at the time that was set for it.
+
+        Where there is none before the operator acts, he has said `certd renew NAME`.
+        """
+        lineage = self.store.lineages.get(name)
+        assert lineage.failure is not None, f"{name} is not waiting for another attempt"
+        at = due.issuance(self._node.config.certificates[name], lineage, self.now()).at
+        if at >= due.NEVER:
+            self.store.lineages.retry_now(name, self.now(), force=False)
+        else:
+            self._ahead += max(at - self.now(), timedelta(0))
         return self.attempt(name)
 
     def wait(self, seconds: float) -> None:
