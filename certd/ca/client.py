@@ -18,8 +18,8 @@ import josepy
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from certd.ca.net import Network, Reply
-from certd.ca.problem import Problem, plain
+from certd.ca.net import Network, Reply, is_url
+from certd.ca.problem import Problem
 from certd.ca.resources import (
     CAAuthorization,
     CAChallenge,
@@ -27,7 +27,7 @@ from certd.ca.resources import (
     read_authorization,
     read_order,
 )
-from certd.errors import CAError, ConfigError, StoreError
+from certd.errors import CAError, ConfigError, StoreError, plain
 from certd.model import Account, Identifier
 from certd.secrets import Secret
 
@@ -213,8 +213,11 @@ class Client:
             url = self.directory()["newAccount"]
             reply = self._network.post(url, json.dumps(payload).encode(), key, None)
             uri = reply.headers.get("location")
-            if not uri:
-                raise CAError("the CA made an account without saying where", "no Location header")
+            if not is_url(uri):  # it is signed with, kept and shown, but never asked for
+                raise CAError(
+                    "the CA made an account without saying where",
+                    "no Location header, or no URL in it",
+                )
             self._account = Account(account.directory, account.key_pem, uri)
             self._accounts.keep_account_uri(self._account)
             log.info("account %s at %s", uri, self.name)
@@ -224,13 +227,16 @@ class Client:
         """
         Raises:
             ConfigError: the CA has terms of service, and they are not accepted.
+            CAError: nobody could read them.
         """
         meta = self.directory().get("meta")
         terms = meta.get("termsOfService") if isinstance(meta, dict) else None
+        if not isinstance(terms, str | None):
+            raise CAError(f"{self.directory_url} names terms of service by a URL that is no text")
         if terms and not self._agreed:
             raise ConfigError(
                 f"the terms of service of {self.name} are not accepted",
-                f"it makes no account before: {plain(str(terms))}",
+                f"it makes no account before: {plain(terms)}",
                 f"read them, then write agree_tos = true in [ca.{self.name}]",
             )
 
