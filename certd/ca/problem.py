@@ -120,7 +120,7 @@ def retry_after(header: str | None, now: datetime) -> float | None:
         return None
     header = header.strip()
     if header.isascii() and header.isdigit():
-        seconds = float(header[:9])
+        seconds = float(header.lstrip("0")[:9] or 0)
     else:
         try:
             instant = parsedate_to_datetime(header)
