@@ -14,7 +14,7 @@ from datetime import datetime, timedelta
 
 from certd import due, verify, x509
 from certd.config import TargetSettings
-from certd.errors import CertdError, StoreError, TargetError, bug
+from certd.errors import CertdError, StoreError, TargetError, bug, plain
 from certd.failpoint import failpoint
 from certd.issue import Say
 from certd.model import Bundle, Failure, Lineage, TargetState
@@ -224,6 +224,5 @@ def _seen(served: verify.Served, bundle: Bundle) -> str:
         return seen
     names = [name.value for name in leaf.identifiers]
     more = f" and {len(names) - _NAMES} more" if len(names) > _NAMES else ""
-    # They are a stranger's words, and are shown on terminals.
-    shown = "".join(char if char.isprintable() else "?" for char in ", ".join(names[:_NAMES]))
+    shown = plain(", ".join(names[:_NAMES]))
     return f"{seen}, for {shown or 'no name'}{more}"

@@ -62,6 +62,6 @@ def _chain(context: click.Context, name: str, number: int) -> list[tuple[str, st
     finally:
         store.close()
     return [
-        ("chain", f"{one.subject.rfc4514_string()}, issued by {one.issuer.rfc4514_string()}")
+        ("chain", f"{x509.shown_name(one.subject)}, issued by {x509.shown_name(one.issuer)}")
         for one in (x509.read_chain(bundle.chain_pem) if bundle.chain_pem else [])
     ]
