@@ -4,11 +4,13 @@ PYTHON ?=
 JOBS ?= 2
 # make test T="tests/unit -k due"
 T ?=
+# of make fuzz, for each reader
+SECONDS ?= 20
 
 export PYTHON
 VENV := .venv/bin
 
-.PHONY: demo test check bench clean
+.PHONY: demo test check bench fuzz clean
 
 demo:
 	@tools/setup.sh
@@ -33,6 +35,11 @@ bench:
 	@tools/setup.sh dev
 	@$(VENV)/python -m certd.testing.pebble >/dev/null
 	@$(VENV)/python -m bench
+
+# What breaks something is kept as fuzz-….
+fuzz:
+	@tools/setup.sh dev
+	$(VENV)/python -m tests.fuzz --seconds $(SECONDS)
 
 clean:
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build dist
