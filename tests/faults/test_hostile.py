@@ -125,6 +125,9 @@ WRONG_TYPES = [
     ("order", {"expires": "tomorrow"}),
     ("order", {"status": "valid", "certificate": 7}),
     ("order", {"status": "invalid", "error": "no"}),
+    ("order", {"status": "invalid", "error": {"type": 7, "detail": "\x1b[2J"}}),
+    ("order", {"finalize": {"url": "x"}}),
+    ("new-order", {"identifiers": [{"type": "dns", "value": "\x1b[2J\x9b.example"}]}),
     ("authorization", {"identifier": None}),
     ("authorization", {"identifier": "www.example.com"}),
     ("authorization", {"status": []}),
@@ -132,6 +135,8 @@ WRONG_TYPES = [
     ("authorization", {"challenges": [7]}),
     ("authorization", {"challenges": [{}]}),
     ("authorization", {"challenges": []}),
+    ("authorization", {"challenges": [{"type": "\x1b[2J-01", "url": "https://x"}]}),
+    ("authorization", {"identifier": {"type": "dns", "value": "\x1b[2J\x9b.example"}}),
     ("authorization", {"wildcard": {"a": 1}, "challenges": [{"type": "http-01"}]}),
 ]
 
@@ -142,6 +147,19 @@ def test_values_of_the_wrong_type(
 ) -> None:
     faulty.on(kind, _only_if_good(lambda reply: reply.but(**changes)))
     assert _issues_in_the_end(site, faulty) is not None
+
+
+@pytest.mark.parametrize("end", [" x", "\x9b2J", "\xfc"])
+def test_an_order_that_is_nowhere_blocks_no_other(end: str, site: Site, faulty: FaultyCA) -> None:
+    faulty.on(
+        "new-order",
+        _only_if_good(
+            lambda reply: reply.with_header("Location", f"{reply.header('Location')}{end}")
+        ),
+    )
+    failure = _issues_in_the_end(site, faulty)
+    assert failure is not None
+    assert "refused to ask" in failure.what
 
 
 @pytest.mark.parametrize(
