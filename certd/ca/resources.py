@@ -20,6 +20,8 @@ from certd.secrets import Secret
 
 TOKEN = re.compile(r"[A-Za-z0-9_-]{22,128}")  # RFC 8555 section 8.3: 128 bits, base64url
 
+messages.Status("expired")  # of an authorization (RFC 8555 section 7.1.6); acme lacks it
+
 _NAME = re.compile(r"[0-9A-Za-z.:*_-]{1,253}")  # what is in none of ours is in no error either
 _MEMBER = re.compile(r"^Deserialization error: Could not decode '(\w{1,40})'")
 

@@ -194,6 +194,14 @@ def test_the_error_names_document_and_member(
     assert len(str(error)) < 1000
 
 
+@pytest.mark.parametrize(
+    "status", ["pending", "valid", "invalid", "deactivated", "expired", "revoked"]
+)
+def test_every_status_of_an_authorization_is_read(status: str) -> None:
+    document = encoded(_with("authorization", ("status",), status))
+    assert f" {status} http-01 " in converse(strangers.FOLDER, answer("authorization", document))
+
+
 def test_a_challenge_of_a_type_that_is_new_is_read_with_its_type() -> None:
     new = DOCUMENTS["authorization"]["challenges"][1:]
     answers = answer("authorization", encoded(_with("authorization", ("challenges",), new)))
