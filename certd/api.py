@@ -3,14 +3,15 @@
 A plugin is a frozen dataclass whose fields are its settings, registered by an entry
 point (``certd.deploy_targets``, ``certd.dns_providers``). The core builds it from the
 operator's table; a field annotated ``pathlib.Path`` is resolved against the
-configuration file's folder, one annotated ``Secret`` is never shown.
+configuration file's folder, one annotated ``Secret`` is never shown. The metadata of a
+field may have a ``check``, which is called with the operator's value and raises ConfigError.
 """
 
 from __future__ import annotations
 
 from typing import Protocol
 
-from certd.errors import CertdError, ConfigError, ProviderError, TargetError
+from certd.errors import CertdError, ConfigError, NotHere, ProviderError, TargetError
 from certd.failpoint import failpoint
 from certd.model import Bundle, Certificate, Identifier, TxtRecord
 from certd.secrets import Secret
@@ -23,6 +24,7 @@ __all__ = [
     "DNSProvider",
     "DeployTarget",
     "Identifier",
+    "NotHere",
     "ProviderError",
     "Secret",
     "TargetError",

@@ -84,8 +84,10 @@ def plan(spec: CertificateSpec, lineage: Lineage, now: datetime) -> Plan:
 def issuance(spec: CertificateSpec, lineage: Lineage, now: datetime) -> Decision:
     """When the next version is to be got from the CA, and why then."""
     wish = _wish(spec, lineage, now)
-    if lineage.ordering:
+    if lineage.placed:
         wish = Decision(now, "an order is under way at the CA")
+    elif lineage.ordering:  # it is gone on with, but the CA has never heard of it
+        wish = Decision(now, wish.reason if wish.due(now) else "an order was begun")
     # A back-off holds whatever the reason; the operator's word ends it (``retry_now``).
     if lineage.retry_at and lineage.retry_at > wish.at:
         times = "once" if lineage.failures == 1 else f"{lineage.failures} times"

@@ -30,6 +30,14 @@ class ConfigError(CertdError):
     """The operator must change the configuration; trying again is useless."""
 
 
+class NotHere(ConfigError):
+    """The setting may be right, but this machine lacks what it names.
+
+    What a machine lacks can vanish after the configuration was found right, and come back:
+    the daemon goes on in spite of it, for every other certificate's sake.
+    """
+
+
 class CAError(CertdError):
     """The CA, or the way to it, failed. ``certd.ca.net.Problem`` holds its own words."""
 

@@ -188,9 +188,11 @@ class Issuance:
         try:
             order = self._client.new_order(self.order.identifiers, self._replaces)
         except Problem as problem:
-            if problem.transient or problem.status is None:
+            # A CA may also fall over ``replaces``, as Pebble does now and then.
+            stumbles = (problem.status or 0) >= 500 and self._replaces and self._troubles == TRIES
+            if (problem.transient or problem.status is None) and not stumbles:
                 raise
-            if not self._replaces or problem.status not in (400, 403, 404, 409):
+            if not self._replaces or problem.status not in (400, 403, 404, 409, 500):
                 raise OrderFailed(problem.what, problem.why, problem.next) from problem
             # A CA that dislikes ``replaces`` refuses the whole order: once without it.
             log.warning("%s: ordering again without 'replaces': %s", self.order.name, problem.why)

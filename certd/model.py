@@ -187,7 +187,8 @@ class Lineage:
     failures: int = 0  # issuances that failed since the last one that did not
     retry_at: datetime | None = None
     failure: Failure | None = None
-    ordering: bool = False  # an order of ours is under way at the CA
+    ordering: bool = False  # an order is under way: key and CSR are written down
+    placed: bool = False  # and the CA has it: its URL is known
     targets: Mapping[str, TargetState] = field(default_factory=dict)
 
 

@@ -2,7 +2,10 @@
 
 A plugin is a frozen dataclass (see ``certd.api``); a field is a setting of the same name.
 Field metadata says what the type cannot: ``description`` (for editors and the reference),
-``missing`` (why the setting is needed) and ``example`` (a value to show when it is).
+``missing`` (why the setting is needed), ``example`` (a value to show when it is) and
+``check``: called with each value that the operator wrote and whose type is right, whatever
+is wrong elsewhere in the table; it raises ConfigError, with nothing of the field's name in
+it, or NotHere. What several fields say together is for ``__post_init__``.
 """
 
 from __future__ import annotations
@@ -14,12 +17,13 @@ import json
 import operator
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import Any
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     Field,
     GetPydanticSchema,
@@ -30,7 +34,7 @@ from pydantic import (
 from pydantic.errors import PydanticUserError
 from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
-from certd.errors import ConfigError
+from certd.errors import ConfigError, NotHere
 from certd.secrets import Secret
 
 DEPLOY_TARGETS = "certd.deploy_targets"
@@ -41,6 +45,17 @@ DNS_PROVIDERS = "certd.dns_providers"
 _PREFIX = "setting_"
 
 MISTAKE = "certd_mistake"  # the type of pydantic's errors that carry what, why and next
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Surroundings:
+    """The context of a table's validation: relative paths are relative to ``folder``.
+
+    ``lacking`` collects what the machine lacks, by setting: no reason to refuse the table.
+    """
+
+    folder: Path
+    lacking: list[tuple[str, NotHere]] = dataclasses.field(default_factory=list)
 
 
 def deploy_targets() -> Mapping[str, EntryPoint]:
@@ -90,7 +105,7 @@ def plugin_class(type_name: str, installed: Mapping[str, EntryPoint]) -> type[An
 def settings_model(type_name: str, plugin: type[Any], base: type[BaseModel]) -> type[BaseModel]:
     """A model of one plugin's table: the fields of ``base`` and the plugin's own.
 
-    Validate with ``context=folder``: paths become absolute against it.
+    Validate with ``context=Surroundings(folder)``: paths become absolute against it.
 
     Raises:
         ConfigError: the plugin's fields cannot be settings.
@@ -108,7 +123,12 @@ def settings_model(type_name: str, plugin: type[Any], base: type[BaseModel]) -> 
                 description=metadata.get("description"),
                 examples=[metadata["example"]] if "example" in metadata else None,
             )
-            definitions[_PREFIX + field.name] = (_setting(hints[field.name]), described)
+            annotation = _setting(hints[field.name])
+            if "check" in metadata:
+                secret = _mentions(hints[field.name], Secret)
+                check = _own_check(field.name, metadata["check"], secret)
+                annotation = typing.Annotated[annotation, AfterValidator(check)]
+            definitions[_PREFIX + field.name] = (annotation, described)
         return create_model(f"{type_name} target", __base__=base, **definitions)
     except (PydanticUserError, NameError, TypeError) as error:
         raise ConfigError(
@@ -156,10 +176,42 @@ def mistake(error: ConfigError) -> PydanticCustomError:
     return PydanticCustomError(MISTAKE, "{what}", context)
 
 
+def note_lacking(info: ValidationInfo, key: str, error: NotHere) -> None:
+    """Something for whoever validates to show; the value counts as right."""
+    if isinstance(info.context, Surroundings):
+        info.context.lacking.append((key, error))
+
+
+def _own_check(
+    key: str, check: Callable[[Any], object], secret: bool
+) -> Callable[[Any, ValidationInfo], Any]:
+    """A plugin's check of one setting, as pydantic calls it."""
+
+    def checked(value: Any, info: ValidationInfo) -> Any:
+        try:
+            check(value)
+        except NotHere as error:
+            note_lacking(info, key, error)
+        except ConfigError as error:
+            raise mistake(error) from None
+        except Exception as error:  # a stranger's code: its text may repeat the value
+            why = "" if secret else str(error)
+            refused = ConfigError(
+                "the plugin refuses the value", why or type(error).__name__, "correct it"
+            )
+            raise mistake(refused) from None
+        return value
+
+    return checked
+
+
 def _path(text: str, info: ValidationInfo) -> Path:
     if not text or "\0" in text:
         raise mistake(ConfigError(f"{json.dumps(text)} is not a path", "", "correct it"))
-    return info.context / text if isinstance(info.context, Path) else Path(text)
+    if text.startswith("~"):
+        what = f"{json.dumps(text)} begins with ~"
+        raise mistake(ConfigError(what, "only a shell knows what ~ means", "write the whole path"))
+    return info.context.folder / text if isinstance(info.context, Surroundings) else Path(text)
 
 
 def _path_schema(_source: object, _handler: object) -> CoreSchema:
@@ -178,7 +230,7 @@ def _secret_schema(_source: object, _handler: object) -> CoreSchema:
     )
 
 
-PATH = GetPydanticSchema(_path_schema)  # absolute, if the validation's context is a folder
+PATH = GetPydanticSchema(_path_schema)  # absolute, if the validation's context is Surroundings
 SECRET = GetPydanticSchema(_secret_schema)
 
 

@@ -23,3 +23,8 @@ def wrong(path: Path) -> list[str]:
     lines = str(caught.value).splitlines()
     assert lines == [str(finding) for finding in caught.value.findings]
     return lines
+
+
+def places(lines: list[str]) -> list[str]:
+    """Of each finding ``line: [table] key``."""
+    return [": ".join(line.split(": ", 2)[:2]).removeprefix("certd.toml:") for line in lines]

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Thread
 
-from certd.api import Bundle, ConfigError, Secret
+from certd.api import Bundle, ConfigError, NotHere, Secret
 
 ENTRY_POINTS = """\
 [certd.deploy_targets]
@@ -16,6 +16,19 @@ mutable = tests.shelf:Mutable
 clash = tests.shelf:Clash
 strange = tests.shelf:Strange
 """
+
+
+def check_wood(wood: str) -> None:
+    if wood == "balsa":
+        raise ConfigError('"balsa" is too soft', "books are heavy", "take oak")
+    if wood == "ebony":
+        raise NotHere("there is no ebony here", "it comes by ship", "take oak")
+    if wood == "plastic":
+        raise LookupError(f"no such tree: {wood}")
+
+
+def check_lock(lock: Secret) -> None:
+    raise LookupError(lock.reveal())
 
 
 @dataclass(frozen=True)
@@ -37,6 +50,8 @@ class Shelf:
     labels: dict[str, str] = field(default_factory=dict)
     reload: tuple[str, ...] = ()
     wait: float = 60.0  # seconds
+    wood: str = field(default="oak", metadata={"check": check_wood})
+    lock: Secret | None = field(default=None, metadata={"check": check_lock})
 
     def __post_init__(self) -> None:
         if not self.mode.isdigit():

@@ -16,12 +16,15 @@ from certd.cli.options import config_path, say
 def command(context: click.Context, schema: bool) -> int:
     """Validate the configuration: every mistake at once, each with its line.
 
+    That what it names is there on this machine (users, programs, folders) is a part of it.
     Nothing is asked of any CA and nothing is written.
     """
     if schema:
         click.echo(json.dumps(config.schema(), indent=2))
         return 0
     found = config.load(config_path(context))
+    if found.lacking:
+        raise config.BadConfig(found.lacking)
     names = sum(len(spec.identifiers) for spec in found.certificates.values())
     say(
         f"{found.path}: good: {_count(len(found.certificates), 'certificate')} for "

@@ -27,7 +27,7 @@ def _remember(context: click.Context, parameter: click.Parameter, value: Path | 
 config_option = click.option(
     "-c",
     "--config",
-    type=click.Path(path_type=Path),
+    type=click.Path(path_type=Path, readable=False),  # who reads it says why it cannot be
     callback=_remember,
     expose_value=False,
     is_eager=True,

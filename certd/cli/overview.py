@@ -40,22 +40,26 @@ class Overview:
     now: datetime
 
 
-def overview(path: Path) -> Overview:
-    """Reads only the store where that already follows the configuration.
+def overview(path: Path, name: str | None = None) -> Overview:
+    """Of all certificates, or of this one only, and of none where no such is configured.
 
-    A configuration of 10,000 certificates takes longer to parse than to show.
+    Reads only the store where that already follows the configuration: one of 10,000
+    certificates takes longer to parse than to show.
     """
     gc.disable()  # the command makes many objects and ends: there is nothing to collect
     state, digest = configuration.state_folder(path)
     try:
-        rows, followed = glance(state)
+        seen = glance(state, name)
     except StoreError:
         configuration.load(path)  # its mistakes first: one may have named that folder
         raise
-    if followed != digest:
-        known = {lineage.name: lineage for _, lineage in rows}
-        specs = configuration.load(path).certificates
-        rows = [(spec, known.get(name, Lineage(name))) for name, spec in sorted(specs.items())]
+    rows = seen.wanted
+    if seen.configuration != digest:
+        config = configuration.load(path)
+        specs = config.certificates
+        if name is not None:
+            specs = {name: specs[name]} if name in specs else {}
+        rows = seen.as_under(specs, config.table_digests)
     lock, now = FileLock(daemon_lock(state)), datetime.now(UTC)
     entries = tuple(_entry(spec, lineage, now) for spec, lineage in rows)
     return Overview(entries, lock.holder() if lock.held() else "", now)
@@ -67,14 +71,16 @@ def _entry(spec: CertificateSpec, lineage: Lineage, now: datetime) -> Entry:
 
 
 def _state(plan: due.Plan, spec: CertificateSpec, lineage: Lineage, now: datetime) -> str:
-    """One word: expired, failing, issuing, new, deploying or ok; the worst that holds."""
+    """One word: expired, failing, issuing, new, due, deploying or ok; the first that holds."""
     if lineage.current and lineage.current.certificate.not_after <= now:
         return "expired"
     have = lineage.targets
     if lineage.failure or any(name in have and have[name].failure for name in spec.targets):
         return "failing"
-    if lineage.ordering:
+    if lineage.placed:
         return "issuing"
     if lineage.current is None:
         return "new"
+    if plan.issue.due(now):
+        return "due"
     return "deploying" if plan.targets else "ok"

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import click
 
 from certd.cli.options import command as certd_command
 from certd.cli.options import config_path, instant
 from certd.cli.overview import overview
+from certd.config import state_folder
 from certd.errors import ConfigError
 from certd.model import Certificate
+from certd.store.glance import chain
 
 
 @certd_command("show")
@@ -16,11 +20,11 @@ from certd.model import Certificate
 def command(context: click.Context, name: str) -> int:
     """Show the current version of a certificate: leaf, chain, SPKI pin, targets."""
     path = config_path(context)
-    found = overview(path)
-    entry = next((entry for entry in found.entries if entry.spec.name == name), None)
-    if entry is None:
-        known = ", ".join(entry.spec.name for entry in found.entries[:20]) or "none"
+    found = overview(path, name).entries
+    if not found:
+        known = ", ".join(entry.spec.name for entry in overview(path).entries[:20]) or "none"
         raise ConfigError(f"no certificate is named {name!r}", f"configured: {known}")
+    [entry] = found
     spec, lineage = entry.spec, entry.lineage
     facts = [("name", name), ("state", entry.state)]
     facts.append(("names", ", ".join(item.value for item in spec.identifiers)))
@@ -30,7 +34,7 @@ def command(context: click.Context, name: str) -> int:
         current = lineage.current
         facts += [("version", str(current.number)), ("CA", current.ca), ("key", current.key_type)]
         facts += _leaf(current.certificate)
-        facts += _chain(context, name, current.number)
+        facts += _chain(path, name, current.number)
     for item in entry.targets():
         served = f"version {item.serving}" if item.serving else "nothing of ours yet"
         facts.append(("target", f"{item.target}: {item.phase}, serves {served}"))
@@ -51,17 +55,11 @@ def _leaf(certificate: Certificate) -> list[tuple[str, str]]:
     ]
 
 
-def _chain(context: click.Context, name: str, number: int) -> list[tuple[str, str]]:
-    from certd import config, x509
-    from certd.store import Store
+def _chain(path: Path, name: str, number: int) -> list[tuple[str, str]]:
+    from certd import x509
 
-    state_folder, _ = config.state_folder(config_path(context))
-    store = Store.look(state_folder)
-    try:
-        bundle = store.lineages.bundle(name, number)
-    finally:
-        store.close()
+    pem = chain(state_folder(path)[0], name, number)
     return [
         ("chain", f"{x509.shown_name(one.subject)}, issued by {x509.shown_name(one.issuer)}")
-        for one in (x509.read_chain(bundle.chain_pem) if bundle.chain_pem else [])
+        for one in (x509.read_chain(pem) if pem else [])
     ]

@@ -32,7 +32,8 @@ def command(context: click.Context, as_json: bool) -> int:
     states = {entry.state for entry in found.entries}
     if as_json:
         # A line for each certificate: to be read, searched, and made in no time.
-        lines = ",\n".join(json.dumps(_document(entry)) for entry in found.entries)
+        encode = json.JSONEncoder(check_circular=False).encode  # one for all, and they are trees
+        lines = ",\n".join(encode(_document(entry)) for entry in found.entries)
         head = f'"format": {FORMAT}, "daemon": {json.dumps(bool(found.daemon))}'
         click.echo(f'{{{head}, "certificates": [\n{lines}\n]}}')
     else:
@@ -126,6 +127,7 @@ def _again(at: datetime | None, now: datetime) -> str:
 def _document(entry: Entry) -> dict[str, Any]:
     spec, lineage, plan = entry.spec, entry.lineage, entry.plan
     current = lineage.current
+    renew_at = _iso(plan.issue.at)
     attempts = [item.decision.at for item in plan.targets] + [plan.issue.at]
     return {
         "name": spec.name,
@@ -135,7 +137,7 @@ def _document(entry: Entry) -> dict[str, Any]:
         "serial": current and current.certificate.serial,
         "fingerprint": current and current.certificate.fingerprint,
         "version": current and current.number,
-        "renew_at": _iso(plan.issue.at),
+        "renew_at": renew_at,
         "renew_reason": plan.issue.reason,
         "explanation_url": lineage.renewal and lineage.renewal.explanation_url,
         "ca": current.ca if current else spec.cas[0],
@@ -152,13 +154,13 @@ def _document(entry: Entry) -> dict[str, Any]:
         ],
         "failures": lineage.failures,
         "last_error": _error(lineage.failure),
-        "next_attempt": _iso(min(attempts)),
+        "next_attempt": _iso(min(attempts)) if plan.targets else renew_at,
     }
 
 
 def _iso(at: datetime | None) -> str | None:
-    # strftime takes ten times as long.
-    return None if at is None else at.isoformat(timespec="seconds").replace("+00:00", "Z")
+    # strftime takes ten times as long. What is cut off is the fraction and +00:00.
+    return None if at is None else at.isoformat()[:19] + "Z"
 
 
 def _error(failure: Failure | None) -> dict[str, str | None] | None:

@@ -22,6 +22,8 @@ _PLAIN = re.compile(rf"(?:{_LABEL}\.)+[a-z](?:[a-z0-9-]{{0,61}}[a-z0-9])?")
 _LONGEST_DNS_NAME = 253  # characters, without the root's dot
 _SEGMENT = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _CONTACT = re.compile(r"[a-z][a-z0-9+.-]*:[^\s]+", re.IGNORECASE)
+_ATOM = r"[A-Za-z0-9!$%&'*+/=^_`{|}~-]+"  # RFC 6068 section 2: what a URL can have of RFC 5322's
+_LOCAL_PART = re.compile(rf"{_ATOM}(?:\.{_ATOM})*")
 
 
 def identifier(text: str) -> Identifier:
@@ -58,6 +60,8 @@ def host_port(text: str) -> tuple[str, int]:
 
     An IPv6 address loses its brackets; a name is normalised as in :func:`identifier`.
     """
+    if "/" in text:
+        _refuse_url(text)
     host, colon, digits = text.rpartition(":")
     if not colon or not host:
         raise ConfigError(
@@ -109,10 +113,22 @@ def https_url(text: str) -> str:
 
 
 def contact(text: str) -> str:
-    """A URL at which the CA may reach the operator (RFC 8555 section 7.3)."""
+    """A URL at which the CA may reach the operator (RFC 8555 section 7.3).
+
+    Its scheme is between operator and CA. A mailto: URL is that of one address, without
+    header fields (the same section).
+    """
     if not _CONTACT.fullmatch(text) or not text.isprintable():
         hint = f"write {shown(f'mailto:{text}')}" if "@" in text else 'write "mailto:you@…"'
         raise ConfigError(f"{shown(text)} is not a contact URL", "", hint)
+    if text.lower().startswith("mailto:"):
+        objection = _objection_to_address(text.partition(":")[2])
+        if objection:
+            raise ConfigError(
+                f"{shown(text)} is no mail address",
+                objection,
+                'write it as "mailto:you@example.com"',
+            )
     return text
 
 
@@ -126,6 +142,38 @@ def segment(text: str) -> str:
             "letter or digit, no two dots in a row",
         )
     return text
+
+
+def _refuse_url(text: str) -> None:
+    try:
+        url = urlsplit(text if "//" in text else f"//{text}")
+        host = f"[{url.hostname}]" if ":" in (url.hostname or "") else url.hostname
+        port = url.port or {"https": 443, "http": 80}.get(url.scheme)
+    except ValueError:
+        host = port = None
+    raise ConfigError(
+        f"{shown(text)} is not host:port",
+        "it has a scheme or a path",
+        f"write {shown(f'{host}:{port}') if host and port else 'host and port only'}",
+    )
+
+
+def _objection_to_address(address: str) -> str:
+    """What is wrong with the mail address of a mailto: URL; empty: nothing."""
+    local, _, domain = address.partition("@")
+    if "?" in address or "," in address:
+        return "a contact is one address, without header fields"
+    if address.count("@") != 1 or not domain:
+        return "an address has one @, with a domain behind it"
+    if not address.isascii():
+        return "a URL is ASCII: a domain has its xn-- form"
+    if not _LOCAL_PART.fullmatch(local):
+        return f"{shown(local)} cannot stand before the @"
+    try:
+        _dns_name(domain)
+    except ConfigError as error:
+        return str(error).partition(";")[0]
+    return ""
 
 
 def _ip_address(text: str) -> str:

@@ -6,7 +6,7 @@ import functools
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from certd.config import identifiers
 from certd.config.findings import Finding, dotted, shown
@@ -15,6 +15,7 @@ from certd.config.source import Source
 from certd.config.tables import MANY, SINGLE
 from certd.config.words import Wording, found, unknown
 from certd.errors import ConfigError
+from certd.plugins import Surroundings
 
 _PATIENCE = 100  # findings; after that many, no more nearest names are looked for
 
@@ -26,21 +27,23 @@ class Page:
         self.source = source
         self.raw = source.parse()
         self.findings: list[Finding] = []
+        self.lacking: list[Finding] = []  # on this machine: no mistakes of the file itself
 
     def add(self, location: Location, what: str, why: str = "", next: str = "") -> None:
         """Note a mistake at ``location``, the path of keys and list elements to it."""
+        self.findings.append(self._finding(location, what, why, next))
+
+    def _finding(self, location: Location, what: str, why: str, next: str) -> Finding:
         depth = 1 if location[0] in SINGLE else 2 if location[0] in MANY else 0
         table, rest = location[:depth], location[depth:]
-        self.findings.append(
-            Finding(
-                file=self.source.name,
-                line=self._places.line(location),
-                what=what,
-                why=why,
-                next=next,
-                table=dotted(table),
-                key=dotted(rest[:1]),
-            )
+        return Finding(
+            file=self.source.name,
+            line=self._places.line(location),
+            what=what,
+            why=why,
+            next=next,
+            table=dotted(table),
+            key=dotted(rest[:1]),
         )
 
     @functools.cached_property
@@ -65,7 +68,8 @@ class Page:
         """The tables ``[kind.NAME]`` in turn; a bad name, or what is no table, is noted."""
         tables = self.raw.get(kind, {})
         if not isinstance(tables, dict):
-            self.add((kind,), f"expected tables [{kind}.NAME], found {found(tables)}")
+            what = f"expected tables [{kind}.NAME], found {found(tables)}"
+            self.add((kind,), what, "", f"write a table [{kind}.NAME] for each {noun(kind)}")
             return
         for name, raw in tables.items():
             try:
@@ -76,16 +80,40 @@ class Page:
                 yield name, raw
             else:
                 what = f"expected a table, found {found(raw)}"
-                self.add((kind, name), what, f"[{kind}] holds tables [{kind}.NAME] only")
+                why = f"[{kind}] holds tables [{kind}.NAME] only"
+                todo = f"write single brackets: [{dotted([kind, name])}]"
+                if not isinstance(raw, list):
+                    todo = f"put it below a header [{kind}.NAME], or leave it out"
+                self.add((kind, name), what, why, todo)
 
     def check(self, location: Location, raw: object, wording: Wording) -> Any:
         """The table as an instance of ``wording.model``, or None when it is wrong."""
+        surroundings = Surroundings(self.source.folder)
+        table: BaseModel | None = None
         try:
-            return wording.model.model_validate(raw, context=self.source.folder)
+            table = wording.model.model_validate(raw, context=surroundings)
         except ValidationError as error:
             for detail in error.errors(include_url=False):
                 self.add(location + detail["loc"], *wording.words(detail))
-        return None
+        for key, lack in surroundings.lacking:
+            where = (*location, key)
+            self.lacking.append(self._finding(where, lack.what, lack.why, lack.next))
+        return table
+
+    def right_part(self, raw: object, wording: Wording) -> Any:
+        """A wrong table without what is wrong in it; None: it cannot do without that."""
+        if not isinstance(raw, dict):
+            return None
+        surroundings = Surroundings(self.source.folder)
+        try:
+            return wording.model.model_validate(raw, context=surroundings)
+        except ValidationError as error:
+            wrong = {detail["loc"][0] for detail in error.errors() if detail["loc"]}
+        rest = {key: value for key, value in raw.items() if key not in wrong}
+        try:
+            return wording.model.model_validate(rest, context=surroundings)
+        except ValidationError:
+            return None
 
     def check_references(
         self, location: Location, names: Sequence[str], kind: str, known: Mapping[str, object]
@@ -95,7 +123,7 @@ class Page:
         for index, name in enumerate(names):
             if name in known:
                 continue
-            what = f"no such {'CA' if kind == 'ca' else kind}: {shown(name)}"
+            what = f"no such {noun(kind)}: {shown(name)}"
             near = unknown(what, name, known)[2] if len(self.findings) < _PATIENCE else ""
             if not near.startswith("did you mean"):
                 near = f"correct it, or add a table [{dotted([kind, name])}]"
@@ -111,3 +139,8 @@ class Page:
                 what = f"{shown(str(value))} is there twice"
                 self.add((*location, index), what, "", "leave one of them out")
             seen.add(value)
+
+
+def noun(kind: str) -> str:
+    """What a table ``[kind.NAME]`` is, in a sentence."""
+    return "CA" if kind == "ca" else kind

@@ -4,27 +4,30 @@ from __future__ import annotations
 
 import functools
 import operator
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import Field
 
 from certd import plugins
+from certd.config import identifiers
 from certd.config.certificates import certificates
-from certd.config.findings import BadConfig
+from certd.config.findings import BadConfig, shown
 from certd.config.page import Page
 from certd.config.source import Source
 from certd.config.tables import CATable, CertdTable, HTTPTable, root_model
 from certd.config.targets import TargetType, targets
-from certd.config.values import WELL_KNOWN, CASettings, Config, HTTPSettings
-from certd.config.words import Wording
+from certd.config.values import DEFAULT_CA, WELL_KNOWN, CASettings, Config, HTTPSettings
+from certd.config.words import Wording, unknown
+from certd.errors import ConfigError
 
 
 def config(source: Source, path: Path) -> Config:
     """The configuration that the file holds.
 
     Raises:
-        BadConfig: with every finding.
+        BadConfig: with every finding, what this machine lacks among them.
     """
     page = Page(source)
     page.unknown_tables()
@@ -32,9 +35,10 @@ def config(source: Source, path: Path) -> Config:
         ("certd",), page.raw.get("certd", {}), Wording(CertdTable)
     )
     http, built, specs = _http(page), targets(page), certificates(page)
-    cas = _cas(page, {ca for spec in specs.values() for ca in spec.cas})
+    cas = _cas(page, _used(page))
+    _check_contacts(page, cas)
     if page.findings or certd is None:
-        raise BadConfig(page.findings)
+        raise BadConfig([*page.findings, *page.lacking])
     return Config(
         path=path,
         state=certd.state,
@@ -45,6 +49,7 @@ def config(source: Source, path: Path) -> Config:
         targets=built,
         certificates=specs,
         digest=source.digest,
+        lacking=tuple(page.lacking),
     )
 
 
@@ -65,7 +70,8 @@ def schema() -> dict[str, Any]:
 
 def _http(page: Page) -> HTTPSettings:
     raw = page.raw.get("http", {})
-    table: HTTPTable | None = page.check(("http",), raw, Wording(HTTPTable))
+    wording = Wording(HTTPTable)
+    table: HTTPTable | None = page.check(("http",), raw, wording)
     if isinstance(raw, dict) and "listen" in raw and "webroot" in raw:
         page.add(
             ("http", "webroot"),
@@ -73,10 +79,18 @@ def _http(page: Page) -> HTTPSettings:
             "either certd answers the CA, or the web server of that folder does",
             "leave one of them out",
         )
+    right: HTTPTable | None = table or page.right_part(raw, wording)
+    if right is not None:
+        page.check_twice(("http", "listen"), right.listen)
     if table is None:
         return HTTPSettings()
-    page.check_twice(("http", "listen"), table.listen)
     return HTTPSettings(() if table.webroot else tuple(table.listen), table.webroot)
+
+
+def _used(page: Page) -> set[str]:
+    """The CAs that certificates name, whatever else is wrong with them."""
+    lists = [raw.get("ca", [DEFAULT_CA]) for raw in page.tables("certificate").values()]
+    return {ca for names in lists if isinstance(names, list) for ca in names if isinstance(ca, str)}
 
 
 def _cas(page: Page, used: set[str]) -> dict[str, CASettings]:
@@ -90,11 +104,13 @@ def _cas(page: Page, used: set[str]) -> dict[str, CASettings]:
         table: CATable | None = page.check(("ca", name), raw, Wording(CATable))
         known = WELL_KNOWN.get(name)
         if known is None and "directory" not in raw:
+            near = unknown("", name, WELL_KNOWN)[2]
+            near = f"{near} Otherwise " if near.startswith("did you mean") else ""
             page.add(
                 ("ca", name, "directory"),
                 "missing",
                 "only the well-known CAs need none",
-                'add directory = "https://ca.example/directory"',
+                f'{near}add directory = "https://ca.example/directory"',
             )
         if table is None:
             continue
@@ -105,3 +121,27 @@ def _cas(page: Page, used: set[str]) -> dict[str, CASettings]:
         directory = table.directory or (known.directory if known else "")
         cas[name] = CASettings(name, directory, table.ca_bundle, table.agree_tos, staging)
     return cas
+
+
+def _check_contacts(page: Page, cas: Mapping[str, CASettings]) -> None:
+    """Any URL may be a contact (RFC 8555 section 7.3), but not at every CA."""
+    only = {known.directory for known in WELL_KNOWN.values() if known.mailto_only}
+    choosy = [name for name, ca in cas.items() if ca.directory in only]
+    table = page.raw.get("certd")
+    contacts = table.get("contact") if isinstance(table, dict) and choosy else None
+    for index, text in enumerate(contacts if isinstance(contacts, list) else ()):
+        if _is_no_mail(text):
+            page.add(
+                ("certd", "contact", index),
+                f"{shown(str(text))} is no contact for {choosy[0]}",
+                "it makes accounts with mailto: addresses only",
+                'write "mailto:you@…", or leave it out',
+            )
+
+
+def _is_no_mail(text: object) -> bool:
+    """A contact that is right, but no mail address."""
+    try:
+        return isinstance(text, str) and not identifiers.contact(text).lower().startswith("mailto:")
+    except ConfigError:
+        return False

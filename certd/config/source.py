@@ -114,6 +114,8 @@ def read(path: Path) -> Source:
     except FileNotFoundError:
         what = f"no configuration at {_plain(name)}"
         why = "create it, see docs/configuration.md, or name another with -c"
+        if name.startswith("~"):
+            why = "only a shell knows what ~ means; write the whole path"
         raise BadConfig([Finding(name, None, what, why)]) from None
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
@@ -175,7 +177,7 @@ def state_at_a_glance(source: Source) -> Path | None:
     except (ValueError, RecursionError):
         return None
     state = table.get("state", DEFAULT_STATE)
-    if not isinstance(state, str) or not state or "\0" in state:
+    if not isinstance(state, str) or not state or "\0" in state or state.startswith("~"):
         return None
     return source.folder / state
 

@@ -2,20 +2,30 @@
 
 from __future__ import annotations
 
+import os
+import stat
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, GetPydanticSchema, create_model
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    GetPydanticSchema,
+    ValidationInfo,
+    create_model,
+)
 from pydantic_core import CoreSchema, core_schema
 
 from certd.config import identifiers
 from certd.config.findings import shown
 from certd.config.source import read_file
 from certd.config.values import DEFAULT_CA, DEFAULT_STATE, Endpoint, HTTPSettings, ListenAddress
-from certd.errors import ConfigError
+from certd.errors import ConfigError, NotHere
 from certd.model import Identifier, KeyType
-from certd.plugins import PATH, mistake
+from certd.plugins import PATH, mistake, note_lacking
 
 MOST_WORKERS = 64
 _LARGEST_BUNDLE = 16 * 2**20  # bytes: a hundred times all the roots that browsers trust
@@ -67,7 +77,20 @@ def _root_bundle(path: Path) -> Path:
     raise mistake(ConfigError(what, why, "correct the path, or put the CA's root there"))
 
 
+def _webroot(path: Path, info: ValidationInfo) -> Path:
+    try:
+        why = "" if stat.S_ISDIR(os.stat(path).st_mode) else "it is not a folder"
+    except OSError as error:
+        why = error.strerror or str(error)
+    if why:
+        what = f"{shown(str(path))} cannot be used"
+        todo = "correct the path: it is the folder that the web server serves"
+        note_lacking(info, "webroot", NotHere(what, why, todo))
+    return path
+
+
 FilePath = Annotated[Path, PATH]
+WebFolder = Annotated[Path, PATH, AfterValidator(_webroot)]
 RootBundle = Annotated[Path, PATH, AfterValidator(_root_bundle)]
 Name = Annotated[Identifier, _checked(identifiers.identifier)]
 URL = Annotated[str, _checked(identifiers.https_url)]
@@ -120,7 +143,7 @@ class HTTPTable(Table):
         min_length=1,
         description="addresses to listen on; sockets passed by systemd take their place",
     )
-    webroot: FilePath | None = Field(
+    webroot: WebFolder | None = Field(
         None, description="folder of a web server that answers instead"
     )
 

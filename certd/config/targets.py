@@ -75,36 +75,44 @@ def targets(page: Page) -> dict[str, TargetSettings]:
             return error
 
     built: dict[str, TargetSettings] = {}
+    placing: dict[str, DeployTarget] = {}
     for name, raw in page.named("target"):
         location = ("target", name)
         kind = type_named(raw["type"]) if isinstance(raw.get("type"), str) else None
         if isinstance(kind, TargetType):
-            settings = _target(page, location, raw, kind)
+            settings, plugin = _target(page, location, raw, kind)
             if settings is not None:
                 built[name] = settings
+            if plugin is not None:
+                placing[name] = plugin
             continue
         if kind is not None:
             page.add((*location, "type"), kind.what, kind.why, kind.next)
         # Only the type would know the rest of the table: check what does not depend on it.
         common = {key: raw[key] for key in raw if key in TargetTable.model_fields}
         page.check(location, common, Wording(TargetTable, _NEEDED))
-    _check_places(page, built)
+    _check_places(page, placing)
     return built
 
 
 def _target(
     page: Page, location: Location, raw: Mapping[str, Any], kind: TargetType
-) -> TargetSettings | None:
+) -> tuple[TargetSettings | None, DeployTarget | None]:
+    """The target; and its plugin, which of a wrong table is what could be built of the rest."""
     table = page.check(location, raw, kind.wording)
-    if table is None:
-        return None
-    page.check_twice((*location, "verify"), table.verify)
+    right = table or page.right_part(raw, kind.wording)
+    if right is None:
+        return None, None
+    page.check_twice((*location, "verify"), right.verify)
     try:
-        plugin = kind.build(table)
+        plugin = kind.build(right)
     except ConfigError as error:
-        _note_refusal(page, location, error, kind.wording.keys())
-        return None
-    return TargetSettings(
+        if table is not None:  # else it may well be for the lack of what is wrong
+            _note_refusal(page, location, error, kind.wording.keys())
+        return None, None
+    if table is None:
+        return None, plugin
+    settings = TargetSettings(
         name=str(location[1]),
         type=table.type,
         plugin=plugin,
@@ -112,6 +120,7 @@ def _target(
         verify_timeout=float(table.verify_timeout),
         digest=hashlib.sha256(json.dumps(raw, sort_keys=True, default=str).encode()).hexdigest(),
     )
+    return settings, plugin
 
 
 def _note_refusal(page: Page, location: Location, error: ConfigError, keys: frozenset[str]) -> None:
@@ -126,14 +135,14 @@ def _note_refusal(page: Page, location: Location, error: ConfigError, keys: froz
         page.add((*location, key), error.why or "not accepted", "", error.next)
 
 
-def _check_places(page: Page, built: Mapping[str, TargetSettings]) -> None:
+def _check_places(page: Page, placing: Mapping[str, DeployTarget]) -> None:
     """Two certificates in one place would take turns there, for ever."""
     owners: dict[str, str] = {}
     for name, raw in page.tables("certificate").items():
         wanted = raw.get("targets")
         for index, target in enumerate(wanted if isinstance(wanted, list) else ()):
-            settings = built.get(target) if isinstance(target, str) else None
-            place = _place(page, settings, name) if settings else None
+            plugin = placing.get(target) if isinstance(target, str) else None
+            place = _place(page, target, plugin, name) if plugin else None
             if place is None or owners.setdefault(place, name) == name:
                 continue
             page.add(
@@ -145,14 +154,14 @@ def _check_places(page: Page, built: Mapping[str, TargetSettings]) -> None:
             )
 
 
-def _place(page: Page, settings: TargetSettings, name: str) -> str | None:
+def _place(page: Page, target: str, plugin: DeployTarget, name: str) -> str | None:
     """Where the target puts this certificate; None: the plugin does not say."""
-    place = getattr(settings.plugin, "place", None)
+    place = getattr(plugin, "place", None)
     if not callable(place):  # it is none, or a setting of that name
         return None
     try:
         return str(place(name))
     except Exception as error:  # a stranger's code, as in build
         what, why = "the plugin cannot say where it puts a certificate", type(error).__name__
-        page.add(("target", settings.name), what, why, "tell its author")
+        page.add(("target", target), what, why, "tell its author")
         return None

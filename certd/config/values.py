@@ -6,11 +6,12 @@ Nothing here may import pydantic: every command imports this module, few of them
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from certd.api import DeployTarget
+from certd.config.findings import Finding
 from certd.model import CertificateSpec
 
 DEFAULT_STATE = "/var/lib/certd"
@@ -23,6 +24,7 @@ class WellKnownCA:
 
     directory: str
     staging: str | None = None
+    mailto_only: bool = False  # it refuses an account with another kind of contact
 
 
 # From each CA's own documentation of its ACME service. SSL.com signs ECDSA and RSA keys at
@@ -31,8 +33,11 @@ WELL_KNOWN: Mapping[str, WellKnownCA] = {
     "letsencrypt": WellKnownCA(
         "https://acme-v02.api.letsencrypt.org/directory",
         "https://acme-staging-v02.api.letsencrypt.org/directory",
+        mailto_only=True,
     ),
-    "letsencrypt-staging": WellKnownCA("https://acme-staging-v02.api.letsencrypt.org/directory"),
+    "letsencrypt-staging": WellKnownCA(
+        "https://acme-staging-v02.api.letsencrypt.org/directory", mailto_only=True
+    ),
     "google": WellKnownCA(
         "https://dv.acme-v02.api.pki.goog/directory",
         "https://dv.acme-v02.test-api.pki.goog/directory",
@@ -116,6 +121,7 @@ class Config:
     targets: Mapping[str, TargetSettings]
     certificates: Mapping[str, CertificateSpec]
     digest: str  # SHA-256 of the file's bytes, lower-case hexadecimal
+    lacking: tuple[Finding, ...] = ()  # what this machine lacks of it; see certd.errors.NotHere
 
     @property
     def table_digests(self) -> dict[str, str]:
@@ -127,6 +133,11 @@ class Config:
             for table, settings in tables.items()
         }
         return digests | {f"target {name}": target.digest for name, target in self.targets.items()}
+
+    def lacking_for(self, names: Collection[str]) -> list[Finding]:
+        """What this machine lacks of what these certificates need."""
+        used = {f"target.{target}" for name in names for target in self.certificates[name].targets}
+        return [lack for lack in self.lacking if lack.table in (*used, "http")]
 
     @property
     def unaccepted(self) -> list[str]:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Union, get_args, get_origin
 
-from pydantic import BaseModel, GetPydanticSchema
+from pydantic import BaseModel, GetPydanticSchema, TypeAdapter, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
@@ -88,14 +88,23 @@ class Wording:
         return "missing", self.needed.get(key, ""), f"add {dotted([key])} = {value}"
 
     def _wrong_type(self, error: ErrorDetails, key: str) -> Words:
-        expected = _EXPECTED[error["type"]]
-        info = self._fields().get(key)
-        strings = info is not None and len(error["loc"]) == 1 and _strings(info.annotation)
-        if expected == "a list" and strings:
+        expected, value = _EXPECTED[error["type"]], error["input"]
+        info = self._fields().get(key) if len(error["loc"]) == 1 else None  # else an element's
+        if expected == "a list" and info is not None and _strings(info.annotation):
             expected = "a list of strings"
-        value = error["input"]
-        hint = "" if key in self.secrets else _correction(expected, key, value)
-        return f"expected {expected}, found {found(value)}", hint, ""
+        what = f"expected {expected}, found {found(value)}"
+        right = "" if key in self.secrets else _correction(expected, value)
+        if info is not None and right and not _fits(info, expected, value):
+            right = ""  # it would be the next mistake
+        name = f"{dotted([key])} = " if info is not None else ""
+        if right:
+            return what, "", f"write {name}{right}"
+        if expected == "a string" and isinstance(value, bool | int | float):
+            return what, "", "put it in quotes"
+        if not error["loc"]:
+            return what, "", "write a header in single brackets, and the settings below it"
+        form = _form(info, expected) if info is not None and key not in self.secrets else ""
+        return what, "", f"write {expected}{f', as in {name}{form}' if form else ''}"
 
 
 def unknown(what: str, name: str, known: Iterable[str]) -> Words:
@@ -143,23 +152,48 @@ def _shown_value(value: object) -> str:
     return toml(value) if isinstance(value, bool | int | float | str) else found(value)
 
 
-def _correction(expected: str, key: str, value: object) -> str:
+def _correction(expected: str, value: object) -> str:
     """The same value as it should have been written, where that is plain to see."""
     match expected, value:
         case "a list of strings", str():
-            # A command line, or names with spaces between them, is one element a word.
-            return f"write {dotted([key])} = {toml(value.split() or [value])}"
+            return toml(_words(value))
         case "a string", [str() as only]:
-            return f"write {dotted([key])} = {shown(only)}"
+            return shown(only)
         case "true or false", "true" | "false":
-            return f"write {dotted([key])} = {value}"
+            return value
         case "a whole number", str() if re.fullmatch(r"[0-9]{1,9}", value):
-            return f"write {dotted([key])} = {int(value)}"
+            return str(int(value))
         case "a number", str() if re.fullmatch(r"[0-9]{1,9}(\.[0-9]{1,9})?", value):
-            return f"write {dotted([key])} = {value.lstrip('0') or '0'}"
-        case "a string", bool() | int() | float():
-            return "put it in quotes"
+            return value.lstrip("0") or "0"
     return ""
+
+
+def _words(text: str) -> list[str]:
+    """A command line, or names with spaces or commas between them: one element a word."""
+    return [word for word in (each.rstrip(",") for each in text.split()) if word] or [text]
+
+
+def _fits(info: FieldInfo, expected: str, value: object) -> bool:
+    """Whether the list that a string is corrected to would be accepted."""
+    if expected != "a list of strings" or not isinstance(value, str):
+        return True
+    annotation: Any = info.annotation
+    try:
+        TypeAdapter(annotation).validate_python(_words(value))
+    except ValidationError:
+        return False
+    return True
+
+
+def _form(info: FieldInfo, expected: str) -> str:
+    """How a value of this setting looks: its example, its default, or the bare form."""
+    if info.examples:
+        return toml(info.examples[0])
+    if expected == "true or false":
+        return "true"
+    if info.default and isinstance(info.default, int | float | str | Path | list | tuple):
+        return toml(info.default)
+    return {"a string": '"…"', "a list of strings": '["…"]', "a list": "[…]"}.get(expected, "")
 
 
 def _strings(annotation: Any) -> bool:

@@ -86,6 +86,7 @@ class Node:
 
     def start(self) -> None:
         """Start the threads."""
+        _warn(self.config)
         gc.freeze()  # modules and configuration stay: the collector need not look at them again
         self.tidy()
         self.engine.start()
@@ -103,6 +104,7 @@ class Node:
         self._clients = self._clients_of(config)
         self.reconciler.follow(config, self._clients, self._publisher(config))
         self.config = config
+        _warn(config)
 
     def stop(self) -> bool:
         """Begin nothing new, end what runs; False when something still ran after a while."""
@@ -159,3 +161,8 @@ class _OnDemand:
 
     def withdraw(self, token: str) -> None:
         self._responder.withdraw(token)
+
+
+def _warn(config: Config) -> None:
+    for lack in config.lacking:
+        log.warning("%s", lack)

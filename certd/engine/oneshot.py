@@ -42,8 +42,14 @@ def renew(node: Node, names: Collection[str], *, named: bool, force: bool) -> li
     if named:
         for name in names:
             store.lineages.retry_now(name, now(), force=force)
-    plans = {name: _plan(node, lineage) for name, lineage in _lineages(node, names).items()}
-    todo = {name for name, plan in plans.items() if plan.next_look() <= now()}
+    lineages = _lineages(node, names)
+    plans = {name: _plan(node, lineage) for name, lineage in lineages.items()}
+    todo = {
+        name
+        for name, plan in plans.items()
+        if plan.next_look() <= now()
+        or due.over(node.config.certificates[name], lineages[name], now())
+    }
     if any(plans[name].issue.due(now()) for name in todo):
         node.listen()
     node.start()

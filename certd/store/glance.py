@@ -1,6 +1,6 @@
 """A look at all lineages by the standard library alone, for ``certd status`` and ``plan``.
 
-Importing SQLAlchemy takes longer than reading 10,000 certificates. What is read here is
+Importing SQLAlchemy takes longer than reading 10,000 certificates. What is wanted here is
 what ``Lineages.all`` reads; a test holds the two together.
 """
 
@@ -11,13 +11,18 @@ import os
 import sqlite3
 import stat
 from collections import namedtuple
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
 from certd.errors import StoreError
 from certd.model import CertificateSpec, Lineage, TargetState
 from certd.store import rows
+from certd.store.changes import changes
 from certd.store.files import HEAD, database_file, newer
 
 _INSTANTS = {
@@ -25,8 +30,9 @@ _INSTANTS = {
     *("not_before", "not_after"),
 }
 _LINEAGE = (
-    *("name", "wanted", "forced", "failures", "retry_at", "failure", "window_start"),
-    *("window_end", "window_selected", "explanation_url", "ask_again", "ask_failures"),
+    *("name", "wanted", "configured", "forced", "failures", "retry_at", "failure"),
+    *("window_start", "window_end", "window_selected", "explanation_url", "ask_again"),
+    "ask_failures",
 )
 _VERSION = (
     *("number", "ca", "directory", "key_type", "identifiers", "not_before", "not_after", "serial"),
@@ -50,14 +56,14 @@ def _columns(table: str, names: tuple[str, ...]) -> str:
 _LINEAGES = (
     f"SELECT {_columns('lineage', _LINEAGE)}, {_columns('version', _VERSION)} "  # noqa: S608
     "FROM lineage LEFT JOIN version "
-    "ON version.lineage = lineage.name AND version.number = lineage.current "
-    "WHERE lineage.configured ORDER BY lineage.name"
+    "ON version.lineage = lineage.name AND version.number = lineage.current"
 )
 _TARGETS = f"SELECT {_columns('target', _TARGET)} FROM target"  # noqa: S608
-_ORDERING = "SELECT lineage FROM certificate_order WHERE state = 'live'"
+_ORDERS = "SELECT lineage, coalesce(url, '') FROM certificate_order WHERE state = 'live'"
+_CHAIN = "SELECT chain_pem FROM version WHERE lineage = ? AND number = ?"
 _EMPTY = "SELECT count(*) = 0 FROM sqlite_master"
 _REVISION = "SELECT version_num FROM alembic_version"
-_DIGEST = "SELECT value FROM meta WHERE key = 'configuration'"
+_META = "SELECT key, value FROM meta"
 
 Row = namedtuple("Row", (*_LINEAGE, *_VERSION))  # type: ignore[misc]  # the names are above
 Target = namedtuple("Target", _TARGET)  # type: ignore[misc]
@@ -68,8 +74,34 @@ def _instant(text: bytes) -> Any:
     return datetime.fromtimestamp(int(text) / 1e6, UTC)
 
 
-def glance(state: Path) -> tuple[list[tuple[CertificateSpec, Lineage]], str | None]:
-    """Every configured certificate by name, and the digest of the configuration they follow.
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What the store has of each certificate, by name, and of the configuration it follows."""
+
+    wanted: list[tuple[CertificateSpec, Lineage]] = field(default_factory=list)
+    left: list[Lineage] = field(default_factory=list)  # configured once, and not any more
+    digests: Mapping[str, str] = field(default_factory=dict)  # of its tables
+
+    @property
+    def configuration(self) -> str | None:
+        """The digest of that file."""
+        return self.digests.get("configuration")
+
+    def as_under(
+        self, specs: Mapping[str, CertificateSpec], tables: Mapping[str, str]
+    ) -> list[tuple[CertificateSpec, Lineage]]:
+        """What would be wanted after ``Lineages.take_over`` of these."""
+        lineages = {lineage.name: lineage for lineage in self.left}
+        lineages |= {lineage.name: lineage for _, lineage in self.wanted}
+        found = changes(specs, tables, {spec.name: spec for spec, _ in self.wanted}, self.digests)
+        return [
+            (spec, found.applied(lineages.get(name, Lineage(name))))
+            for name, spec in sorted(specs.items())
+        ]
+
+
+def glance(state: Path, name: str | None = None) -> Seen:
+    """What there is of all certificates, or of this one only: 10,000 take half a second.
 
     Where there is no database yet, or one that nothing was written to, there is nothing.
     Writes nothing.
@@ -77,12 +109,31 @@ def glance(state: Path) -> tuple[list[tuple[CertificateSpec, Lineage]], str | No
     Raises:
         StoreError: the database cannot be read.
     """
+    with _reading(state) as connection:
+        return _seen(connection, name) if connection else Seen()
+
+
+def chain(state: Path, name: str, number: int) -> str:
+    """The intermediates of a version, as PEM; "" where there are none.
+
+    Raises:
+        StoreError: the database cannot be read.
+    """
+    with _reading(state) as connection:
+        row = connection.execute(_CHAIN, (name, number)).fetchone() if connection else None
+        return str(row[0]) if row else ""
+
+
+@contextmanager
+def _reading(state: Path) -> Iterator[sqlite3.Connection | None]:
+    """One view of the database, whoever writes meanwhile; None: it is not there, or empty."""
     path = database_file(state)
     try:
         if stat.S_ISDIR(path.stat().st_mode):
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
     except FileNotFoundError:
-        return [], None
+        yield None
+        return
     except OSError as error:
         raise _unreadable(path, error) from error
     try:
@@ -95,29 +146,38 @@ def glance(state: Path) -> tuple[list[tuple[CertificateSpec, Lineage]], str | No
     try:
         connection.execute("BEGIN")
         if connection.execute(_EMPTY).fetchone()[0]:  # its first writer died, or had no room
-            return [], None
+            yield None
+            return
         revision = connection.execute(_REVISION).fetchone()
         if revision and revision[0] > HEAD:
             raise newer(path, revision[0])
-        digest = connection.execute(_DIGEST).fetchone()
-        targets: dict[str, dict[str, TargetState]] = {}
-        row: Any  # a tuple with the names above
-        for row in map(Target._make, connection.execute(_TARGETS)):
-            targets.setdefault(row.lineage, {})[row.target] = rows.target(row)
-        ordering = {name for (name,) in connection.execute(_ORDERING)}
-        found: list[Any] = [Row._make(values) for values in connection.execute(_LINEAGES)]
+        yield connection
     except sqlite3.Error as error:
         raise _unreadable(path, error) from error
     finally:
         connection.close()
-    lineages = [
-        (
-            rows.spec(row.name, row.wanted),
-            rows.lineage(row, targets.get(row.name, {}), row.name in ordering),
-        )
-        for row in found
-    ]
-    return lineages, digest and digest[0]
+
+
+def _seen(connection: sqlite3.Connection, name: str | None) -> Seen:
+    def select(statement: str, one: str) -> sqlite3.Cursor:
+        if name is None:
+            return connection.execute(statement)
+        return connection.execute(f"{statement} {one} = ?", (name,))
+
+    targets: dict[str, dict[str, TargetState]] = {}
+    row: Any  # a tuple with the names above
+    for row in map(Target._make, select(_TARGETS, "WHERE lineage")):
+        targets.setdefault(row.lineage, {})[row.target] = rows.target(row)
+    orders: dict[str, str] = dict(select(_ORDERS, "AND lineage").fetchall())
+    seen = Seen(digests=dict(connection.execute(_META).fetchall()))
+    found: list[Any] = [Row._make(values) for values in select(_LINEAGES, "WHERE lineage.name")]
+    for row in sorted(found, key=itemgetter(0)):
+        lineage = rows.lineage(row, targets.get(row.name, {}), orders.get(row.name))
+        if row.configured:
+            seen.wanted.append((rows.spec(row.name, row.wanted), lineage))
+        else:
+            seen.left.append(lineage)
+    return seen
 
 
 def advice(error: Exception, otherwise: str) -> str:

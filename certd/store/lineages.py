@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from types import MappingProxyType
@@ -21,6 +21,7 @@ from certd.model import (
 )
 from certd.secrets import Secret
 from certd.store import rows
+from certd.store.changes import AGAIN, AT_ONCE, changes
 from certd.store.database import Database
 from certd.store.leases import HELD, Leases
 from certd.store.rows import EPOCH
@@ -34,8 +35,10 @@ _CURRENT = sa.and_(version.c.lineage == lineage.c.name, version.c.number == line
 _NAME: sa.BindParameter[str] = sa.bindparam("name")
 
 
-_ORDERING = (
-    sa.select(order.c.id).where(order.c.lineage == lineage.c.name, order.c.state == "live").exists()
+_ORDER = (
+    sa.select(sa.func.coalesce(order.c.url, ""))
+    .where(order.c.lineage == lineage.c.name, order.c.state == "live")
+    .scalar_subquery()
 )
 
 
@@ -48,7 +51,7 @@ class _Look:
 
 
 _ALL = _Look(
-    sa.select(*_COLUMNS, *_FACTS, _ORDERING.label("ordering"))
+    sa.select(*_COLUMNS, *_FACTS, _ORDER.label("order_url"))
     .select_from(lineage.outerjoin(version, _CURRENT))
     .where(lineage.c.configured)
     .order_by(lineage.c.name),
@@ -65,13 +68,14 @@ _SINCE = sa.select(sa.func.count()).where(
     version.c.lineage == _NAME,
     version.c.created_at > sa.bindparam("instant", type_=version.c.created_at.type),
 )
+_THERE = sa.select(lineage.c.name, lineage.c.wanted, lineage.c.configured)
+_WHICH = sa.update(lineage).where(lineage.c.name == sa.bindparam("which"))
+_WANT = _WHICH.values(configured=True, wanted=sa.bindparam("text"), due_at=EPOCH, **AT_ONCE)
+_LEAVE = _WHICH.values(configured=False)
 _KEEP = sa.update(lineage).where(lineage.c.name == sa.bindparam("lease_name"), HELD)
 _KEEP_TARGET = sa.update(target).where(
     target.c.lineage == _NAME, target.c.target == sa.bindparam("which")
 )
-
-# What failed as it was may well succeed as it is now: no back-off holds.
-_AT_ONCE = {"due_at": EPOCH, "retry_at": None, "failures": 0}
 
 
 class Lineages:
@@ -96,48 +100,8 @@ class Lineages:
         that has changed need not wait.
         """
 
-        def work(connection: sa.Connection) -> None:
-            known = {
-                row.name: (row.wanted, row.configured)
-                for row in connection.execute(
-                    sa.select(lineage.c.name, lineage.c.wanted, lineage.c.configured)
-                )
-            }
-            wanted = {name: rows.spec_text(spec) for name, spec in specs.items()}
-            new = [name for name in wanted if name not in known]
-            if new:
-                connection.execute(
-                    sa.insert(lineage), [_new_row(name, wanted[name]) for name in new]
-                )
-            changed = [
-                name for name in wanted if name in known and known[name] != (wanted[name], True)
-            ]
-            for name in changed:
-                connection.execute(
-                    sa.update(lineage)
-                    .where(lineage.c.name == name)
-                    .values(configured=True, wanted=wanted[name], **_AT_ONCE)
-                )
-            for name in known.keys() - wanted.keys():
-                connection.execute(
-                    sa.update(lineage).where(lineage.c.name == name).values(configured=False)
-                )
-            kept = {row.key: row.value for row in connection.execute(sa.select(meta))}
-            now = {"configuration": digest, **tables}
-            others = {table for table, text in tables.items() if kept.get(table, text) != text}
-            for table in others:
-                if table.startswith("target "):
-                    _do_again(connection, table.removeprefix("target "))
-            for name, spec in specs.items():
-                if not others.isdisjoint(_asked(spec)):
-                    connection.execute(
-                        sa.update(lineage).where(lineage.c.name == name).values(_AT_ONCE)
-                    )
-            connection.execute(sa.delete(meta).where(meta.c.key.in_(list(now))))
-            connection.execute(sa.insert(meta), [{"key": k, "value": v} for k, v in now.items()])
-
         if self.configuration() != digest:
-            self._database.write(work)
+            self._database.write(lambda connection: _follow(connection, specs, digest, tables))
 
     def configuration(self) -> str | None:
         """The digest of the configuration that the rows follow."""
@@ -249,26 +213,43 @@ class Lineages:
         self._database.write(work)
 
 
-def _asked(spec: CertificateSpec) -> Iterator[str]:
-    """The tables of those whom its issuance depends on."""
-    yield from (f"ca {ca}" for ca in spec.cas)
-    if spec.challenge == "http-01":
-        yield "http"
+def _follow(
+    connection: sa.Connection,
+    specs: Mapping[str, CertificateSpec],
+    digest: str,
+    tables: Mapping[str, str],
+) -> None:
+    there = {row.name: row for row in connection.execute(_THERE)}
+    followed = {name: rows.spec(name, row.wanted) for name, row in there.items() if row.configured}
+    kept = {row.key: row.value for row in connection.execute(sa.select(meta))}
+    found = changes(specs, tables, followed, kept)
+    if new := [_new_row(spec) for name, spec in specs.items() if name not in there]:
+        connection.execute(sa.insert(lineage), new)
+    if known := found.at_once & there.keys():
+        connection.execute(
+            _WANT, [{"which": name, "text": rows.spec_text(specs[name])} for name in known]
+        )
+    if left := followed.keys() - specs.keys():
+        connection.execute(_LEAVE, [{"which": name} for name in left])
+    for name in found.again:
+        _do_again(connection, name)
+    now = {"configuration": digest, **tables}
+    connection.execute(sa.delete(meta).where(meta.c.key.in_(list(now))))
+    connection.execute(sa.insert(meta), [{"key": k, "value": v} for k, v in now.items()])
 
 
 def _do_again(connection: sa.Connection, name: str) -> None:
     """Deploy to this target again, whatever is there."""
-    fresh = {"phase": "pending", "failures": 0, "retry_at": None, "failure": None}
-    connection.execute(sa.update(target).where(target.c.target == name).values(fresh))
+    connection.execute(sa.update(target).where(target.c.target == name).values(AGAIN))
     served = sa.select(target.c.lineage).where(target.c.target == name)
     connection.execute(sa.update(lineage).where(lineage.c.name.in_(served)).values(due_at=EPOCH))
 
 
-def _new_row(name: str, wanted: str) -> dict[str, Any]:
+def _new_row(spec: CertificateSpec) -> dict[str, Any]:
     return {
-        "name": name,
+        "name": spec.name,
         "configured": True,
-        "wanted": wanted,
+        "wanted": rows.spec_text(spec),
         "due_at": EPOCH,
         "epoch": 0,
         "forced": False,
@@ -288,7 +269,7 @@ def _lineages(
     return [
         (
             rows.spec(row.name, row.wanted),
-            rows.lineage(row, targets.get(row.name, {}), row.ordering),
+            rows.lineage(row, targets.get(row.name, {}), row.order_url),
         )
         for row in connection.execute(which.lineages, values)
     ]

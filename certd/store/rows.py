@@ -156,7 +156,8 @@ def order(row: Any) -> Order:
     )
 
 
-def lineage(row: Any, targets: Mapping[str, TargetState], ordering: bool) -> Lineage:
+def lineage(row: Any, targets: Mapping[str, TargetState], order: str | None) -> Lineage:
+    """``order``: the URL of the one under way, "" before the CA has told it; None: no order."""
     return Lineage(
         row.name,
         version(row) if row.number is not None else None,
@@ -167,6 +168,7 @@ def lineage(row: Any, targets: Mapping[str, TargetState], ordering: bool) -> Lin
         row.failures,
         row.retry_at,
         failure(row.failure),
-        ordering,
+        order is not None,
+        bool(order),
         targets,
     )

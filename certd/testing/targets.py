@@ -11,6 +11,7 @@ class TestMine(TargetContract):
 # ruff: noqa: S101 - pytest's assertions, in a module that is shipped
 from __future__ import annotations
 
+import dataclasses
 import threading
 import time
 from contextlib import AbstractContextManager
@@ -57,6 +58,12 @@ class TargetContract:
         assert pair_matches(pair.fullchain, wanted.key_pem)
         assert pair.key == wanted.key_pem.reveal()
         assert target.serving(wanted.name) in (wanted.certificate.fingerprint, None)
+
+    def test_its_settings_pass_their_own_checks(self, target: Any) -> None:
+        for setting in dataclasses.fields(target):
+            value = getattr(target, setting.name)
+            if "check" in setting.metadata and value is not None:
+                setting.metadata["check"](value)
 
     def test_before_the_first_deployment_nothing_is_in_place(self, target: DeployTarget) -> None:
         assert target.serving("www") is None

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import json
+import math
 import os
 import selectors
+import shutil
 import signal
 import subprocess
 import threading
@@ -13,7 +16,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import IO
 
-from certd.api import TargetError
+from certd.api import ConfigError, NotHere, TargetError
 
 MOST_OUTPUT = 64 * 1024  # bytes kept, the last ones
 _LOOK = 0.05  # seconds between two looks whether the program has ended
@@ -73,6 +76,50 @@ _RUNNING = _Running()
 atexit.register(_RUNNING.end)
 
 
+def check(argv: Sequence[str]) -> None:
+    """Check a setting that is a command; an empty one is none.
+
+    Raises:
+        ConfigError: it cannot be one, or (as NotHere) there is no such program.
+    """
+    if not argv:
+        return
+    program = argv[0]
+    if not program.strip() or "\0" in "".join(argv):
+        raise ConfigError(
+            f"{_list(argv)} is no command",
+            "it is run as it is, without a shell",
+            'write program and arguments, as in ["systemctl", "reload", "nginx"]',
+        )
+    relative = bool(os.path.dirname(program)) and not os.path.isabs(program)
+    if not relative and shutil.which(program):
+        return
+    what, why = f"there is no program {_list([program])[1:-1]}", ""
+    todo = "correct it, or install the program"
+    if len(program.split()) > 1:
+        why = "program and arguments are one word each, for no shell takes them apart"
+        todo = f"write {_list([*program.split(), *argv[1:]])}"
+    elif relative:
+        what = f"{_list([program])[1:-1]} is relative to wherever certd is started"
+        todo = "write the whole path"
+    elif not os.path.isabs(program):
+        why = f"it is in no folder of PATH ({os.environ.get('PATH', os.defpath)})"
+        todo = "write its whole path, or install it"
+    raise NotHere(what, why, todo)
+
+
+def check_timeout(seconds: float) -> None:
+    """Check a setting that is the time limit of a command.
+
+    Raises:
+        ConfigError: it cannot be one.
+    """
+    if not 0 < seconds < math.inf:
+        raise ConfigError(
+            f"{seconds:g} is no time limit", "it is in seconds", "write a number above 0"
+        )
+
+
 def run(
     argv: Sequence[str], variables: Mapping[str, str], timeout_seconds: float, what: str
 ) -> None:
@@ -110,6 +157,11 @@ def run(
             f"{program} {_status(process.returncode)}{_said(output)}",
             "run the command by hand to see what it lacks",
         )
+
+
+def _list(argv: Sequence[str]) -> str:
+    """As the operator writes it in TOML."""
+    return json.dumps(list(argv), ensure_ascii=False)
 
 
 def _watch(process: subprocess.Popen[bytes], deadline: float) -> tuple[bool, bytes]:

@@ -11,31 +11,28 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import grp
 import hashlib
-import math
 import os
-import pwd
 import re
 import ssl
 import stat
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
-from certd.api import Bundle, ConfigError, TargetError, failpoint
-from certd_deploy import command, folders
+from certd.api import Bundle, TargetError, failpoint
+from certd_deploy import command, folders, settings
 from certd_deploy.folders import Content
+from certd_deploy.settings import PLACEHOLDER, first_own
 from certd_deploy.versions import is_pair, keep, prune
 
-_PLACEHOLDER = "{name}"
 _CURRENT = re.compile(r"versions/([1-9][0-9]*)")
 _OTHERS_READ = 0o044  # what everybody may do with a certificate, which is public
-_KEY_MODES = 0o660  # all that a private key's mode may have
 
 
-def _setting(description: str, example: str) -> Mapping[str, str]:
-    return {"description": description, "example": example}
+def _setting(check: Callable[[Any], None], description: str, **more: str) -> Mapping[str, Any]:
+    return {"check": check, "description": description, **more}
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,43 +44,34 @@ class Disk:
     """
 
     path: Path = field(
-        metadata={
-            **_setting(
-                "folder of one certificate's files; {name} is its name", "/etc/ssl/certd/{name}"
-            ),
-            "missing": "every disk target needs a folder",
-        }
+        metadata=_setting(
+            settings.check_path,
+            "folder of one certificate's files; {name} is its name",
+            example="/etc/ssl/certd/{name}",
+            missing="every disk target needs a folder",
+        )
     )
     mode: str = field(
-        default="0600", metadata=_setting("mode of the private key, in octal", "0640")
+        default="0600",
+        metadata=_setting(settings.check_mode, "mode of the private key, in octal", example="0640"),
     )
-    owner: str | None = field(default=None, metadata=_setting("user of the files", "root"))
-    group: str | None = field(default=None, metadata=_setting("group of the files", "ssl-cert"))
+    owner: str | None = field(
+        default=None, metadata=_setting(settings.check_owner, "user of the files", example="root")
+    )
+    group: str | None = field(
+        default=None,
+        metadata=_setting(settings.check_group, "group of the files", example="ssl-cert"),
+    )
     reload: tuple[str, ...] = field(
         default=(),
-        metadata={
-            "description": "program and arguments that make the server read them, never a shell"
-        },
+        metadata=_setting(
+            command.check, "program and arguments that make the server read them, never a shell"
+        ),
     )
     reload_timeout: float = field(
-        default=60.0, metadata={"description": "seconds after which the command is killed"}
+        default=60.0,
+        metadata=_setting(command.check_timeout, "seconds after which the command is killed"),
     )
-
-    def __post_init__(self) -> None:
-        _check_path(self.path)
-        _check_mode(self.mode)
-        if isinstance(self.reload, str) or self.reload[:1] == ("",) or "\0" in "".join(self.reload):
-            raise ConfigError(
-                f"reload = {self.reload!r} is no command",
-                "it is run as it is, without a shell",
-                'write program and arguments, as in ["systemctl", "reload", "nginx"]',
-            )
-        if not 0 < self.reload_timeout < math.inf:
-            raise ConfigError(
-                f"reload_timeout = {self.reload_timeout} is no time limit",
-                "it is in seconds",
-                "write a number above 0",
-            )
 
     def deploy(self, bundle: Bundle) -> None:
         """Put the bundle in place and run the reload command, also if it is in place already.
@@ -135,7 +123,7 @@ class Disk:
 
     def place(self, name: str) -> str:
         """This certificate's folder; without a placeholder it is that of any."""
-        return str(self.path).replace(_PLACEHOLDER, name)
+        return str(self.path).replace(PLACEHOLDER, name)
 
     def _path(self, name: str) -> Path:
         if not name or name.startswith(".") or "/" in name or "\0" in name:
@@ -149,7 +137,7 @@ class Disk:
         Links are followed on the operator's part of the path only, not from the first
         segment on that is the certificate's own.
         """
-        own = _first_own(self.path)
+        own = first_own(self.path)
         parts, above = self._path(name).parts[own:], Path(*self.path.parts[:own])
         if make:
             folders.make_all(above)
@@ -162,7 +150,7 @@ class Disk:
             yield folder
 
     def _files(self, bundle: Bundle) -> dict[str, Content]:
-        uid, gid, mode = _uid(self.owner), _gid(self.group), int(self.mode, 8)
+        uid, gid, mode = settings.uid(self.owner), settings.gid(self.group), int(self.mode, 8)
         texts = {
             "cert": bundle.leaf_pem,
             "chain": bundle.chain_pem,
@@ -178,11 +166,11 @@ class Disk:
 
     def _lineage(self, folder: int) -> str | None:
         """Whose folder this is, where the path does not say it."""
-        return None if _PLACEHOLDER in str(self.path) else folders.link(".lineage", folder)
+        return None if PLACEHOLDER in str(self.path) else folders.link(".lineage", folder)
 
     def _claim(self, name: str, folder: int, what: str) -> None:
         """Without a placeholder two certificates would take turns in one folder, for ever."""
-        if _PLACEHOLDER in str(self.path):
+        if PLACEHOLDER in str(self.path):
             return
         lineage = self._lineage(folder)
         if lineage is None:
@@ -191,7 +179,7 @@ class Disk:
             raise TargetError(
                 what,
                 f"{self.path} is the folder of certificate {lineage}",
-                f'write path = "{self.path}/{_PLACEHOLDER}", or remove {self.path}/.lineage',
+                f'write path = "{self.path}/{PLACEHOLDER}", or remove {self.path}/.lineage',
             )
 
     def _reload(self, bundle: Bundle) -> None:
@@ -227,59 +215,6 @@ _NEXT = {
         "a link or a file is where certd needs a folder: move it away, or change path",
     ),
 }
-
-
-def _first_own(path: Path) -> int:
-    """The index of the first segment that is a certificate's own: with {name}, or the last."""
-    having = [at for at, part in enumerate(path.parts) if _PLACEHOLDER in part]
-    return having[0] if having else len(path.parts) - 1
-
-
-def _check_path(path: Path) -> None:
-    shown = f'path = "{path}"'
-    if re.search(r"[{}]", str(path).replace(_PLACEHOLDER, "")):
-        raise ConfigError(
-            f"{shown} has braces that mean nothing",
-            "the only placeholder is {name}, for the name of the certificate",
-            "write {name}, or leave the braces out",
-        )
-    own = path.parts[max(_first_own(path), 0) :]
-    if not own or path.parts[-1] == path.anchor or ".." in own:
-        raise ConfigError(
-            f"{shown} is no folder of one certificate", "", "end it with a folder, as in tls/{name}"
-        )
-
-
-def _check_mode(mode: str) -> None:
-    bits = int(mode, 8) if re.fullmatch(r"[0-7]{3,4}", mode) else -1
-    if bits < 0 or bits & ~_KEY_MODES or not bits & stat.S_IRUSR:
-        raise ConfigError(
-            f'mode = "{mode}" is no mode of a private key',
-            "its owner must be able to read it, its group may, others may not",
-            'write "0600", or "0640" and the group of the server',
-        )
-
-
-def _uid(owner: str | None) -> int:
-    if owner is None:
-        return -1
-    try:
-        return int(owner) if owner.isdecimal() else pwd.getpwnam(owner).pw_uid
-    except KeyError as error:
-        raise TargetError(
-            f"there is no user {owner} on this machine", "", "create it, or correct owner"
-        ) from error
-
-
-def _gid(group: str | None) -> int:
-    if group is None:
-        return -1
-    try:
-        return int(group) if group.isdecimal() else grp.getgrnam(group).gr_gid
-    except KeyError as error:
-        raise TargetError(
-            f"there is no group {group} on this machine", "", "create it, or correct group"
-        ) from error
 
 
 def _refuse_what_is_not_ours(folder: int, what: str) -> None:

@@ -218,6 +218,17 @@ def test_a_wrong_configuration_is_told_and_the_old_one_stays(
         renewed_by_window(daemon, site, pebble)
 
 
+def test_what_the_machine_lacks_is_told_and_stops_nothing(site: Site, name: str) -> None:
+    site.certificate("www", name, targets=["web"]).disk(group="none-of-that-name")
+    with running(site) as daemon:
+        wait_for_version(daemon, site, 1)
+        said = '[target.web] group: there is no group "none-of-that-name" on this machine'
+        assert log(site).count(f" {said}") == 1
+        hang_up(daemon, site)
+        assert log(site).count(f" {said}") == 2
+        assert "the old one stays" not in log(site)
+
+
 def renewed_by_window(daemon: Child, site: Site, pebble: Pebble) -> None:
     """Move the CA's window into the past, and see it followed."""
     before = site.bundle("www")

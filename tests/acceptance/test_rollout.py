@@ -7,6 +7,7 @@ server presents in a TLS handshake.
 from __future__ import annotations
 
 import contextlib
+import re
 import secrets
 import signal
 import time
@@ -202,6 +203,16 @@ def test_the_first_deployment_may_fail(live: Served) -> None:
     assert live.issued == 1
 
 
+def test_what_the_machine_lacks_holds_up_one_target_only(live: Served) -> None:
+    """Without names, everything else goes on, and the target fails like any."""
+    live.web(reload=["no-such-program"])
+    done = live.site.certd("renew")
+    assert done.returncode == 1
+    assert "[target.web] reload: " in done.stderr
+    assert "www: FAILED web: " in done.stdout
+    assert live.issued == 1
+
+
 def test_a_path_that_cannot_be_written_is_told(live: Served, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("not a folder")
     live.web(path=str(tmp_path / "file" / "{name}"))
@@ -265,6 +276,7 @@ def test_killed_while_it_rolled_back_it_says_why_in_the_end(deployed: Served) ->
 def test_a_target_whose_settings_have_changed_is_deployed_to_again(
     alone: Site, change: str
 ) -> None:
+    """The commands that only look know it before anybody has acted on it."""
     alone.disk().renew()
     issued = alone.status()["www"]["serial"]
     seen = alone.folder / "reloaded"
@@ -274,6 +286,10 @@ def test_a_target_whose_settings_have_changed_is_deployed_to_again(
         "verify": {"verify": ["127.0.0.1:1"], "verify_timeout": 0.1},
     }
     alone.disk(**changes[change])
+    assert alone.certd("plan").stdout == "www: deploy web: to be deployed\n"
+    entry = alone.status()["www"]
+    assert (entry["state"], entry["targets"][0]["state"]) == ("deploying", "pending")
+    assert re.search(r"^state +deploying$", alone.certd("show", "www").stdout, re.MULTILINE)
     done = alone.certd("renew")
     if change == "verify":
         assert (done.returncode, "127.0.0.1:1" in done.stdout) == (1, True)
@@ -284,6 +300,7 @@ def test_a_target_whose_settings_have_changed_is_deployed_to_again(
     assert alone.status()["www"]["serial"] == issued
     if change != "verify":
         assert "not due before" in alone.renew().stdout
+        assert alone.certd("plan").stdout.startswith("nothing to do now")
 
 
 def test_a_failure_says_whether_it_was_tried_now(alone: Site) -> None:

@@ -295,3 +295,13 @@ def test_what_is_no_answer_is_asked_again_soon(kind: str, site: Site, faulty: Fa
     assert lineage.failure is None
     assert lineage.current is not None
     assert len(faulty.pebble.ledger()) == since + 1
+
+
+def test_a_failure_is_history_once_the_change_is_taken_back(site: Site, faulty: FaultyCA) -> None:
+    site.renew()
+    faulty.on("new-order", lambda _, __: Reply.problem(400, "rejectedIdentifier", "not this"))
+    site.certificate("www", "www.example.com", "new.example.com")
+    assert site.certd("renew").returncode == 1
+    site.certificate("www", "www.example.com")
+    assert "www: not due before" in site.renew().stdout
+    assert site.status()["www"]["last_error"] is None

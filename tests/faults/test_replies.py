@@ -173,6 +173,21 @@ def test_a_refused_replaces_is_left_out_once(
     assert not any(asked[1:])
 
 
+def test_a_ca_that_falls_over_replaces_is_asked_without(site: Site, faulty: FaultyCA) -> None:
+    def fall(exchange: Exchange, forward: Forward) -> Reply | None:
+        if "replaces" in exchange.payload:
+            return Reply.problem(500, "serverInternal", "no such order")
+        return forward()
+
+    faulty.on("new-order", fall)
+    with Driver(site) as driver:
+        driver.attempt("www")
+        lineage = driver.force("www")
+        assert lineage.failure is None
+        assert lineage.current is not None
+        assert lineage.current.number == 2
+
+
 def test_a_renewal_whose_order_was_lost_is_already_replaced(site: Site, faulty: FaultyCA) -> None:
     since = len(faulty.pebble.ledger())
 

@@ -52,7 +52,7 @@ targets = "web"
         '"www.example.com", "2001:db8::1"',
         "18: [certificate.www] chalenge: unknown key; did you mean challenge?",
         '19: [certificate.www] ca: no such CA: "letsencript"; did you mean letsencrypt?',
-        "20: [certificate.www] targets: expected a list of strings, found a string: "
+        "20: [certificate.www] targets: expected a list of strings, found a string; "
         'write targets = ["web"]',
     ]
     assert wrong(path) == [f"certd.toml:{mistake}" for mistake in mistakes]
@@ -68,6 +68,24 @@ targets = "web"
         pytest.param("ca = 1", "1: [ca]: expected tables [ca.NAME], found an int", id="no tables"),
         pytest.param("[[certd]]", "1: [certd]: expected a table, found a list", id="array"),
         pytest.param("[[ca.x]]", "1: [ca.x]: expected a table, found a list", id="named array"),
+        pytest.param(
+            "[ca]\nagree_tos = true",
+            "2: [ca.agree_tos]: expected a table, found a boolean: [ca] holds tables [ca.NAME] "
+            "only; put it below a header [ca.NAME], or leave it out",
+            id="a setting of a table that has no name",
+        ),
+        pytest.param(
+            "certificate = 5",
+            "1: [certificate]: expected tables [certificate.NAME], found an integer; write a table "
+            "[certificate.NAME] for each certificate",
+            id="a number for tables",
+        ),
+        pytest.param(
+            "certd = 5",
+            "1: [certd]: expected a table, found an integer; write a header in single brackets, "
+            "and the settings below it",
+            id="a number for a table",
+        ),
         pytest.param("[ca]\nx = 1", "2: [ca.x]: expected a table, found an integer", id="no table"),
         pytest.param(
             "[certd]\nstate = 1", "2: [certd] state: expected a string, found an", id="int"
@@ -79,12 +97,12 @@ targets = "web"
         ),
         pytest.param(
             '[certd]\nworkers = "4"',
-            "2: [certd] workers: expected a whole number, found a string: write workers = 4",
+            "2: [certd] workers: expected a whole number, found a string; write workers = 4",
             id="a number in quotes",
         ),
         pytest.param(
             '[certd]\nstate = ["x"]',
-            '2: [certd] state: expected a string, found a list: write state = "x"',
+            '2: [certd] state: expected a string, found a list; write state = "x"',
             id="a list of one",
         ),
         pytest.param(
@@ -93,13 +111,65 @@ targets = "web"
             id="one element of a list",
         ),
         pytest.param(
+            '[certd]\ncontact = "ops@example.com"',
+            "2: [certd] contact: expected a list of strings, found a string; "
+            'write a list of strings, as in contact = ["mailto:ops@example.com"]',
+            id="what is advised is not the next mistake",
+        ),
+        pytest.param(
+            '[certd]\ncontact = "mailto:a@b.example, mailto:c@d.example"',
+            "2: [certd] contact: expected a list of strings, found a string; "
+            'write contact = ["mailto:a@b.example", "mailto:c@d.example"]',
+            id="a list in one string",
+        ),
+        pytest.param(
+            "[certd]\ncontact = [['mailto:x@y.z']]",
+            '2: [certd] contact: expected a string, found a list; write "mailto:x@y.z"',
+            id="a list in a list",
+        ),
+        pytest.param(
+            "[certd]\nstate = 2026-01-01",
+            "2: [certd] state: expected a string, found a date or time; write a string, as in "
+            'state = "/var/lib/certd"',
+            id="a date",
+        ),
+        pytest.param(
+            '[certd]\nworkers = "many"',
+            "2: [certd] workers: expected a whole number, found a string; write a whole number, "
+            "as in workers = 8",
+            id="a word for a number",
+        ),
+        pytest.param(
+            '[ca.letsencrypt]\nagree_tos = "yes"',
+            "2: [ca.letsencrypt] agree_tos: expected true or false, found a string; "
+            "write true or false, as in agree_tos = true",
+            id="yes",
+        ),
+        pytest.param(
+            "[ca.letsencrpyt]\nagree_tos = true",
+            "1: [ca.letsencrpyt] directory: missing: only the well-known CAs need none; "
+            "did you mean letsencrypt? Otherwise add directory = ",
+            id="a CA that is nearly well known",
+        ),
+        pytest.param(
+            '[certd]\nstate = "~/state"',
+            '2: [certd] state: "~/state" begins with ~: only a shell knows what ~ means; '
+            "write the whole path",
+            id="a shell's home",
+        ),
+        pytest.param(
+            '[target.x]\ntype = "disk"\npath = "~/{name}"',
+            '3: [target.x] path: "~/{name}" begins with ~: only a shell',
+            id="a shell's home in a plugin's path",
+        ),
+        pytest.param(
             "[ca.own]\nagree_tos = true",
             "1: [ca.own] directory: missing: only the well-known CAs need none; add direct",
             id="an unknown CA without directory",
         ),
         pytest.param(
             '[ca.letsencrypt]\nagree_tos = "true"',
-            "2: [ca.letsencrypt] agree_tos: expected true or false, found a string: write agree",
+            "2: [ca.letsencrypt] agree_tos: expected true or false, found a string; write agree",
             id="true in quotes",
         ),
         pytest.param(
@@ -108,6 +178,12 @@ targets = "web"
             id="a password in a URL is not repeated",
         ),
         pytest.param('[http]\nlisten = ["::80"]', '2: [http] listen: "::80": bad IPv6', id="IPv6"),
+        pytest.param(
+            '[http]\nlisten = ["http://0.0.0.0:8080"]',
+            '2: [http] listen: "http://0.0.0.0:8080" is not host:port: it has a scheme or a path; '
+            'write "0.0.0.0:8080"',
+            id="a URL to listen on",
+        ),
         pytest.param('[http]\nlisten = ["x:0"]', '2: [http] listen: "x:0": bad port', id="port 0"),
         pytest.param('[http]\nlisten = ["*:80"]', '2: [http] listen: "*:80": * is not', id="star"),
         pytest.param("[http]\nlisten = []", "2: [http] listen: the list is empty", id="no address"),
@@ -117,7 +193,7 @@ targets = "web"
             id="one address twice",
         ),
         pytest.param(
-            '[http]\nwebroot = "x"\nlisten = ["[::]:80"]',
+            '[http]\nwebroot = "."\nlisten = ["[::]:80"]',
             "2: [http] webroot: listen and webroot are both there",
             id="two answerers",
         ),
@@ -133,8 +209,20 @@ targets = "web"
             id="endpoint",
         ),
         pytest.param(
+            '[target.x]\ntype = "shelf"\npath = "x"\nverify = ["https://[2001:db8::1]/x"]',
+            '4: [target.x] verify: "https://[2001:db8::1]/x" is not host:port: it has a scheme or '
+            'a path; write "[2001:db8::1]:443"',
+            id="a URL for an endpoint",
+        ),
+        pytest.param(
+            '[target.x]\ntype = "shelf"\npath = "x"\nverify = ["https://x:y"]',
+            '4: [target.x] verify: "https://x:y" is not host:port: it has a scheme or a path; '
+            "write host and port only",
+            id="a URL without sense",
+        ),
+        pytest.param(
             '[target.x]\ntype = "shelf"\npath = "x"\nreload = "systemctl reload nginx"',
-            "4: [target.x] reload: expected a list of strings, found a string: "
+            "4: [target.x] reload: expected a list of strings, found a string; "
             'write reload = ["systemctl", "reload", "nginx"]',
             id="a shell's line",
         ),
@@ -256,6 +344,9 @@ def test_a_missing_file_says_what_to_do(write: Write) -> None:
     assert wrong(Path("/nowhere/certd.toml")) == [
         "no configuration at /nowhere/certd.toml: create it, see docs/configuration.md, "
         "or name another with -c"
+    ]
+    assert wrong(Path("~/certd.toml")) == [
+        "no configuration at ~/certd.toml: only a shell knows what ~ means; write the whole path"
     ]
 
 

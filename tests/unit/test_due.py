@@ -40,6 +40,7 @@ def window(start: timedelta, end: timedelta, selected: timedelta) -> RenewalInfo
 
 
 HELD = Lineage("www", leaf())
+ORDERED = replace(HELD, ordering=True, placed=True)
 FAILURE = Failure("the CA refused", "it said so", "wait", ISSUED)
 
 
@@ -155,16 +156,38 @@ EARLY = ISSUED + 1 * DAY
         pytest.param(
             replace(SPEC, targets=("web", "mail")), HELD, EARLY, False, "2/3", id="one more target"
         ),
+        pytest.param(SPEC, ORDERED, EARLY, True, "an order is under way at the CA", id="ordering"),
         pytest.param(
-            SPEC, replace(HELD, ordering=True), EARLY, True, "order is under way", id="ordering"
+            SPEC,
+            replace(ORDERED, failures=1, retry_at=EARLY + MINUTE, failure=FAILURE),
+            EARLY,
+            False,
+            "an order is under way at the CA; failed once, waiting",
+            id="an order under way waits out its back-off",
         ),
         pytest.param(
             SPEC,
-            replace(HELD, ordering=True, failures=1, retry_at=EARLY + MINUTE, failure=FAILURE),
+            Lineage("www", ordering=True),
+            EARLY,
+            True,
+            "no certificate yet",
+            id="an order that the CA does not know is gone on with, for its own reason",
+        ),
+        pytest.param(
+            SPEC,
+            Lineage("www", ordering=True, failures=1, retry_at=EARLY + MINUTE, failure=FAILURE),
             EARLY,
             False,
-            "failed once, waiting",
-            id="an order under way waits out its back-off",
+            "no certificate yet; failed once, waiting",
+            id="the CA could not be asked",
+        ),
+        pytest.param(
+            SPEC,
+            replace(HELD, ordering=True),
+            EARLY,
+            True,
+            "an order was begun",
+            id="an order that the CA does not know and nobody needs is gone on with too",
         ),
         pytest.param(
             SPEC,

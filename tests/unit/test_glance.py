@@ -13,7 +13,7 @@ import pytest
 from certd.errors import StoreError
 from certd.model import CertificateSpec, Failure, Identifier, RenewalInfo, TargetState
 from certd.store import Store
-from certd.store.glance import advice, glance
+from certd.store.glance import Seen, advice, chain, glance
 from certd.testing.chains import bundle
 
 NOW = datetime(2026, 11, 21, 12, tzinfo=UTC)
@@ -41,13 +41,23 @@ def test_it_sees_every_column(tmp_path: Path) -> None:
     state = TargetState("web", "failed", 1, None, 2, NOW, NOW + timedelta(1), FAILURE)
     store.lineages.keep_target("full", state)
     try:
-        assert glance(tmp_path) == (store.lineages.all(), "digest")
+        seen = glance(tmp_path)
+        everything = store.lineages.all()
+        assert (seen.wanted, seen.configuration) == (everything, "digest")
+        assert [glance(tmp_path, name).wanted for name in ("bare", "full", "other")] == [
+            everything[:1],
+            everything[1:],
+            [],
+        ]
+        assert glance(tmp_path, "bare").digests == seen.digests
+        assert chain(tmp_path, "full", 1) == sample.chain_pem
     finally:
         store.close()
 
 
 def test_without_a_database_there_is_nothing(tmp_path: Path) -> None:
-    assert glance(tmp_path) == ([], None)
+    assert glance(tmp_path) == glance(tmp_path, "www") == Seen()
+    assert chain(tmp_path, "www", 1) == ""
     assert list(tmp_path.iterdir()) == []
 
 
@@ -59,7 +69,7 @@ def test_a_damaged_database_is_said_to_be(tmp_path: Path) -> None:
 
 def test_a_database_that_nothing_was_written_to_is_none_yet(tmp_path: Path) -> None:
     (tmp_path / "certd.db").touch()
-    assert glance(tmp_path) == ([], None)
+    assert glance(tmp_path) == Seen()
     assert (tmp_path / "certd.db").stat().st_size == 0
 
 

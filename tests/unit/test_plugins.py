@@ -10,6 +10,7 @@ import pytest
 from certd import plugins
 from certd.config.tables import TargetTable
 from certd.errors import ConfigError
+from certd.plugins import Surroundings
 from certd.secrets import Secret
 from tests import shelf
 
@@ -24,7 +25,7 @@ def _installed(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Mon
 def built(folder: Path, **table: Any) -> Any:
     plugin = plugins.plugin_class("shelf", plugins.deploy_targets())
     model = plugins.settings_model("shelf", plugin, TargetTable)
-    settings = model.model_validate({"type": "shelf", **table}, context=folder)
+    settings = model.model_validate({"type": "shelf", **table}, context=Surroundings(folder))
     return plugins.build(plugin, settings)
 
 
@@ -89,6 +90,6 @@ def test_a_secret_is_in_no_text_of_the_validated_table(tmp_path: Path) -> None:
     plugin = plugins.plugin_class("shelf", plugins.deploy_targets())
     model = plugins.settings_model("shelf", plugin, TargetTable)
     table = {"type": "shelf", "path": "/srv", "token": "s3cret", "tokens": ["s3cret"]}
-    settings = model.model_validate(table, context=tmp_path)
+    settings = model.model_validate(table, context=Surroundings(tmp_path))
     assert "s3cret" not in f"{settings!r} {settings} {settings.model_dump_json()}"
-    assert plugins.secret_settings(plugin) == {"token", "tokens"}
+    assert plugins.secret_settings(plugin) == {"token", "tokens", "lock"}

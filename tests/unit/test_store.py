@@ -11,6 +11,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -157,6 +158,53 @@ def test_what_failed_need_not_wait_once_its_cause_may_be_gone(
     assert all(found[name].failure for name in "ab")  # what it was can still be seen
     due = store.leases.claim_due(NOW, 9)
     assert {name for name in due if name != "c"} == set(again)
+
+
+WEB = {name: replace(spec, targets=("web",)) for name, spec in specs(*NAMES).items()}
+OTHER = replace(WEB["a"], identifiers=(Identifier("dns", "other.example.com"),))
+
+
+@pytest.mark.parametrize(
+    ("wanted", "tables"),
+    [
+        pytest.param(WEB, {}, id="nothing"),
+        pytest.param(WEB, {"ca test": "2"}, id="the CA"),
+        pytest.param(WEB, {"http": "2"}, id="the responder"),
+        pytest.param(WEB, {"target web": "2"}, id="a target"),
+        pytest.param(WEB, {"target mail": "2"}, id="a target that nothing is deployed to"),
+        pytest.param(WEB, {"ca new": "1"}, id="a table that was not there"),
+        pytest.param({**WEB, "a": OTHER}, {}, id="a certificate"),
+        pytest.param({**WEB, "d": replace(OTHER, name="d")}, {}, id="one certificate more"),
+        pytest.param({"a": WEB["a"]}, {}, id="fewer certificates"),
+        pytest.param({"a": OTHER}, {"ca test": "2", "target web": "2"}, id="all at once"),
+    ],
+)
+@pytest.mark.parametrize("left", [(), ("a",)], ids=["", "one was left out meanwhile"])
+def test_what_a_configuration_changes_is_known_before_it_is_followed(
+    store: Store,
+    tmp_path: Path,
+    wanted: dict[str, CertificateSpec],
+    tables: dict[str, str],
+    left: tuple[str, ...],
+) -> None:
+    """What ``plan`` makes of the rows is what ``renew`` will find in them."""
+    state, failure = tmp_path / "state", Failure("x", "y", "z", NOW)
+    before = {"ca test": "1", "http": "1", "target web": "1", "target mail": "1"}
+    store.lineages.take_over(WEB, "first", before)
+    store.leases.claim(NAMES)
+    for name, target in (
+        ("a", TargetState("web", "failed", 1, None, 2, NOW, NOW + HOUR, failure)),
+        ("b", TargetState("web", "verified", 1, 1)),
+    ):
+        store.lineages.keep_target(name, target)
+        store.lineages.keep_failure(name, failure, 3, NOW + HOUR)
+    store.leases.release_all()
+    kept = {name: spec for name, spec in WEB.items() if name not in left}
+    store.lineages.take_over(kept, "second", before)
+    seen = glance(state)
+    shown = seen.as_under(wanted, {**before, **tables})
+    store.lineages.take_over(wanted, "third", {**before, **tables})
+    assert shown == glance(state).wanted == store.lineages.all()
 
 
 def test_a_corrected_certificate_is_tried_at_once(store: Store) -> None:
@@ -319,7 +367,14 @@ def test_a_glance_sees_what_the_store_has(store: Store, tmp_path: Path) -> None:
     store.lineages.keep_target("a", TargetState("web", "failed", 1, None, 2, NOW, NOW, failure))
     store.lineages.keep_failure("b", failure, 4, NOW + HOUR)
     begin(store, "c")
-    assert glance(tmp_path / "state") == (store.lineages.all(), "digest")
+    store.orders.keep_url(begin(store, "b"), "https://ca.example/order/1")
+    assert [(one.ordering, one.placed) for _, one in store.lineages.all()] == [
+        (False, False),
+        (True, True),
+        (True, False),
+    ]
+    seen = glance(tmp_path / "state")
+    assert (seen.wanted, seen.configuration) == (store.lineages.all(), "digest")
 
 
 # -- commits ------------------------------------------------------------------------------

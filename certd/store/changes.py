@@ -1,0 +1,65 @@
+"""PURE: what another configuration means for what the store has of each certificate.
+
+``Lineages.take_over`` writes it down; ``certd plan`` and ``certd status`` show it before
+anybody has, so that they say what the next run will do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from certd.model import CertificateSpec, Lineage
+
+# The columns, which are the fields, that start anew.
+# What failed as it was may well succeed as it is now: no back-off holds.
+AT_ONCE: Mapping[str, Any] = {"failures": 0, "retry_at": None}
+# What was done at a target as it was is to be done at it as it is now.
+AGAIN: Mapping[str, Any] = {"phase": "pending", "failures": 0, "retry_at": None, "failure": None}
+
+
+@dataclass(frozen=True, slots=True)
+class Changes:
+    """``at_once``: certificates, new ones among them; ``again``: targets."""
+
+    at_once: frozenset[str]
+    again: frozenset[str]
+
+    def applied(self, lineage: Lineage) -> Lineage:
+        """What becomes of it when the configuration is taken over."""
+        if not self.again.isdisjoint(lineage.targets):
+            targets = {
+                name: replace(state, **AGAIN) if name in self.again else state
+                for name, state in lineage.targets.items()
+            }
+            lineage = replace(lineage, targets=targets)
+        return replace(lineage, **AT_ONCE) if lineage.name in self.at_once else lineage
+
+
+def changes(
+    specs: Mapping[str, CertificateSpec],
+    tables: Mapping[str, str],
+    followed: Mapping[str, CertificateSpec],
+    kept: Mapping[str, str],
+) -> Changes:
+    """``specs`` and the digests of ``tables`` are wanted now; ``followed`` and ``kept`` were.
+
+    A table of which no digest was kept has not changed: nothing was done with another.
+    """
+    others = {table for table, digest in tables.items() if kept.get(table, digest) != digest}
+    return Changes(
+        frozenset(
+            name
+            for name, spec in specs.items()
+            if followed.get(name) != spec or not others.isdisjoint(_asked(spec))
+        ),
+        frozenset(table.removeprefix("target ") for table in others if table.startswith("target ")),
+    )
+
+
+def _asked(spec: CertificateSpec) -> Iterator[str]:
+    """The tables of those whom its issuance depends on."""
+    yield from (f"ca {ca}" for ca in spec.cas)
+    if spec.challenge == "http-01":
+        yield "http"
