@@ -95,10 +95,8 @@ def test_no_name_has_as_many_labels_as_a_key_may_not_have(write: Write) -> None:
 # What is no file
 
 
-@pytest.mark.parametrize("device", ["/dev/zero", "/dev/null", "/dev/tty0"])
+@pytest.mark.parametrize("device", ["/dev/zero", "/dev/null"])
 def test_a_device_is_not_read(device: str) -> None:
-    if not os.path.exists(device):
-        pytest.skip(f"this machine has no {device}")
     [finding] = wrong(Path(device))
     assert finding.startswith(f"{device} cannot be read: ")
 
