@@ -79,6 +79,7 @@ class Outcome:
         )
 
 
+@pytest.mark.fault(row=41)
 @pytest.mark.parametrize(
     "delivered",
     [
@@ -87,7 +88,7 @@ class Outcome:
     ],
 )
 @pytest.mark.parametrize("which", SCENES)
-def test_41_killed_at_each_exchange_it_goes_on_with_the_same_order(
+def test_killed_at_each_exchange_it_goes_on_with_the_same_order(
     which: str, delivered: bool, start_pebble: Callable[..., Pebble], warm: Warm, tmp_path: Path
 ) -> None:
     prepare, kinds = SCENES[which]

@@ -83,8 +83,9 @@ class Point:
         return f"{self.number:>3}  {self.place:<45} {self.orders:>6} {self.issued:>6}  {self.said}"
 
 
+@pytest.mark.fault(row=41)
 @pytest.mark.parametrize("which", SCENARIOS)
-def test_41_killed_at_every_failpoint_it_goes_on(
+def test_killed_at_every_failpoint_it_goes_on(
     which: str, start_pebble: Callable[..., Pebble], warm: Warm, tmp_path: Path
 ) -> None:
     scenario = SCENARIOS[which]
