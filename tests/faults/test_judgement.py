@@ -273,6 +273,17 @@ def test_an_order_that_stays_with_the_ca_is_given_back(site: Site, faulty: Fault
     assert len(faulty.acted_on("new-order")) == 2
 
 
+@pytest.mark.fault(row=10)
+def test_an_order_that_stays_with_the_ca_survives_a_restart(site: Site, faulty: FaultyCA) -> None:
+    since = len(faulty.pebble.ledger())
+    faulty.on("order", _processing)
+    with Driver(site) as driver:
+        assert driver.attempt("www").ordering
+    faulty.honest()
+    with Driver(site) as driver:
+        _assert_issued_once(faulty, driver.attempt("www"), since)
+
+
 def test_an_order_that_the_ca_cannot_show_for_days_is_given_up(
     site: Site, faulty: FaultyCA
 ) -> None:

@@ -104,9 +104,14 @@ def test_a_server_that_always_fails_is_left_in_peace(site: Site, faulty: FaultyC
 
 
 @pytest.mark.fault(row=14)
+@pytest.mark.parametrize("form", ["seconds", "HTTP-date"])
 @pytest.mark.parametrize("status", [429, 503])
-def test_a_long_retry_after_parks_the_order(status: int, site: Site, faulty: FaultyCA) -> None:
-    reply = Reply.problem(status, "rateLimited", "too many certificates", Retry_After="7200")
+def test_a_long_retry_after_parks_the_order(
+    status: int, form: str, site: Site, faulty: FaultyCA
+) -> None:
+    at = format_datetime(datetime.now(UTC) + timedelta(seconds=7200), usegmt=True)
+    asked = "7200" if form == "seconds" else at
+    reply = Reply.problem(status, "rateLimited", "too many certificates", Retry_After=asked)
     faulty.on("new-order", lambda exchange, forward: reply)
     with Driver(site) as driver:
         lineage = driver.attempt("www")
@@ -114,7 +119,7 @@ def test_a_long_retry_after_parks_the_order(status: int, site: Site, faulty: Fau
         assert "too many certificates" in lineage.failure.why
         assert len(faulty.seen("new-order")) == 1
         assert lineage.retry_at is not None
-        assert lineage.retry_at > driver.now() + timedelta(seconds=7190)
+        assert lineage.retry_at > driver.now() + timedelta(seconds=7100)
 
 
 @pytest.mark.fault(row=16)
@@ -130,13 +135,21 @@ def test_where_the_operator_must_act_he_is_told_where(site: Site, faulty: Faulty
 
 
 @pytest.mark.fault(row=1)
-def test_every_second_nonce_is_refused(start_pebble: Callable[..., Pebble], tmp_path: Any) -> None:
-    pebble = start_pebble(nonce_reject=50, retry_after=(1, 1))
+@pytest.mark.parametrize("percent", [20, 50, 90])
+def test_nonces_are_refused_again_and_again(
+    percent: int, start_pebble: Callable[..., Pebble], tmp_path: Any
+) -> None:
+    pebble = start_pebble(nonce_reject=percent, retry_after=(1, 1))
     with (
         FaultyCA(pebble, tmp_path / "proxy") as faulty,
         Driver(Site(tmp_path / "site", faulty).certificate("www", "www.example.com")) as driver,
     ):
-        assert _issued(faulty, driver.attempt("www"), 0) == 1
+        lineage = driver.attempt("www")
+        for _ in range(40):  # at 90 % five tries in a row fail more often than not
+            if lineage.failure:
+                assert "badNonce" in lineage.failure.why
+                lineage = driver.retry("www")
+        assert _issued(faulty, lineage, 0) == 1
         assert len(faulty.acted_on("new-order")) == len(faulty.acted_on("finalize")) == 1
 
 
@@ -281,6 +294,23 @@ def test_a_failed_validation_names_the_name_and_the_reason(
             assert len(faulty.acted_on("new-order")) == 1
             pebble.dns.clear_servfail("lost.example.com")
             assert _issued(faulty, driver.retry("www"), 0) == 1
+
+
+@pytest.mark.fault(row=12)
+def test_a_name_is_not_failed_more_than_five_times_an_hour(
+    start_pebble: Callable[..., Pebble], tmp_path: Any
+) -> None:
+    pebble = start_pebble(retry_after=(1, 1))
+    assert pebble.dns is not None
+    pebble.dns.set_servfail("lost.example.com")
+    with FaultyCA(pebble, tmp_path / "proxy") as faulty:
+        site = Site(tmp_path / "site", faulty).certificate("www", "lost.example.com")
+        with Driver(site, draw=0.0) as driver:
+            over = driver.now() + timedelta(hours=1)
+            lineage = driver.attempt("www")
+            while lineage.retry_at and lineage.retry_at < over:
+                lineage = driver.retry("www")
+    assert 2 <= len(faulty.acted_on("challenge")) <= 5
 
 
 # A CA that has forgotten
