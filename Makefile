@@ -10,7 +10,7 @@ SECONDS ?= 20
 export PYTHON
 VENV := .venv/bin
 
-.PHONY: demo test check bench fuzz clean
+.PHONY: demo test soak check bench fuzz clean
 
 demo:
 	@tools/setup.sh
@@ -23,6 +23,14 @@ test:
 	@tools/packages.sh
 	-@$(VENV)/python -m certd.testing.pebble
 	$(VENV)/python -m pytest -n $(JOBS) $(T)
+
+# Killed at random for so many seconds; then all is well, and nothing was issued in vain.
+SOAK ?= 3600
+
+soak:
+	@tools/setup.sh dev
+	@$(VENV)/python -m certd.testing.pebble >/dev/null
+	CERTD_SOAK=$(SOAK) $(VENV)/python -m pytest -rP tests/faults/test_random_kills.py
 
 check:
 	@tools/setup.sh dev

@@ -197,6 +197,7 @@ class Issuance:
             # A CA that dislikes ``replaces`` refuses the whole order: once without it.
             log.warning("%s: ordering again without 'replaces': %s", self.order.name, problem.why)
             self._store.orders.without_replaces(self.order)
+            failpoint("issue: replaces is left out")
             self._replaces = None
             return self._create()
         failpoint("issue: order made")

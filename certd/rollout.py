@@ -140,6 +140,7 @@ class Rollout:
         # Killed before all is put back, it is tried anew: half of a way back is not the
         # work of somebody else.
         self._keep(bundle.name, state)
+        failpoint("rollout: failure is kept")
         if state.serving is not None and state.serving != bundle.version:
             before = self._store.lineages.bundle(bundle.name, state.serving)
             if before.certificate.not_after > now:
@@ -161,6 +162,7 @@ class Rollout:
             since=now,
         )
         self._keep(bundle.name, state)
+        failpoint("rollout: next attempt is kept")
         log.error("%s: target %s: %s", bundle.name, settings.name, state.failure)
         return state
 

@@ -88,6 +88,7 @@ BODIES = [
 ]
 
 
+@pytest.mark.fault(row=5)
 @pytest.mark.parametrize("kind", ["directory", "new-order", "authorization", "order", "finalize"])
 @pytest.mark.parametrize("body", BODIES)
 def test_a_body_that_is_no_object(kind: str, body: bytes, site: Site, faulty: FaultyCA) -> None:
@@ -97,6 +98,7 @@ def test_a_body_that_is_no_object(kind: str, body: bytes, site: Site, faulty: Fa
     assert failure is not None or kind == "finalize"
 
 
+@pytest.mark.fault(row=5)
 @pytest.mark.parametrize("kind", ["new-account", "challenge", "renewal-info"])
 @pytest.mark.parametrize("body", BODIES[:6])
 def test_a_body_that_is_not_needed(kind: str, body: bytes, site: Site, faulty: FaultyCA) -> None:
@@ -141,6 +143,7 @@ WRONG_TYPES = [
 ]
 
 
+@pytest.mark.fault(row=5)
 @pytest.mark.parametrize(("kind", "changes"), WRONG_TYPES, ids=str)
 def test_values_of_the_wrong_type(
     kind: str, changes: Mapping[str, Any], site: Site, faulty: FaultyCA
@@ -197,6 +200,7 @@ PROBLEMS: list[object] = [
 ]
 
 
+@pytest.mark.fault(row=5)
 @pytest.mark.parametrize("document", PROBLEMS, ids=lambda document: str(document)[:40])
 @pytest.mark.parametrize("status", [400, 500])
 def test_problems_that_are_problems(
@@ -358,6 +362,7 @@ def test_a_directory_that_is_none_is_told(answer: Reply, site: Site, faulty: Fau
     assert "directory in [ca.test]" in failure.next
 
 
+@pytest.mark.fault(row=19)
 def test_an_order_survives_a_directory_that_is_gone(
     site: Site, faulty: FaultyCA, pebble: RunningPebble
 ) -> None:
