@@ -4,11 +4,13 @@ PYTHON ?=
 JOBS ?= 2
 # make test T="tests/unit -k due"
 T ?=
+# of make fuzz, for each reader
+SECONDS ?= 20
 
 export PYTHON
 VENV := .venv/bin
 
-.PHONY: demo test check bench clean
+.PHONY: demo test soak check bench fuzz clean
 
 demo:
 	@tools/setup.sh
@@ -22,6 +24,14 @@ test:
 	-@$(VENV)/python -m certd.testing.pebble
 	$(VENV)/python -m pytest -n $(JOBS) $(T)
 
+# Killed at random for so many seconds; then all is well, and nothing was issued in vain.
+SOAK ?= 3600
+
+soak:
+	@tools/setup.sh dev
+	@$(VENV)/python -m certd.testing.pebble >/dev/null
+	CERTD_SOAK=$(SOAK) $(VENV)/python -m pytest -rP tests/faults/test_random_kills.py
+
 check:
 	@tools/setup.sh dev
 	$(VENV)/ruff format --check .
@@ -33,6 +43,11 @@ bench:
 	@tools/setup.sh dev
 	@$(VENV)/python -m certd.testing.pebble >/dev/null
 	@$(VENV)/python -m bench
+
+# What breaks something is kept as fuzz-….
+fuzz:
+	@tools/setup.sh dev
+	$(VENV)/python -m tests.fuzz --seconds $(SECONDS)
 
 clean:
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build dist

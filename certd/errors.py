@@ -6,6 +6,8 @@ bug of ours, and is shown as one.
 
 from __future__ import annotations
 
+MOST_WORDS = 500  # characters of a stranger's own words that are shown
+
 
 class CertdError(Exception):
     """What happened (``what``), why (``why``), and what to do next (``next``).
@@ -58,6 +60,14 @@ class TargetError(CertdError):
 
 class StoreError(CertdError):
     """The machine: disk, database, locks."""
+
+
+def plain(text: str) -> str:
+    """A stranger's words as they may be shown: one line of bounded length, which no
+    terminal obeys.
+    """
+    shown = "".join(char if char.isprintable() else " " for char in text[: MOST_WORDS + 1])
+    return shown if len(shown) <= MOST_WORDS else f"{shown[:MOST_WORDS]}…"
 
 
 def bug(error: Exception) -> CertdError:

@@ -156,10 +156,12 @@ class Issuance:
                 log.warning("%s: ordering without 'replaces': %s", self.order.name, problem.why)
                 self._store.orders.without_replaces(self.order)
                 self._replaces = None
+                failpoint("issue: replaces is left out")
                 return Look(0.0)
             case "new key":
                 log.warning("%s: finalizing with another key: %s", self.order.name, problem.why)
                 self.order = self._store.orders.with_new_key(self.order, *_key_and_csr(self.order))
+                failpoint("issue: another key is kept")
                 return Look(0.0)
         if problem.type == "unauthorized" and asked == "new order":
             self._client.check_account()

@@ -14,7 +14,7 @@ from datetime import datetime, timedelta
 
 from certd import due, verify, x509
 from certd.config import TargetSettings
-from certd.errors import CertdError, StoreError, TargetError, bug
+from certd.errors import CertdError, StoreError, TargetError, bug, plain
 from certd.failpoint import failpoint
 from certd.issue import Say
 from certd.model import Bundle, Failure, Lineage, TargetState
@@ -140,6 +140,7 @@ class Rollout:
         # Killed before all is put back, it is tried anew: half of a way back is not the
         # work of somebody else.
         self._keep(bundle.name, state)
+        failpoint("rollout: failure is kept")
         if state.serving is not None and state.serving != bundle.version:
             before = self._store.lineages.bundle(bundle.name, state.serving)
             if before.certificate.not_after > now:
@@ -161,6 +162,7 @@ class Rollout:
             since=now,
         )
         self._keep(bundle.name, state)
+        failpoint("rollout: next attempt is kept")
         log.error("%s: target %s: %s", bundle.name, settings.name, state.failure)
         return state
 
@@ -224,6 +226,5 @@ def _seen(served: verify.Served, bundle: Bundle) -> str:
         return seen
     names = [name.value for name in leaf.identifiers]
     more = f" and {len(names) - _NAMES} more" if len(names) > _NAMES else ""
-    # They are a stranger's words, and are shown on terminals.
-    shown = "".join(char if char.isprintable() else "?" for char in ", ".join(names[:_NAMES]))
+    shown = plain(", ".join(names[:_NAMES]))
     return f"{seen}, for {shown or 'no name'}{more}"

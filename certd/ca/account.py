@@ -12,9 +12,9 @@ import josepy
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
-from certd.ca.net import Network, Reply
-from certd.ca.problem import Problem, plain
-from certd.errors import CAError, ConfigError, StoreError
+from certd.ca.net import Network, Reply, is_url
+from certd.ca.problem import Problem
+from certd.errors import CAError, ConfigError, StoreError, plain
 from certd.model import Account
 from certd.react import Do, Situation, react
 from certd.secrets import Secret
@@ -185,8 +185,11 @@ class OurAccount:
         url = self._directory()["newAccount"]
         reply = self._network.post(url, json.dumps(payload).encode(), _jwk(account), None)
         uri = reply.headers.get("location")
-        if not uri:
-            raise CAError("the CA made an account without saying where", "no Location header")
+        if not is_url(uri):  # it is signed with, kept and shown, but never asked for
+            raise CAError(
+                "the CA made an account without saying where",
+                "no Location header, or no URL in it",
+            )
         return uri
 
     def _check_agreement(self) -> None:
@@ -196,10 +199,12 @@ class OurAccount:
         """
         meta = self._directory().get("meta")
         terms = meta.get("termsOfService") if isinstance(meta, dict) else None
+        if not isinstance(terms, str | None):
+            raise CAError(f"{self._directory_url} names terms of service by what is no text")
         if terms and not self._agreed:
             raise ConfigError(
                 f"the terms of service of {self._name} are not accepted",
-                f"it makes no account before: {plain(str(terms))}",
+                f"it makes no account before: {plain(terms)}",
                 f"read them, then write agree_tos = true in [ca.{self._name}]",
             )
 

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from certd.ca.client import Client
+from certd.ca.net import is_url
 from certd.ca.problem import Problem
-from certd.errors import CAError
+from certd.errors import CAError, plain
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,11 +44,12 @@ def ask(client: Client, ari_id: str) -> Window:
         raise NoAnswer(str(problem), silent=problem.transient or problem.untrusted) from problem
     except (CAError, KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         # OverflowError: the first of January of year 1 in Asia is the year 0 in UTC.
-        raise NoAnswer(f"the answer is not what RFC 9773 says ({error})", silent=False) from error
+        why = f"the answer is not what RFC 9773 says ({plain(str(error))})"
+        raise NoAnswer(why, silent=False) from error
     if end <= start:
         raise NoAnswer("the window ends before it starts", silent=False)
-    if not (isinstance(explanation, str) and explanation.startswith("https://")):
-        explanation = None
+    if not (is_url(explanation) and explanation.startswith("https://")):
+        explanation = None  # it is kept, and shown
     return Window(start, end, explanation, reply.retry_after)
 
 

@@ -33,6 +33,7 @@ log = logging.getLogger(__name__)
 
 REQUIRED = ("newNonce", "newAccount", "newOrder")  # of a directory
 DIRECTORY_AGE = 3600.0  # seconds after which the directory is fetched again
+MOVED = (404, 405, 410)  # HTTP status of what may only be somewhere else by now
 
 
 class Client:
@@ -147,6 +148,14 @@ class Client:
 
     def _post(self, url: str, payload: Mapping[str, Any] | None, accept: str = "") -> Reply:
         """``None`` is a POST-as-GET; an empty mapping is sent as ``{}``."""
+        try:
+            return self._post_registered(url, payload, accept)
+        except Problem as problem:
+            if problem.status in MOVED:
+                self._directory_until = 0.0  # the next exchange asks where things are now
+            raise
+
+    def _post_registered(self, url: str, payload: Mapping[str, Any] | None, accept: str) -> Reply:
         self.directory()  # a resumed order asks for nothing else that would fetch it
         body = b"" if payload is None else json.dumps(payload, separators=(",", ":")).encode()
         return self._account.post(url, body, accept)

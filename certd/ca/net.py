@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import socket
 import ssl
 import threading
@@ -32,6 +33,8 @@ LEFT_ALONE = 10.0  # seconds for which a CA that did not answer in time is not a
 # OpenSSL's numbers (X509_V_ERR_…) for a chain that leads to none of our roots.
 _NO_ROOT = {2, 18, 19, 20, 21}
 _ASK_OPERATOR = "check the directory URL; if it is right, tell the CA"
+
+_URL = re.compile(r"[!-~]{1,2048}")
 
 _HEADERS = {"User-Agent": USER_AGENT, "Accept-Language": "en"}
 
@@ -107,11 +110,12 @@ class Network:
         """Hang up; a later request connects anew."""
         self._wire.close()
 
-    def check(self, url: str) -> None:
-        """Raise CAError unless requests may go there."""
+    def check(self, url: object) -> None:
+        """Raise CAError unless this is a URL, and requests may go there."""
         if _origin(url) not in self._origins:
+            shown = repr(url[:200]) if isinstance(url, str) else "a URL that is no text"
             raise CAError(
-                f"refused to ask {str(url)[:200]!r}",
+                f"refused to ask {shown}",
                 "the CA named a URL that is neither in its directory's origin nor https",
                 _ASK_OPERATOR,
             )
@@ -210,9 +214,16 @@ def _is_nonce(text: str | None) -> TypeGuard[str]:
         return False
 
 
+def is_url(text: object) -> TypeGuard[str]:
+    """Has it only what a URL may have (RFC 3986 section 2)? Others can be neither asked
+    for nor shown.
+    """
+    return isinstance(text, str) and bool(_URL.fullmatch(text))
+
+
 def _origin(url: object) -> str | None:
     """Host and port of an https URL; None for anything else that JSON may have in its place."""
-    if not isinstance(url, str):
+    if not is_url(url):
         return None
     try:
         parts = urlsplit(url)

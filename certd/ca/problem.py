@@ -11,10 +11,9 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Any
 
-from certd.errors import CAError
+from certd.errors import CAError, plain
 from certd.react import Asked, Refusal, passing
 
-MOST_WORDS = 500  # characters of a CA's own words that are shown
 MOST_SUBPROBLEMS = 20  # of a refusal, shown
 
 _ERROR = "urn:ietf:params:acme:error:"
@@ -82,14 +81,6 @@ class NoJSON(CAError):
     """A good status, and a body of somebody in between: the same request may well succeed."""
 
 
-def plain(text: str) -> str:
-    """A stranger's words as they may be shown: one line of bounded length, which no
-    terminal obeys.
-    """
-    shown = "".join(char if char.isprintable() else " " for char in text[: MOST_WORDS + 1])
-    return shown if len(shown) <= MOST_WORDS else f"{shown[:MOST_WORDS]}…"
-
-
 def _identifier(subproblem: Mapping[str, Any]) -> str:
     identifier = subproblem.get("identifier")
     return str(identifier.get("value")) if isinstance(identifier, dict) else "?"
@@ -139,7 +130,7 @@ def retry_after(header: str | None, now: datetime) -> float | None:
         return None
     header = header.strip()
     if header.isascii() and header.isdigit():
-        seconds = float(header[:9])
+        seconds = float(header.lstrip("0")[:9] or 0)
     else:
         try:
             instant = parsedate_to_datetime(header)

@@ -3,24 +3,28 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, TypeVar
+from typing import Any
 
 import josepy
 from acme import challenges, messages
 
-from certd.ca.net import Reply
-from certd.ca.problem import MOST_SUBPROBLEMS, plain
-from certd.errors import CAError
+from certd.ca.net import Reply, is_url
+from certd.ca.problem import MOST_SUBPROBLEMS
+from certd.errors import CAError, plain
 from certd.model import Identifier
 from certd.react import Refusal
 from certd.secrets import Secret
 
 TOKEN = re.compile(r"[A-Za-z0-9_-]{22,128}")  # RFC 8555 section 8.3: 128 bits, base64url
 
-T = TypeVar("T")
+messages.Status("expired")  # of an authorization (RFC 8555 section 7.1.6); acme lacks it
+
+_NAME = re.compile(r"[0-9A-Za-z.:*_-]{1,253}")  # what is in none of ours is in no error either
+_MEMBER = re.compile(r"^Deserialization error: Could not decode '(\w{1,40})'")
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,36 +69,34 @@ class CAAuthorization:
 
 def read_authorization(reply: Reply, key: josepy.JWK) -> CAAuthorization:
     """``key`` is the account's: the key authorizations are made with it."""
-    body = _parse(messages.Authorization.from_json, reply)
-    identifier = _identifier(reply, body.identifier)
-    raw = reply.json().get("challenges") or ()
-    return CAAuthorization(
-        identifier,
-        bool(body.wildcard),
-        _status(body.status),
-        tuple(_challenge(*pair, key) for pair in zip(body.challenges or (), raw, strict=False)),
-        reply.retry_after,
-    )
+    with _distrust(reply):
+        body = messages.Authorization.from_json(reply.json())
+        raw = reply.json().get("challenges") or ()
+        return CAAuthorization(
+            _identifier(body.identifier),
+            bool(body.wildcard),
+            _status(body.status),
+            tuple(_challenge(*pair, key) for pair in zip(body.challenges or (), raw, strict=True)),
+            reply.retry_after,
+        )
 
 
 def read_order(url: str, reply: Reply) -> CAOrder:
     """``url`` is where the order is, which its own document does not say."""
-    body = _parse(messages.Order.from_json, reply)
-    authorizations = tuple(body.authorizations or ())
-    if not body.finalize or not all(isinstance(item, str) for item in authorizations):
-        raise CAError(f"the order {url} has no finalize URL or odd authorizations")
-    return CAOrder(
-        url,
-        _status(body.status),
-        frozenset(_identifier(reply, item) for item in body.identifiers or ()),
-        authorizations,
-        body.finalize,
-        body.certificate,
-        _error(body.error),
-        _refusal(body.error),
-        body.expires,
-        reply.retry_after,
-    )
+    with _distrust(reply):
+        body = messages.Order.from_json(reply.json())
+        return CAOrder(
+            url,
+            _status(body.status),
+            frozenset(map(_identifier, body.identifiers or ())),
+            tuple(_url(item, "authorizations") for item in body.authorizations or ()),
+            _url(body.finalize, "finalize"),
+            None if body.certificate is None else _url(body.certificate, "certificate"),
+            _error(body.error),
+            _refusal(body.error),
+            body.expires,
+            reply.retry_after,
+        )
 
 
 def _challenge(
@@ -113,8 +115,9 @@ def _challenge(
         # CAs tell what they expected: the key authorization, which is not to be logged.
         error = error.replace(authorization, "***")
     return CAChallenge(
-        body.uri,
-        body.chall.typ if hasattr(body.chall, "typ") else "",
+        _url(body.uri, "url"),
+        # ``body`` has no type where ``acme`` does not know it.
+        plain(raw["type"]),
         _status(body.status),
         token,
         Secret(authorization),
@@ -123,25 +126,52 @@ def _challenge(
     )
 
 
-def _parse(parse: Callable[[dict[str, Any]], T], reply: Reply) -> T:
+@contextmanager
+def _distrust(reply: Reply) -> Iterator[None]:
+    """Whatever ``acme`` and we make of a hostile document becomes a CAError."""
     try:
-        return parse(reply.json())
-    except (josepy.errors.Error, ValueError, TypeError, AttributeError, KeyError) as error:
+        yield
+    except CAError:
+        raise
+    # Not a list of types: a decoder fails as it likes, and a text that is expected may be
+    # anything, such as lists in lists that no one can print.
+    except Exception as error:
         raise CAError(
             f"{reply.url} answered with something that RFC 8555 does not allow",
-            plain(str(error)),
+            _reason(error),
             "nothing was lost: certd asks again; if it stays so, tell the CA",
         ) from error
 
 
-def _identifier(reply: Reply, identifier: messages.Identifier | None) -> Identifier:
-    if identifier is not None and not isinstance(identifier.value, str):
-        raise CAError(f"{reply.url} speaks of an identifier that is no text")
-    if identifier is not None and identifier.typ == messages.IDENTIFIER_FQDN:
+def _reason(error: BaseException) -> str:
+    """Which members, from the outermost, and what is wrong with the innermost of them.
+
+    The decoder's own words begin with the whole document.
+    """
+    members = ""
+    while isinstance(error, josepy.errors.Error) and (found := _MEMBER.search(str(error))):
+        members += f"{found[1]}: "
+        if error.__context__ is None:
+            break
+        error = error.__context__
+    return plain(f"{members}{error}")
+
+
+def _identifier(identifier: messages.Identifier | None) -> Identifier:
+    if identifier is None or not _NAME.fullmatch(identifier.value):
+        raise ValueError("an identifier that is neither a name nor an address")
+    if identifier.typ == messages.IDENTIFIER_FQDN:
         return Identifier("dns", identifier.value.lower())
-    if identifier is not None and identifier.typ == messages.IDENTIFIER_IP:
+    if identifier.typ == messages.IDENTIFIER_IP:
         return Identifier("ip", identifier.value.lower())
-    raise CAError(f"{reply.url} speaks of an identifier that is neither dns nor ip")
+    raise ValueError("an identifier that is neither dns nor ip")
+
+
+def _url(text: object, member: str) -> str:
+    """One that can be asked for; whether it may be is asked when it is."""
+    if not is_url(text):
+        raise ValueError(f"{member}: no URL")
+    return text
 
 
 def _status(status: messages.Status | None) -> str:

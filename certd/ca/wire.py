@@ -131,7 +131,10 @@ class _Connection:
         received = 0
         while not reading.done:
             self._limit(tls, deadline)
-            data = tls.recv(_CHUNK)
+            try:
+                data = tls.recv(_CHUNK)
+            except ssl.SSLEOFError as error:
+                raise reading.cut() from error
             if not data:
                 reading.end()
                 break
@@ -151,7 +154,10 @@ class _Connection:
         try:
             plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             plain.settimeout(self._patience(deadline))
-            self._socket = self._context.wrap_socket(plain, server_hostname=self._address[0])
+            # Ragged: an end without the alert that says so, which anybody on the way can make.
+            self._socket = self._context.wrap_socket(
+                plain, server_hostname=self._address[0], suppress_ragged_eofs=False
+            )
         except BaseException:
             plain.close()
             raise
@@ -225,17 +231,21 @@ class _Reading:
                 raise WireError(f"its answer is not HTTP ({error})"[:200]) from error
 
     def end(self) -> None:
-        """The server has hung up."""
+        """The server has hung up, and has said so."""
         if not self._unended:
-            raise WireError(
-                "it hung up in the middle of its answer"
-                if self._begun
-                else "it closed the connection without an answer"
-            )
+            raise self.cut()
         self.done = True
 
+    def cut(self) -> WireError:
+        """What it is when the connection ends here: no whole answer (RFC 9112 section 9.8)."""
+        return WireError(
+            "it hung up in the middle of its answer"
+            if self._begun
+            else "it closed the connection without an answer"
+        )
+
     def on_header(self, name: bytes, value: bytes) -> None:
-        if not self.done:
+        if not self.status:  # what follows the body is no header (RFC 9110 section 6.5.1)
             self.headers[name.decode("latin-1").lower()] = value.decode("latin-1")
 
     def on_headers_complete(self) -> None:

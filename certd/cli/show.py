@@ -60,6 +60,6 @@ def _chain(path: Path, name: str, number: int) -> list[tuple[str, str]]:
 
     pem = chain(state_folder(path)[0], name, number)
     return [
-        ("chain", f"{one.subject.rfc4514_string()}, issued by {one.issuer.rfc4514_string()}")
+        ("chain", f"{x509.shown_name(one.subject)}, issued by {x509.shown_name(one.issuer)}")
         for one in (x509.read_chain(pem) if pem else [])
     ]

@@ -5,9 +5,11 @@ Nothing here may import pydantic.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import re
+import stat
 import tomllib
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,8 +26,14 @@ _OCTAL = re.compile(r"\s*([\w.-]+)\s*=\s*(0[0-7]+)\s*(?:#.*)?")
 _CERTD_HEADER = re.compile(r"[ \t]*\[[ \t]*certd[ \t]*\][ \t]*(?:#.*)?")
 _NEXT_HEADER = re.compile(r"^[ \t]*\[", re.MULTILINE)
 # Other ways to write the same table: "certd".state = …, certd = {…}, ["certd"].
-_OTHER_FORM = re.compile(r"""[ \t]*\[?[ \t]*(?:certd[ \t]*[.=]|['"]certd)""")
-_ESCAPED_KEY = re.compile(r"""^[ \t]*\[?[ \t]*"[^"\n]*\\""", re.MULTILINE)
+_OTHER_FORM = re.compile(r"""[ \t]*(?:\[[ \t]*)?(?:certd[ \t]*[.=]|['"]certd)""")
+_ESCAPED_KEY = re.compile(r"""^[ \t]*(?:\[[ \t]*)?"[^"\n]*\\""", re.MULTILINE)
+
+# The time that tomllib takes grows with the square of a key's parts. No DNS name has more
+# labels than this, so that nothing that means anything looks like such a key.
+MOST_PARTS = 128
+_PART = r"""[\w'"-]++[ \t]*+\.[ \t]*+"""
+_ENDLESS_KEY = re.compile(rf"""(?<![\w'"-])(?:{_PART}){{{MOST_PARTS}}}""")
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,8 +49,13 @@ class Source:
         """The text as TOML.
 
         Raises:
-            BadConfig: it is not TOML.
+            BadConfig: it is not TOML, or has a key that nobody meant.
         """
+        for number, line in enumerate(self.text.split("\n"), 1):
+            if line.count(".") >= MOST_PARTS and _ENDLESS_KEY.search(line):
+                why = f"it has a key of more than {MOST_PARTS} parts"
+                finding = Finding(self.name, number, "not a configuration", why, "correct the line")
+                raise BadConfig([finding])
         try:
             return tomllib.loads(self.text)
         except tomllib.TOMLDecodeError as error:
@@ -76,6 +89,19 @@ class Source:
         return Finding(self.name, number, "not TOML", reason + where, "correct the line")
 
 
+def read_file(path: Path, most: int) -> bytes:
+    """At most so many bytes of a file. A pipe or a device may have no end, nor even a
+    beginning, and a daemon that reloads could not read a pipe twice: they are refused.
+
+    Raises:
+        OSError, ValueError: it cannot be read, or is no file.
+    """
+    with open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)) as file:
+        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            raise OSError(errno.EINVAL, "it is a pipe or a device, not a file")
+        return file.read(most)
+
+
 def read(path: Path) -> Source:
     """The file's text.
 
@@ -84,8 +110,7 @@ def read(path: Path) -> Source:
     """
     name = str(path)
     try:
-        with open(path, "rb") as file:
-            data = file.read(LARGEST + 1)
+        data = read_file(path, LARGEST + 1)
     except FileNotFoundError:
         what = f"no configuration at {_plain(name)}"
         why = "create it, see docs/configuration.md, or name another with -c"
@@ -98,6 +123,8 @@ def read(path: Path) -> Source:
         todo = "give certd's user the right to read it, or name another with -c"
         if isinstance(error, IsADirectoryError):
             todo = "name the file in it with -c"
+        elif getattr(error, "errno", None) == errno.EINVAL:
+            todo = "name a file with -c"
         why = f"{reason}; {todo}"
         raise BadConfig([Finding(name, None, what, why)]) from None
     if len(data) > LARGEST:

@@ -21,6 +21,7 @@ from pydantic_core import CoreSchema, core_schema
 
 from certd.config import identifiers
 from certd.config.findings import shown
+from certd.config.source import read_file
 from certd.config.values import DEFAULT_CA, DEFAULT_STATE, Endpoint, HTTPSettings, ListenAddress
 from certd.errors import ConfigError, NotHere
 from certd.model import Identifier, KeyType
@@ -67,9 +68,8 @@ def _challenge(text: str) -> str:
 
 def _root_bundle(path: Path) -> Path:
     try:
-        with open(path, "rb") as file:
-            if b"-----BEGIN CERTIFICATE-----" in file.read(_LARGEST_BUNDLE):
-                return path
+        if b"-----BEGIN CERTIFICATE-----" in read_file(path, _LARGEST_BUNDLE):
+            return path
         why = "it holds no certificate in PEM form"
     except OSError as error:
         why = error.strerror or str(error)

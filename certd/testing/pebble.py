@@ -208,6 +208,10 @@ class Pebble(RunningPebble):
         # As a number and back, for Pebble writes leading zeros of its own.
         return [Issued(tls.hexadecimal(int(serial, 16)), order) for serial, order in issued]
 
+    def orders_made(self) -> int:
+        """How many orders it has made so far (restarts included)."""
+        return self.log.read_text().count(" Added order ")
+
     def _start(self) -> None:
         settings = self.settings
         dns = settings.dns_server or (self.dns.dns if self.dns else "")

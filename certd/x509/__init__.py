@@ -6,7 +6,7 @@ RFC 9773 section 4.1 (the identifier of a certificate for renewal information).
 
 from certd.x509.checking import check, pair_matches
 from certd.x509.keys import csr, csr_der, new_key
-from certd.x509.reading import facts, facts_of_der, read_chain
+from certd.x509.reading import facts, facts_of_der, read_chain, shown_name
 
 __all__ = [
     "check",
@@ -17,4 +17,5 @@ __all__ = [
     "new_key",
     "pair_matches",
     "read_chain",
+    "shown_name",
 ]

@@ -11,11 +11,11 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
-from certd.errors import BadCertificate, CertdError
+from certd.errors import BadCertificate, CertdError, plain
 from certd.model import Certificate, Identifier
 from certd.secrets import Secret
 from certd.x509.keys import load_key, spki
-from certd.x509.reading import ASK_AGAIN, distrust, facts, read_chain, san_of
+from certd.x509.reading import ASK_AGAIN, distrust, facts, read_chain, san_of, shown_name
 
 CLOCK_SKEW = timedelta(minutes=5)  # by which a CA's clock may be ahead of ours
 
@@ -55,7 +55,7 @@ def check(
             chain = []
         for link in chain:
             if link.not_valid_after_utc <= now:
-                raise _refused(wanted, f"{link.subject.rfc4514_string()} in its chain has expired")
+                raise _refused(wanted, f"{shown_name(link.subject)} in its chain has expired")
         return _pem([leaf]), _pem(chain), found
 
 
@@ -148,7 +148,7 @@ def _pem(certificates: Iterable[x509.Certificate]) -> str:
 
 
 def _listed(names: Sequence[Identifier]) -> str:
-    shown = ", ".join(name.value for name in names[:3])
+    shown = ", ".join(plain(name.value) for name in names[:3])
     return shown if len(names) <= 3 else f"{shown} and {len(names) - 3} more"
 
 

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 
-from certd.errors import BadCertificate, CertdError
+from certd.errors import BadCertificate, CertdError, plain
 from certd.model import Certificate, Identifier
 from certd.x509.keys import spki
 
@@ -38,8 +38,10 @@ def read_chain(pem: str | bytes) -> list[x509.Certificate]:
         raise _not_a_chain(f"{begun} certificates, more than the {MOST_CERTIFICATES} allowed")
     if raw.count(_END) < begun:
         raise _not_a_chain("a PEM file that is cut off in a certificate")
-    with distrust("a certificate"):
-        certificates = x509.load_pem_x509_certificates(raw)
+    certificates: list[x509.Certificate] = []
+    for number, part in enumerate(raw.split(_END)[:-1], 1):
+        with distrust(f"certificate {number} of {begun} in the chain"):
+            certificates += x509.load_pem_x509_certificates(part + _END)
     if len(certificates) != begun:
         raise _not_a_chain(f"{begun} certificates begun and {len(certificates)} readable")
     return certificates
@@ -60,7 +62,7 @@ def facts(leaf: x509.Certificate) -> Certificate:
             fingerprint=leaf.fingerprint(hashes.SHA256()).hex(),
             spki_sha256=_pin(spki(leaf.public_key())),
             ari_id=_ari_id(leaf),
-            issuer=leaf.issuer.rfc4514_string(),
+            issuer=shown_name(leaf.issuer),
         )
 
 
@@ -72,6 +74,11 @@ def facts_of_der(der: bytes) -> Certificate:
     """
     with distrust("a certificate"):
         return facts(x509.load_der_x509_certificate(der))
+
+
+def shown_name(name: x509.Name) -> str:
+    """A subject or an issuer; RFC 4514 leaves what a terminal would obey in it."""
+    return plain(name.rfc4514_string())
 
 
 def _pin(spki: bytes) -> str:
@@ -142,5 +149,5 @@ def distrust(what: str) -> Iterator[None]:
     # Not a list of types: fields are parsed only when they are looked at, and then raise
     # ValueError, TypeError, UnsupportedAlgorithm or even KeyError, as each parser likes.
     except Exception as error:
-        why = f"{type(error).__name__}: {error}"
+        why = plain(f"{type(error).__name__}: {error}")
         raise BadCertificate(f"{what} cannot be read", why, ASK_AGAIN) from error

@@ -97,6 +97,7 @@ class Disk:
                 os.fsync(folder)
                 failpoint("disk: link switched")
                 prune(versions, in_use={before, now})
+                failpoint("disk: old versions removed")
         self._reload(bundle)
 
     def serving(self, name: str) -> str | None:

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from certd.api import TargetError
+from certd.api import TargetError, failpoint
 
 MOST_BYTES = 1024 * 1024  # of a file that is read back; certd's own have some KiB
 FOLDER_MODE = 0o755
@@ -68,6 +68,7 @@ def write_folder(name: str, parent: int, files: Mapping[str, Content]) -> None:
                 _write(file, folder, content)
             os.fchmod(folder, FOLDER_MODE)
             os.fsync(folder)
+        failpoint("disk: version is complete, without its name")
         os.rename(unfinished, name, src_dir_fd=parent, dst_dir_fd=parent)
     except BaseException:
         remove(unfinished, parent)
@@ -116,6 +117,7 @@ def switch(name: str, parent: int, to: str) -> None:
     with contextlib.suppress(FileNotFoundError):
         os.unlink(unfinished, dir_fd=parent)
     os.symlink(to, unfinished, dir_fd=parent)
+    failpoint("disk: link is made, not switched")
     os.replace(unfinished, name, src_dir_fd=parent, dst_dir_fd=parent)
 
 

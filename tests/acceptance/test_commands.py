@@ -534,6 +534,7 @@ def test_show_agrees_with_openssl(issued: Site) -> None:
 # -- a state folder that is not as it should be -------------------------------------------
 
 
+@pytest.mark.fault(row=42)
 @pytest.mark.parametrize("words", [["plan"], ["status"], ["show", "www"], ["renew"], ["run"]])
 @pytest.mark.parametrize(
     "content",

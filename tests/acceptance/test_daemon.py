@@ -160,6 +160,7 @@ def test_it_issues_and_deploys_at_start_and_tells_systemd(
     assert deployed.read_text() == bundle.fullchain_pem
 
 
+@pytest.mark.fault(row=43)
 def test_a_second_daemon_says_who_has_the_state_folder(site: Site) -> None:
     with running(site) as daemon:
         second = site.certd("run")
@@ -198,6 +199,7 @@ def test_a_new_certificate_is_taken_up_and_a_removed_one_is_kept_but_not_renewed
     assert len(issued(site, pebble)) == 3
 
 
+@pytest.mark.fault(row=53)
 def test_a_wrong_configuration_is_told_and_the_old_one_stays(
     site: Site, name: str, pebble: Pebble
 ) -> None:
@@ -277,6 +279,7 @@ def _asks_to_wait(exchange: Exchange, forward: Forward) -> Reply:
     return forward().with_header("Retry-After", "30")
 
 
+@pytest.mark.fault(row=52)
 @pytest.mark.parametrize(
     "number",
     [
@@ -306,6 +309,7 @@ def test_stopped_in_mid_order_it_goes_on_with_the_same_order(
     assert len(issued(site, pebble)) == 1
 
 
+@pytest.mark.fault(row=52)
 def test_sigterm_while_the_ca_keeps_silent(pebble: Pebble, name: str, tmp_path: Path) -> None:
     answer = threading.Event()
 
@@ -364,6 +368,7 @@ def test_failing_certificates_hold_nobody_up_and_their_back_off_survives_a_resta
 # -- beside the daemon --------------------------------------------------------------------
 
 
+@pytest.mark.fault(row=43)
 def test_renew_beside_the_daemon_issues_exactly_once(site: Site, name: str, pebble: Pebble) -> None:
     site.certificate("www", name, targets=["web"]).disk()
     with running(site) as daemon:

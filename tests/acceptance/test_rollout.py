@@ -345,6 +345,7 @@ def alone(pebble: Pebble, tmp_path: Path) -> Site:
     return Site(tmp_path / "site", pebble).certificate("www", name, targets=["web"])
 
 
+@pytest.mark.fault(row=52)
 @STOPS
 def test_a_reload_that_hangs_ends_with_certd_and_the_next_run_does_it_again(
     alone: Site, command: str, number: signal.Signals, status: int

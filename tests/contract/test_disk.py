@@ -194,6 +194,7 @@ target.deploy(bundle("www", int(sys.argv[2])))
 """
 
 
+@pytest.mark.fault(row=41)
 def test_killed_at_any_step_there_is_a_pair_and_the_next_run_goes_on(
     target: Disk, folder: Path
 ) -> None:
@@ -210,7 +211,7 @@ def test_killed_at_any_step_there_is_a_pair_and_the_next_run_goes_on(
         if run.returncode == 0:
             break
         assert run.returncode == -signal.SIGKILL
-    assert step == 4  # written, switched, reloaded; then it survives
+    assert step == 7  # complete, named, made, switched, pruned, reloaded; then it survives
 
 
 def _elsewhere(folder: Path, elsewhere: Path) -> None:
@@ -475,6 +476,7 @@ def test_a_reload_that_is_killed_is_told(tmp_path: Path) -> None:
     assert error.why == "sh was ended by SIGSEGV"
 
 
+@pytest.mark.fault(row=51)
 def test_a_reload_that_hangs_ends_with_all_it_started(tmp_path: Path) -> None:
     pids = tmp_path / "pids"
     script = f"sleep 60 & echo $! > {pids}; echo waiting; sleep 60"
@@ -530,6 +532,7 @@ def test_a_reload_ends_with_the_process_that_runs_it(tmp_path: Path, on_term: st
         _until_gone(int(pid))
 
 
+@pytest.mark.fault(row=51)
 def test_a_reload_that_floods_is_cut(tmp_path: Path) -> None:
     error, took, _ = failing(tmp_path, "head -c 50000000 /dev/zero; echo; echo end; exit 1")
     assert error.why.endswith('end"')
@@ -537,12 +540,14 @@ def test_a_reload_that_floods_is_cut(tmp_path: Path) -> None:
     assert took < 10
 
 
+@pytest.mark.fault(row=51)
 def test_a_reload_that_floods_for_ever_is_ended(tmp_path: Path) -> None:
     error, took, _ = failing(tmp_path, "exec yes", reload_timeout=0.3)
     assert "did not end within 0.3 s" in error.why
     assert took < 10
 
 
+@pytest.mark.fault(row=51)
 def test_a_server_that_the_reload_starts_is_not_waited_for(tmp_path: Path) -> None:
     pids = tmp_path / "pids"
     script = f"sleep 30 & echo $! > {pids}"  # it holds the pipe of the output

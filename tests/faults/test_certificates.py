@@ -124,6 +124,10 @@ REFUSED = [
 ]
 
 
+@pytest.mark.fault(row=6)
+@pytest.mark.fault(row=7)
+@pytest.mark.fault(row=8)
+@pytest.mark.fault(row=9)
 @pytest.mark.parametrize(("bend", "reason"), REFUSED)
 def test_it_is_refused_and_the_same_order_downloaded_later(
     bend: Bend, reason: str, scene: Scene
@@ -170,6 +174,7 @@ def _check_refused(lineage: Lineage, reason: str, now: datetime) -> None:
     assert lineage.retry_at > now + timedelta(seconds=30)
 
 
+@pytest.mark.fault(row=7)
 def test_a_ca_that_never_comes_to_its_senses_is_asked_ever_more_seldom(scene: Scene) -> None:
     driver, ca = scene.driver, scene.ca
     bundle = scene.site.bundle("www")
@@ -200,6 +205,7 @@ RIGHTED = [
 ]
 
 
+@pytest.mark.fault(row=9)
 @pytest.mark.parametrize("bend", RIGHTED)
 def test_a_whole_chain_in_disorder_is_put_right(
     bend: Callable[[list[str], str], list[str]],

@@ -1,6 +1,6 @@
-"""kill -9 after each exchange with the CA, then the same command again (fault 41).
+"""kill -9 at each exchange with the CA, before and after its reply, then the same again (fault 41).
 
-Nothing is issued twice, no key is lost, one account is made: invariants I1 to I3.
+Nothing is issued twice, no key is lost, one account is made: invariants I1 to I5.
 """
 
 from __future__ import annotations
@@ -16,14 +16,20 @@ from pathlib import Path
 
 import pytest
 
-from certd import x509
-from certd.secrets import Secret
-from certd.store import Store
 from certd.testing.exchanges import Exchange, Forward, Reply
 from certd.testing.pebble import Pebble
-from certd.testing.processes import Child
 from certd.testing.proxy import FaultyCA
+from tests.faults import invariants, scenes
+from tests.faults.invariants import Books
+from tests.faults.scenes import Scene
+from tests.faults.warm import Warm
 from tests.site import SECONDS, Site
+
+ISSUED = {"new-order", "authorization", "challenge", "order", "finalize", "certificate"}
+SCENES = {
+    "first issuance": (scenes.from_nothing, ISSUED | {"new-account", "renewal-info"}),
+    "renewal": (scenes.due, ISSUED | {"renewal-info"}),
+}
 
 
 class Killer:
@@ -36,8 +42,8 @@ class Killer:
         self._count = itertools.count(1)
         self._started = threading.Event()
 
-    def aim(self, child: Child) -> None:
-        self._child = child
+    def aim(self, pid: int) -> None:
+        self._pid = pid
         self._started.set()
 
     def __call__(self, exchange: Exchange, forward: Forward) -> Reply | None:
@@ -53,12 +59,12 @@ class Killer:
 
     def _kill(self) -> None:
         with contextlib.suppress(ProcessLookupError):  # it may have come to its end
-            os.kill(self._child.pid, signal.SIGKILL)
+            os.kill(self._pid, signal.SIGKILL)
 
 
 @dataclass
 class Outcome:
-    """What the CA and the store have after the second run."""
+    """What the CA has done by the end of the second run."""
 
     number: int
     struck: str
@@ -73,6 +79,7 @@ class Outcome:
         )
 
 
+@pytest.mark.fault(row=41)
 @pytest.mark.parametrize(
     "delivered",
     [
@@ -80,67 +87,58 @@ class Outcome:
         pytest.param(True, id="the reply has arrived"),
     ],
 )
-def test_killed_after_each_exchange_it_goes_on_with_the_same_order(
-    delivered: bool, start_pebble: Callable[..., Pebble], tmp_path: Path
+@pytest.mark.parametrize("which", SCENES)
+def test_killed_at_each_exchange_it_goes_on_with_the_same_order(
+    which: str, delivered: bool, start_pebble: Callable[..., Pebble], warm: Warm, tmp_path: Path
 ) -> None:
+    prepare, kinds = SCENES[which]
     pebble = start_pebble(nonce_reject=0, authz_reuse=0, retry_after=(1, 1))
     outcomes: list[Outcome] = []
     with FaultyCA(pebble, tmp_path / "proxy") as ca:
-        prepared = Site(tmp_path / "prepared", ca)
-        Store.open(prepared.state).close()  # the tables are made once for all
+        site = Site(tmp_path / "site", ca)
+        prepare(site, warm, pebble)
+        scene = Scene(site)
         while not outcomes or outcomes[-1].struck:
             killer = Killer(len(outcomes) + 1, delivered=delivered)
-            site = prepared.copy(tmp_path / f"site-{killer.number}")
-            site.certificate("www", f"n{killer.number}.example.com", targets=["web"]).disk()
-            outcomes.append(_kill_and_repeat(killer, site, ca, pebble))
+            outcomes.append(_kill_and_repeat(killer, scene.again(), ca, warm))
             assert len(outcomes) < 40
-    print("\n  n  killed after   orders finalized issued")
+    print(f"\n{which}\n  n  killed after   orders finalized issued")
     print(*outcomes, sep="\n")
-    # Every kind of exchange was one that certd was killed after.
-    assert {"new-account", "new-order", "authorization", "challenge", "order", "finalize"} <= {
-        outcome.struck for outcome in outcomes
-    }
+    assert kinds <= {outcome.struck for outcome in outcomes}
 
 
-def _kill_and_repeat(killer: Killer, site: Site, ca: FaultyCA, pebble: Pebble) -> Outcome:
-    before, seen = len(pebble.ledger()), len(ca.exchanges)
+def _kill_and_repeat(killer: Killer, site: Site, ca: FaultyCA, warm: Warm) -> Outcome:
+    assert isinstance(ca.pebble, Pebble)
+    books, seen = Books.opened(ca.pebble), len(ca.exchanges)
+    before, versions = invariants.pairs_in_place(site, "www"), len(invariants.bundles(site, "www"))
     ca.honest()
     ca.on(None, killer)
-    with site.start("renew") as child:
-        killer.aim(child)
-        status = child.wait(SECONDS)
-        assert status == 0 or (killer.struck and status == -signal.SIGKILL), child.output()
+    first = warm.certd(site, "renew", started=killer.aim)
+    status = first.returncode
+    assert status == 0 or (killer.struck and status == -signal.SIGKILL), first.stderr
+    where = f"killed at exchange {killer.number}, {killer.struck}"
+    invariants.assert_old_or_new_in_place(site, "www", before)  # I1
+    invariants.assert_no_key_is_lost(site, "www", books)  # I2
+    invariants.assert_told(warm.status(site))  # I5
     ca.honest()
-    site.renew()
+    done = warm.certd(site, "renew")
+    assert done.returncode == 0, f"{where}: {done.stdout}"
 
-    exchanges = ca.exchanges[seen:]
-    acted = [item for item in exchanges if item.upstream and item.upstream.status < 300]
-    where = f"killed after exchange {killer.number}, {killer.struck}"
-    issued = pebble.ledger()[before:]
-    assert len(issued) == 1, where
-    bundle = site.bundle("www")
-    assert bundle, where
-    assert bundle.certificate.serial == issued[0].serial, where
-    assert x509.pair_matches(bundle.leaf_pem, bundle.key_pem), where
+    invariants.assert_store_equals_ledger(site, "www", versions, books)  # I2, I3
+    [serial] = books.serials
+    assert set(invariants.pairs_in_place(site, "www").values()) == {serial}, where  # I1
+    invariants.assert_told(warm.status(site))  # I5
+    acted = [item for item in ca.exchanges[seen:] if item.upstream and item.upstream.status < 300]
     made = [item for item in acted if item.kind == "new-account" and _status(item) == 201]
-    assert len(made) == 1, where
+    assert len(made) == (0 if versions else 1), where
     assert len({item.protected["kid"] for item in acted if "kid" in item.protected}) == 1, where
-    _check_target(site, bundle.leaf_pem, where)
-    orders = sum(item.kind == "new-order" for item in acted)
     finalized = sum(item.kind == "finalize" for item in acted)
+    assert finalized == 1, where
     # A lost answer to newOrder must be asked for again, and after the challenge was answered
     # the CA may have come while nobody was there. Nothing else makes another order.
-    assert orders <= 1 + (killer.struck in ("new-order", "challenge")), where
-    assert finalized == 1, where
-    return Outcome(killer.number, killer.struck, orders, finalized, len(issued))
+    assert books.orders <= 1 + (killer.struck in ("new-order", "challenge")), where  # I4
+    return Outcome(killer.number, killer.struck, books.orders, finalized, len(books.serials))
 
 
 def _status(exchange: Exchange) -> int:
     return exchange.upstream.status if exchange.upstream else 0
-
-
-def _check_target(site: Site, leaf_pem: str, where: str) -> None:
-    current = site.folder / "web" / "www" / "current"
-    fullchain, key = (current / name for name in ("fullchain.pem", "privkey.pem"))
-    assert fullchain.read_text().startswith(leaf_pem), where
-    assert x509.pair_matches(fullchain.read_text(), Secret(key.read_text())), where

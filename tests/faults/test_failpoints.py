@@ -1,88 +1,167 @@
-"""SIGKILL at every failpoint of issuing and deploying, then run again (invariants I1 to I3)."""
+"""SIGKILL at every failpoint of issuing, storing and deploying, then the same again (fault 41).
+
+A sweep kills the n-th passing of a failpoint, n = 1, 2 … until a run survives. After each
+kill, and after the run that follows, I1 to I5 hold and the CA's ledger equals the store.
+"""
 
 from __future__ import annotations
 
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
-from certd import x509
-from certd.secrets import Secret
 from certd.testing.pebble import Pebble
+from tests.faults import invariants, scenes
+from tests.faults.invariants import Books
+from tests.faults.scenes import Scene
+from tests.faults.warm import Warm
 from tests.site import Site
 
-SHARES = 3  # of the sweep, so that it can run in parallel
-ENOUGH = 60  # failpoints; the sweep ends at the first run that survives
+ENOUGH = 100  # failpoints; a sweep ends at the first run that survives
+COMMIT = "store: about to commit"
 
 
-def _seen(stderr: str) -> str:
-    """What the killed process said of where it died."""
-    lines = [line for line in stderr.splitlines() if line.startswith("failpoint ")]
-    return lines[-1] if lines else ""
+@dataclass(frozen=True, slots=True)
+class Scenario:
+    """What is run and killed, what is run after it, and how both end if nothing kills them."""
+
+    prepare: Callable[[Site, Warm, Pebble], None]  # the site as each run finds it
+    run: tuple[str, ...]
+    again: tuple[str, ...]
+    ends: int = 0  # the exit status
+    issues: bool = True  # else there is only something to deploy
+    deployed: str = "verified"  # the state of the targets
+    least: int = 20  # failpoints, of which there are at least so many
+    until: str = ""  # where the sweep ends, for what follows is swept elsewhere
+    # What is wrong at the CA in the run that is killed, and is put right for the one after.
+    wrong: Callable[[Pebble], None] = lambda pebble: None
+    right: Callable[[Pebble], None] = lambda pebble: None
 
 
-def _whole_pair(folder: Path) -> bool:
-    """Whether ``current`` is a matching pair, or nothing yet."""
-    current = folder / "current"
-    if not current.exists():
-        return True
-    key = Secret((current / "privkey.pem").read_text())
-    return x509.pair_matches((current / "fullchain.pem").read_text(), key)
+FORCE = ("renew", "www", "--force")
+SCENARIOS = {
+    "first issuance": Scenario(scenes.from_nothing, ("renew",), ("renew",)),
+    "renewal to two targets": Scenario(scenes.due, ("renew",), ("renew",), least=30),
+    "forced renewal": Scenario(
+        scenes.deployed, FORCE, ("renew",), least=8, until="issue: order URL is kept"
+    ),
+    "failed deployment, rolled back": Scenario(
+        scenes.refused,
+        ("renew",),
+        ("renew", "www"),
+        ends=1,
+        issues=False,
+        deployed="rolled-back",
+        least=15,
+    ),
+    "failed validation": Scenario(
+        scenes.from_nothing,
+        ("renew",),
+        ("renew", "www"),
+        ends=1,
+        least=10,
+        wrong=scenes.lose,
+        right=scenes.find,
+    ),
+}
 
 
-@pytest.fixture
-def prepared(pebble: Pebble, tmp_path: Path) -> Site:
-    """A site whose tables and account exist, so that each run is about one certificate."""
-    site = Site(tmp_path / "prepared", pebble)
-    site.certificate("first", "first.example.com").renew()
-    del site.tables["certificate.first"]
-    return site
+@dataclass(frozen=True, slots=True)
+class Point:
+    """One kill: where, what the CA had done in the end, and what the next run said."""
+
+    number: int
+    place: str
+    orders: int
+    issued: int
+    said: str
+
+    def __str__(self) -> str:
+        return f"{self.number:>3}  {self.place:<45} {self.orders:>6} {self.issued:>6}  {self.said}"
 
 
-def _sweep(share: int) -> Iterator[int]:
-    return iter(range(1 + share, ENOUGH, SHARES))
-
-
-@pytest.mark.parametrize("share", range(SHARES))
-def test_killed_at_every_failpoint(
-    share: int, prepared: Site, pebble: Pebble, tmp_path: Path
+@pytest.mark.fault(row=41)
+@pytest.mark.parametrize("which", SCENARIOS)
+def test_killed_at_every_failpoint_it_goes_on(
+    which: str, start_pebble: Callable[..., Pebble], warm: Warm, tmp_path: Path
 ) -> None:
-    table = []
-    for number in _sweep(share):
-        site = prepared.copy(tmp_path / str(number))
-        site.certificate("www", f"n{number}.example.com", targets=["web"])
-        site.disk(path=str(site.folder / "tls"))
-        before = len(pebble.ledger())
-        killed = site.certd("renew", CERTD_KILL_AT=str(number))
-        if killed.returncode == 0:
+    scenario = SCENARIOS[which]
+    pebble = start_pebble(nonce_reject=0, authz_reuse=0, retry_after=(1, 1))
+    site = Site(tmp_path / "site", pebble)
+    scenario.prepare(site, warm, pebble)
+    scene = Scene(site)
+    points: list[Point] = []
+    while point := _kill_and_repeat(scenario, scene.again(), points, warm, pebble):
+        points.append(point)
+        assert len(points) < ENOUGH
+        if point.place == scenario.until:
             break
-        assert killed.returncode == -signal.SIGKILL, killed.stderr
-        assert _whole_pair(site.folder / "tls"), "half a pair is in place"
-        site.renew()
-        issued = pebble.ledger()[before:]
-        entry = site.status()["www"]
-        bundle = site.bundle("www")
-        table.append((number, _seen(killed.stderr), len(issued)))
-        assert bundle is not None
-        assert len(issued) == 1, f"issued {len(issued)} times after {_seen(killed.stderr)}"
-        assert int(issued[0].serial, 16) == int(bundle.certificate.serial, 16)
-        assert x509.pair_matches(bundle.leaf_pem, bundle.key_pem)
-        assert entry["state"] == "ok"
-        assert entry["targets"][0]["state"] == "verified"
-        with site.store() as store:
-            assert store.tokens.published("www") == [], "a token was left behind"
+    print(f"\n{which}\n  n  {'killed at':<45} orders issued  then")
+    print(*points, sep="\n")
+    assert len(points) >= scenario.least
+
+
+def _kill_and_repeat(
+    scenario: Scenario, site: Site, points: list[Point], warm: Warm, pebble: Pebble
+) -> Point | None:
+    """None: there are fewer failpoints, and the run has survived."""
+    number = len(points) + 1
+    before, versions = invariants.pairs_in_place(site, "www"), len(invariants.bundles(site, "www"))
+    books = Books.opened(pebble)
+    scenario.wrong(pebble)
+    killed = warm.certd(site, *scenario.run, CERTD_KILL_AT=str(number))
+    scenario.right(pebble)
+    if killed.returncode == scenario.ends:
+        return None
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    place = killed.stderr.splitlines()[-1].partition(": ")[2]
+    invariants.assert_old_or_new_in_place(site, "www", before)  # I1
+    invariants.assert_no_key_is_lost(site, "www", books)  # I2
+    invariants.assert_told(warm.status(site))  # I5
+
+    done = warm.certd(site, *scenario.again)
+    said = done.stdout.partition(", valid")[0].partition(" before ")[0]
+    point = Point(number, place, books.orders, len(books.serials), said[:45])
+    invariants.assert_store_equals_ledger(site, "www", versions, books)  # I2, I3
+    if scenario.run == FORCE and number == 1:
+        # The operator's word was not kept: nothing was asked for.
+        assert point.issued == 0
+        assert invariants.pairs_in_place(site, "www") == before
     else:
-        pytest.fail(f"more than {ENOUGH} failpoints: raise ENOUGH")
-    print("\nkilled at                                          certificates issued in all")
-    for _, where, count in table:
-        print(f"{where:<50} {count}")
-    assert len(table) >= 4, "the sweep hardly began"
+        assert point.issued == scenario.issues, point
+        _check_end(scenario, site, before, warm.status(site), point)
+    _check_orders(scenario, points, point)
+    return point
 
 
-def test_a_failpoint_by_name(prepared: Site) -> None:
-    prepared.certificate("www", "named.example.com")
-    killed = prepared.certd("renew", CERTD_KILL_AT="issue: finalized")
-    assert _seen(killed.stderr).endswith("issue: finalized")
-    prepared.renew()
+def _check_end(
+    scenario: Scenario,
+    site: Site,
+    before: dict[str, str | None],
+    status: invariants.Status,
+    point: Point,
+) -> None:
+    """What was wanted is done; or is said to have failed, and is put back."""
+    invariants.assert_told(status)  # I5
+    entry = status["www"]
+    assert {item["state"] for item in entry["targets"]} == {scenario.deployed}, point
+    assert entry["state"] == ("ok" if scenario.deployed == "verified" else "failing"), point
+    in_place = invariants.pairs_in_place(site, "www")  # I1
+    if scenario.deployed == "rolled-back":
+        assert in_place == before, point
+    else:
+        assert set(in_place.values()) == {entry["serial"]}, point
+    with site.store() as store:
+        assert store.tokens.published("www") == [], "a token was left behind"
+
+
+def _check_orders(scenario: Scenario, points: list[Point], point: Point) -> None:
+    """I4: one order; another where its URL was lost, or the CA had come to a closed door."""
+    places = [earlier.place for earlier in points] + [point.place]
+    since = next((place for place in reversed(places) if place != COMMIT), "")
+    lost = since in ("issue: order made", "issue: challenge answered")
+    failed = scenario.wrong is scenes.lose and "issue: challenge answered" in places
+    assert point.orders <= (1 if point.issued else 0) + (lost or failed), point

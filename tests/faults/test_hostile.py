@@ -88,6 +88,7 @@ BODIES = [
 ]
 
 
+@pytest.mark.fault(row=5)
 @pytest.mark.parametrize("kind", ["directory", "new-order", "authorization", "order", "finalize"])
 @pytest.mark.parametrize("body", BODIES)
 def test_a_body_that_is_no_object(kind: str, body: bytes, site: Site, faulty: FaultyCA) -> None:
@@ -97,6 +98,7 @@ def test_a_body_that_is_no_object(kind: str, body: bytes, site: Site, faulty: Fa
     assert failure is not None or kind == "finalize"
 
 
+@pytest.mark.fault(row=5)
 @pytest.mark.parametrize("kind", ["new-account", "challenge", "renewal-info"])
 @pytest.mark.parametrize("body", BODIES[:6])
 def test_a_body_that_is_not_needed(kind: str, body: bytes, site: Site, faulty: FaultyCA) -> None:
@@ -125,6 +127,9 @@ WRONG_TYPES = [
     ("order", {"expires": "tomorrow"}),
     ("order", {"status": "valid", "certificate": 7}),
     ("order", {"status": "invalid", "error": "no"}),
+    ("order", {"status": "invalid", "error": {"type": 7, "detail": "\x1b[2J"}}),
+    ("order", {"finalize": {"url": "x"}}),
+    ("new-order", {"identifiers": [{"type": "dns", "value": "\x1b[2J\x9b.example"}]}),
     ("authorization", {"identifier": None}),
     ("authorization", {"identifier": "www.example.com"}),
     ("authorization", {"status": []}),
@@ -132,16 +137,32 @@ WRONG_TYPES = [
     ("authorization", {"challenges": [7]}),
     ("authorization", {"challenges": [{}]}),
     ("authorization", {"challenges": []}),
+    ("authorization", {"challenges": [{"type": "\x1b[2J-01", "url": "https://x"}]}),
+    ("authorization", {"identifier": {"type": "dns", "value": "\x1b[2J\x9b.example"}}),
     ("authorization", {"wildcard": {"a": 1}, "challenges": [{"type": "http-01"}]}),
 ]
 
 
+@pytest.mark.fault(row=5)
 @pytest.mark.parametrize(("kind", "changes"), WRONG_TYPES, ids=str)
 def test_values_of_the_wrong_type(
     kind: str, changes: Mapping[str, Any], site: Site, faulty: FaultyCA
 ) -> None:
     faulty.on(kind, _only_if_good(lambda reply: reply.but(**changes)))
     assert _issues_in_the_end(site, faulty) is not None
+
+
+@pytest.mark.parametrize("end", [" x", "\x9b2J", "\xfc"])
+def test_an_order_that_is_nowhere_blocks_no_other(end: str, site: Site, faulty: FaultyCA) -> None:
+    faulty.on(
+        "new-order",
+        _only_if_good(
+            lambda reply: reply.with_header("Location", f"{reply.header('Location')}{end}")
+        ),
+    )
+    failure = _issues_in_the_end(site, faulty)
+    assert failure is not None
+    assert "refused to ask" in failure.what
 
 
 @pytest.mark.parametrize(
@@ -179,6 +200,7 @@ PROBLEMS: list[object] = [
 ]
 
 
+@pytest.mark.fault(row=5)
 @pytest.mark.parametrize("document", PROBLEMS, ids=lambda document: str(document)[:40])
 @pytest.mark.parametrize("status", [400, 500])
 def test_problems_that_are_problems(
@@ -340,6 +362,7 @@ def test_a_directory_that_is_none_is_told(answer: Reply, site: Site, faulty: Fau
     assert "directory in [ca.test]" in failure.next
 
 
+@pytest.mark.fault(row=19)
 def test_an_order_survives_a_directory_that_is_gone(
     site: Site, faulty: FaultyCA, pebble: RunningPebble
 ) -> None:

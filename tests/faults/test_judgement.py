@@ -73,6 +73,7 @@ def test_come_back_at_once_is_not_taken_literally(kind: str, site: Site, faulty:
         assert [wait for wait in driver.waits if wait >= 1] or len(faulty.seen(kind)) < 4
 
 
+@pytest.mark.fault(row=15)
 def test_rate_limited_without_a_time_means_an_hour(site: Site, faulty: FaultyCA) -> None:
     reply = Reply.problem(429, "rateLimited", "too many certificates")
     faulty.on("new-order", lambda exchange, forward: reply)
@@ -83,6 +84,7 @@ def test_rate_limited_without_a_time_means_an_hour(site: Site, faulty: FaultyCA)
         assert lineage.retry_at > driver.now() + timedelta(minutes=59)
 
 
+@pytest.mark.fault(row=25)
 def test_a_window_that_is_always_over_is_obeyed_a_few_times_a_day(
     site: Site, faulty: FaultyCA
 ) -> None:
@@ -101,6 +103,7 @@ def test_a_window_that_is_always_over_is_obeyed_a_few_times_a_day(
         assert lineage.renewal.selected > driver.now() + due.HOLD / 2
 
 
+@pytest.mark.fault(row=25)
 def test_a_window_that_follows_the_clock_does_not_renew_without_end(
     site: Site, faulty: FaultyCA
 ) -> None:
@@ -250,6 +253,7 @@ def _processing(exchange: Exchange, forward: Forward) -> Reply | None:
     return reply.but(status="processing", certificate=None, expires=None)
 
 
+@pytest.mark.fault(row=10)
 def test_an_order_that_stays_with_the_ca_is_given_back(site: Site, faulty: FaultyCA) -> None:
     """After five minutes, not when the order expires: `certd renew` ends then. It is gone on
     with as long as any CA keeps an order, whether or not it says how long that is.
@@ -267,6 +271,17 @@ def test_an_order_that_stays_with_the_ca_is_given_back(site: Site, faulty: Fault
         assert lineage.failure is not None
         assert lineage.failure.what == "the order expired while it was processing"
     assert len(faulty.acted_on("new-order")) == 2
+
+
+@pytest.mark.fault(row=10)
+def test_an_order_that_stays_with_the_ca_survives_a_restart(site: Site, faulty: FaultyCA) -> None:
+    since = len(faulty.pebble.ledger())
+    faulty.on("order", _processing)
+    with Driver(site) as driver:
+        assert driver.attempt("www").ordering
+    faulty.honest()
+    with Driver(site) as driver:
+        _assert_issued_once(faulty, driver.attempt("www"), since)
 
 
 def test_an_order_that_the_ca_cannot_show_for_days_is_given_up(

@@ -1,8 +1,13 @@
-"""A CA's name that comes to mean another CA: nothing of the old one is taken to the new one."""
+"""A CA that moves, and a CA's name that comes to mean another one.
+
+Of a directory nothing is kept for long; of one CA nothing is taken to another.
+"""
 
 from __future__ import annotations
 
 from pathlib import Path
+
+import pytest
 
 from certd.testing.pebble import RunningPebble
 from certd.testing.proxy import FaultyCA
@@ -42,3 +47,19 @@ def test_a_certificate_is_not_replaced_at_a_ca_that_did_not_issue_it(
         assert driver.force("www").failure is None
         assert "replaces" in faulty.seen("new-order")[-1].payload
         assert faulty.seen("renewal-info")
+
+
+@pytest.mark.fault(row=19)
+@pytest.mark.parametrize("resource", ["newNonce", "newAccount", "newOrder"])
+def test_a_resource_that_has_moved_is_found_at_the_next_attempt(
+    resource: str, site: Site, faulty: FaultyCA
+) -> None:
+    """Not an hour later, when the directory would have been fetched again anyway."""
+    moved = f"{faulty.origin}/moved"
+    faulty.on("directory", lambda _, forward: forward().but(**{resource: moved}), times=1)
+    with Driver(site) as driver:
+        lineage = driver.attempt("www")
+        if lineage.failure:
+            lineage = driver.retry("www")
+        assert lineage.failure is None
+    assert len(faulty.seen("directory")) == 2

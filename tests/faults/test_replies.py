@@ -33,6 +33,7 @@ def _issued(faulty: FaultyCA, lineage: Lineage, since: int) -> int:
 # Lost and refused exchanges
 
 
+@pytest.mark.fault(row=4)
 @pytest.mark.parametrize("kind", SIGNED)
 def test_a_reset_after_the_ca_acted(kind: str, site: Site, faulty: FaultyCA) -> None:
     since = len(faulty.pebble.ledger())
@@ -48,6 +49,7 @@ def test_a_reset_after_the_ca_acted(kind: str, site: Site, faulty: FaultyCA) -> 
     assert len(faulty.acted_on("new-order")) == (2 if kind == "new-order" else 1)
 
 
+@pytest.mark.fault(row=2)
 @pytest.mark.parametrize("kind", ["directory", "new-nonce", *SIGNED, "certificate"])
 @pytest.mark.parametrize("status", [500, 502, 503])
 def test_a_server_that_fails_twice_is_asked_again(
@@ -60,6 +62,7 @@ def test_a_server_that_fails_twice_is_asked_again(
         assert _issued(faulty, driver.attempt("www"), since) == 1
 
 
+@pytest.mark.fault(row=2)
 @pytest.mark.parametrize("kind", ["new-order", "order", "certificate"])
 @pytest.mark.parametrize("status", [500, 502, 503])
 @pytest.mark.parametrize("form", ["seconds", "HTTP-date"])
@@ -85,6 +88,7 @@ def test_a_server_that_keeps_no_connection(site: Site, faulty: FaultyCA) -> None
         assert driver.waits == [wait for wait in driver.waits if wait < 1]
 
 
+@pytest.mark.fault(row=2)
 def test_a_server_that_always_fails_is_left_in_peace(site: Site, faulty: FaultyCA) -> None:
     faulty.on("new-order", lambda exchange, forward: Reply.problem(500, "serverInternal", "oops"))
     with Driver(site) as driver:
@@ -99,9 +103,15 @@ def test_a_server_that_always_fails_is_left_in_peace(site: Site, faulty: FaultyC
     assert len(faulty.acted_on("new-order")) == 1
 
 
+@pytest.mark.fault(row=14)
+@pytest.mark.parametrize("form", ["seconds", "HTTP-date"])
 @pytest.mark.parametrize("status", [429, 503])
-def test_a_long_retry_after_parks_the_order(status: int, site: Site, faulty: FaultyCA) -> None:
-    reply = Reply.problem(status, "rateLimited", "too many certificates", Retry_After="7200")
+def test_a_long_retry_after_parks_the_order(
+    status: int, form: str, site: Site, faulty: FaultyCA
+) -> None:
+    at = format_datetime(datetime.now(UTC) + timedelta(seconds=7200), usegmt=True)
+    asked = "7200" if form == "seconds" else at
+    reply = Reply.problem(status, "rateLimited", "too many certificates", Retry_After=asked)
     faulty.on("new-order", lambda exchange, forward: reply)
     with Driver(site) as driver:
         lineage = driver.attempt("www")
@@ -109,9 +119,10 @@ def test_a_long_retry_after_parks_the_order(status: int, site: Site, faulty: Fau
         assert "too many certificates" in lineage.failure.why
         assert len(faulty.seen("new-order")) == 1
         assert lineage.retry_at is not None
-        assert lineage.retry_at > driver.now() + timedelta(seconds=7190)
+        assert lineage.retry_at > driver.now() + timedelta(seconds=7100)
 
 
+@pytest.mark.fault(row=16)
 def test_where_the_operator_must_act_he_is_told_where(site: Site, faulty: FaultyCA) -> None:
     reply = Reply.problem(403, "userActionRequired", "the terms have changed")
     reply = reply.but(instance="https://ca.example/terms/2")
@@ -123,16 +134,26 @@ def test_where_the_operator_must_act_he_is_told_where(site: Site, faulty: Faulty
     assert failure.next == "see https://ca.example/terms/2"
 
 
-def test_every_second_nonce_is_refused(start_pebble: Callable[..., Pebble], tmp_path: Any) -> None:
-    pebble = start_pebble(nonce_reject=50, retry_after=(1, 1))
+@pytest.mark.fault(row=1)
+@pytest.mark.parametrize("percent", [20, 50, 90])
+def test_nonces_are_refused_again_and_again(
+    percent: int, start_pebble: Callable[..., Pebble], tmp_path: Any
+) -> None:
+    pebble = start_pebble(nonce_reject=percent, retry_after=(1, 1))
     with (
         FaultyCA(pebble, tmp_path / "proxy") as faulty,
         Driver(Site(tmp_path / "site", faulty).certificate("www", "www.example.com")) as driver,
     ):
-        assert _issued(faulty, driver.attempt("www"), 0) == 1
+        lineage = driver.attempt("www")
+        for _ in range(40):  # at 90 % five tries in a row fail more often than not
+            if lineage.failure:
+                assert "badNonce" in lineage.failure.why
+                lineage = driver.retry("www")
+        assert _issued(faulty, lineage, 0) == 1
         assert len(faulty.acted_on("new-order")) == len(faulty.acted_on("finalize")) == 1
 
 
+@pytest.mark.fault(row=1)
 def test_every_nonce_is_refused(start_pebble: Callable[..., Pebble], tmp_path: Any) -> None:
     pebble = start_pebble(nonce_reject=100)
     with (
@@ -148,6 +169,7 @@ def test_every_nonce_is_refused(start_pebble: Callable[..., Pebble], tmp_path: A
 # Renewals that replace
 
 
+@pytest.mark.fault(row=21)
 @pytest.mark.parametrize(
     ("status", "type"),
     [(409, "alreadyReplaced"), (400, "malformed"), (403, "unauthorized"), (404, "malformed")],
@@ -173,6 +195,7 @@ def test_a_refused_replaces_is_left_out_once(
     assert not any(asked[1:])
 
 
+@pytest.mark.fault(row=21)
 def test_a_ca_that_falls_over_replaces_is_asked_without(site: Site, faulty: FaultyCA) -> None:
     def fall(exchange: Exchange, forward: Forward) -> Reply | None:
         if "replaces" in exchange.payload:
@@ -188,6 +211,7 @@ def test_a_ca_that_falls_over_replaces_is_asked_without(site: Site, faulty: Faul
         assert lineage.current.number == 2
 
 
+@pytest.mark.fault(row=21)
 def test_a_renewal_whose_order_was_lost_is_already_replaced(site: Site, faulty: FaultyCA) -> None:
     since = len(faulty.pebble.ledger())
 
@@ -217,6 +241,7 @@ INVALID = {
 }
 
 
+@pytest.mark.fault(row=11)
 def test_an_invalid_order_shows_the_cas_problem(site: Site, faulty: FaultyCA) -> None:
     since = len(faulty.pebble.ledger())
 
@@ -238,6 +263,7 @@ def test_an_invalid_order_shows_the_cas_problem(site: Site, faulty: FaultyCA) ->
     assert refused.payload["csr"] != finalized.payload["csr"]  # a new order has a new key
 
 
+@pytest.mark.fault(row=22)
 @pytest.mark.parametrize("type", ["badCSR", "unauthorized", "rejectedIdentifier"])
 def test_a_refused_finalize_shows_the_cas_problem(type: str, site: Site, faulty: FaultyCA) -> None:
     since = len(faulty.pebble.ledger())
@@ -250,6 +276,7 @@ def test_a_refused_finalize_shows_the_cas_problem(type: str, site: Site, faulty:
         assert _issued(faulty, driver.retry("www"), since) == 1
 
 
+@pytest.mark.fault(row=12)
 def test_a_failed_validation_names_the_name_and_the_reason(
     start_pebble: Callable[..., Pebble], tmp_path: Any
 ) -> None:
@@ -269,9 +296,27 @@ def test_a_failed_validation_names_the_name_and_the_reason(
             assert _issued(faulty, driver.retry("www"), 0) == 1
 
 
+@pytest.mark.fault(row=12)
+def test_a_name_is_not_failed_more_than_five_times_an_hour(
+    start_pebble: Callable[..., Pebble], tmp_path: Any
+) -> None:
+    pebble = start_pebble(retry_after=(1, 1))
+    assert pebble.dns is not None
+    pebble.dns.set_servfail("lost.example.com")
+    with FaultyCA(pebble, tmp_path / "proxy") as faulty:
+        site = Site(tmp_path / "site", faulty).certificate("www", "lost.example.com")
+        with Driver(site, draw=0.0) as driver:
+            over = driver.now() + timedelta(hours=1)
+            lineage = driver.attempt("www")
+            while lineage.retry_at and lineage.retry_at < over:
+                lineage = driver.retry("www")
+    assert 2 <= len(faulty.acted_on("challenge")) <= 5
+
+
 # A CA that has forgotten
 
 
+@pytest.mark.fault(row=18)
 def test_a_ca_that_has_forgotten_the_account_gets_the_same_key_again(
     start_pebble: Callable[..., Pebble], tmp_path: Any
 ) -> None:
@@ -287,6 +332,7 @@ def test_a_ca_that_has_forgotten_the_account_gets_the_same_key_again(
     assert first == second
 
 
+@pytest.mark.fault(row=18)
 def test_a_ca_that_forgets_everything_in_the_middle_of_an_order(
     start_pebble: Callable[..., Pebble], tmp_path: Any
 ) -> None:

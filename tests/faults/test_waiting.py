@@ -50,6 +50,7 @@ def _pauses(exchanges: list[Exchange]) -> list[float]:
     ]
 
 
+@pytest.mark.fault(row=2)
 @pytest.mark.parametrize(("header", "seconds"), FORMS)
 def test_retry_after_of_a_failing_server_is_obeyed(
     header: Callable[[], str], seconds: float, site: Site, faulty: FaultyCA
@@ -64,6 +65,7 @@ def test_retry_after_of_a_failing_server_is_obeyed(
     assert seconds <= pause < seconds + 1 + LATE
 
 
+@pytest.mark.fault(row=10)
 @pytest.mark.parametrize("kind", ["authorization", "order"])
 @pytest.mark.parametrize(("header", "seconds"), FORMS)
 def test_what_is_processing_is_looked_at_as_the_ca_asks(
@@ -168,6 +170,7 @@ def talking(
             assert not thread.is_alive()
 
 
+@pytest.mark.fault(row=3)
 @pytest.mark.parametrize(
     "talk",
     [
@@ -193,6 +196,7 @@ def test_a_slow_server_holds_nobody(
     assert time.monotonic() - begun < DEADLINE + LATE
 
 
+@pytest.mark.fault(row=3)
 def test_a_server_without_tls_holds_nobody(minted: Minted) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         wire = Wire(ssl.create_default_context(cafile=minted.root), SILENCE, DEADLINE)
@@ -203,6 +207,7 @@ def test_a_server_without_tls_holds_nobody(minted: Minted) -> None:
     assert time.monotonic() - begun < DEADLINE + LATE
 
 
+@pytest.mark.fault(row=3)
 def test_others_go_on_while_the_ca_is_silent_to_one(site: Site, faulty: FaultyCA) -> None:
     """A certificate whose exchange hangs takes a thread, and no more."""
     site.certificate("other", "other.example.com")
@@ -237,6 +242,7 @@ def mute() -> Iterator[str]:
         yield f"https://127.0.0.1:{listener.getsockname()[1]}/dir"
 
 
+@pytest.mark.fault(row=3)
 @pytest.mark.parametrize("workers", [1, 4])
 def test_a_mute_ca_holds_up_no_other(
     workers: int, site: Site, mute: str, pebble: RunningPebble

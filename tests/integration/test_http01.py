@@ -295,6 +295,7 @@ responder.stop()
 """
 
 
+@pytest.mark.fault(row=54)
 def test_it_goes_on_without_file_descriptors() -> None:
     subprocess.run([sys.executable, "-c", STARVED], check=True, timeout=60)
 

@@ -137,6 +137,7 @@ def test_two_certificates_from_a_ca(
     assert len(pebble.ledger()) == 2
 
 
+@pytest.mark.fault(row=13)
 def test_a_valid_authorization_is_not_asked_for_again(start_pebble: Start, tmp_path: Path) -> None:
     pebble = start_pebble(authz_reuse=100, nonce_reject=0, retry_after=(1, 1))
     with FaultyCA(pebble, tmp_path / "proxy") as ca:
@@ -173,6 +174,7 @@ def test_a_renewal_tells_what_it_replaces(watched: FaultyCA, tmp_path: Path) -> 
     assert _bundle(site).certificate.serial != first.certificate.serial
 
 
+@pytest.mark.fault(row=25)
 def test_a_window_in_the_past_means_now(site: Site, pebble: RunningPebble) -> None:
     site.certificate("www", "www.example.com").renew()
     first = _bundle(site)
@@ -192,6 +194,7 @@ def test_a_window_in_the_past_means_now(site: Site, pebble: RunningPebble) -> No
     assert site.status()["www"]["renew_at"] > f"{now:%Y-%m-%dT%H:%M:%SZ}"
 
 
+@pytest.mark.fault(row=24)
 @pytest.mark.parametrize(
     "answer",
     ["<html>", "[]", "{}", '{"suggestedWindow": 7}', '{"suggestedWindow": {"start": 1}}'],
@@ -213,6 +216,7 @@ def test_a_window_that_is_none_is_done_without(
 # Side by side, and for show
 
 
+@pytest.mark.fault(row=43)
 def test_two_renewals_at_once_issue_each_certificate_once(
     site: Site, pebble: RunningPebble
 ) -> None:

@@ -2,67 +2,22 @@
 
 from __future__ import annotations
 
-import re
 import socket
 import ssl
-import threading
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 
 import pytest
 
 from certd.ca.wire import FRESH, HEAD_CAP, REPLY_CAP, Answer, Wire, WireError
 from certd.testing.tls import Minted, mint
-
-OK = b"HTTP/1.1 200 OK\r\n"
+from tests.integration.answering import OK, server, wire
 
 
 @pytest.fixture(scope="module")
 def minted(tmp_path_factory: pytest.TempPathFactory) -> Minted:
     return mint(tmp_path_factory.mktemp("tls"))
-
-
-@contextmanager
-def server(minted: Minted, answer: bytes, piece: int) -> Iterator[tuple[str, list[bytes]]]:
-    """Gives each request this answer, so many bytes at a time; the URL, and what was asked."""
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(minted.fullchain, minted.key)
-    asked: list[bytes] = []
-
-    def serve(connection: socket.socket) -> None:
-        try:
-            with connection, context.wrap_socket(connection, server_side=True) as tls:
-                while request := tls.recv(65536):
-                    asked.append(request)
-                    for start in range(0, len(answer), piece):
-                        tls.sendall(answer[start : start + piece])
-                    if not re.search(rb"Content-Length|chunked|^HTTP/1.1 204", answer):
-                        return
-        except OSError:
-            pass  # it has hung up, as it may
-
-    def accept() -> None:
-        while True:
-            try:
-                connection = listener.accept()[0]
-            except OSError:
-                return
-            serve(connection)
-
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        thread = threading.Thread(target=accept, daemon=True)
-        thread.start()
-        try:
-            yield f"https://127.0.0.1:{listener.getsockname()[1]}", asked
-        finally:
-            listener.shutdown(socket.SHUT_RDWR)
-    thread.join(10)
-    assert not thread.is_alive()
-
-
-def wire(minted: Minted) -> Wire:
-    return Wire(ssl.create_default_context(cafile=minted.root), silence=5, deadline=10)
 
 
 @pytest.mark.parametrize(

@@ -353,6 +353,7 @@ def test_the_instant_is_kept_until_the_window_changes() -> None:
 # -- how long to wait ---------------------------------------------------------------------
 
 
+@pytest.mark.fault(row=26)
 @pytest.mark.parametrize(
     ("retry_after", "failures", "wait"),
     [

@@ -46,6 +46,23 @@ PREFIX = "urn:ietf:params:acme:error:"
         pytest.param("Fri, 31 Dec 9999 23:59:59 -2359", 86400.0, id="after the end of time"),
         pytest.param("Thu, 99 Jan 2026 12:02:00 GMT", None, id="no such day"),
         pytest.param("soon", None, id="words"),
+        pytest.param("+5", None, id="plus"),
+        pytest.param("5.", None, id="a point"),
+        pytest.param("1e3", None, id="an exponent"),
+        pytest.param("0x10", None, id="hexadecimal"),
+        pytest.param("1_000", None, id="Python's own thousands"),
+        pytest.param("5, 7", None, id="two of them"),
+        pytest.param("\xb2", None, id="a superscript"),
+        pytest.param("inf", None, id="for ever"),
+        pytest.param("nan", None, id="no number"),
+        pytest.param("5\0", None, id="NUL"),
+        pytest.param("000000000007", 7.0, id="noughts in front"),
+        pytest.param("Thu, 01 Jan 0000 12:02:00 GMT", 0.0, id="the year 0 is taken for 2000"),
+        pytest.param("Thu, 01 Jan 10000 12:02:00 GMT", None, id="the year 10000"),
+        pytest.param("Thu, 01 Jan 2026 25:61:61 GMT", None, id="no such time"),
+        pytest.param("Thu, 01 Jan 2026 12:02:60 GMT", None, id="a leap second"),
+        pytest.param("Thu, 01 Jan 2026 12:02:00 +9999999", None, id="a zone out of this world"),
+        pytest.param("2026-01-01T12:02:00Z", None, id="the date of another standard"),
     ],
 )
 def test_retry_after(header: str | None, seconds: float | None) -> None:
@@ -147,7 +164,7 @@ def test_what_may_succeed_later(status: int | None, type: str, transient: bool) 
 
 @pytest.mark.parametrize("key", ["detail", "title", "type", "instance"])
 def test_a_ca_has_no_way_to_a_terminal_and_no_endless_words(key: str) -> None:
-    words = "\x1b]0;hello\x07\r\n" + "x" * 100_000
+    words = "\x1b]0;hello\x07\r\n" + "x" * 2000
     subproblem = {"detail": words, "identifier": {"type": "dns", "value": words}}
     found = problem(json.dumps({key: words, "subproblems": [subproblem] * 1000}).encode())
     assert str(found).isprintable()

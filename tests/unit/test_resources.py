@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import json
+from contextlib import suppress
+from datetime import datetime
 from typing import cast
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from certd.ca import ari
 from certd.ca.account import AccountBook
 from certd.ca.client import Client
 from certd.ca.clients import Clients
 from certd.ca.net import Reply
+from certd.due import renewal_instant
 from certd.errors import ConfigError
 
 
@@ -41,11 +46,30 @@ class _Telling:
             {"start": "2026-01-02T00:00:00Z", "end": "2026-01-01T00:00:00Z"}, id="backwards"
         ),
         pytest.param(None, id="null"),
+        pytest.param([], id="a list"),
+        pytest.param("2026-01-01T00:00:00Z/P1D", id="an interval"),
+        pytest.param({"start": "2026-01-01", "end": "2026-01-01"}, id="no time between them"),
+        pytest.param({"start": "2026-01-01T00:00:00Z", "end": "10000-01-01"}, id="the year 10000"),
+        pytest.param({"start": "2026-01-01T00:00:00Z", "end": "\ud800"}, id="half a pair"),
+        pytest.param({"start": "\x1b[2J" * 9999, "end": "x"}, id="orders to a terminal"),
+        pytest.param({"start": ["2026-01-01"], "end": {}}, id="a list and an object"),
     ],
 )
 def test_a_window_that_is_none_is_no_answer(window: object) -> None:
-    with pytest.raises(ari.NoAnswer):
+    with pytest.raises(ari.NoAnswer) as refused:
         ari.ask(cast(Client, _Telling(window)), "a.b")
+    assert str(refused.value).isprintable()
+    assert len(str(refused.value)) < 1000
+
+
+_INSTANTS = st.datetimes(timezones=st.timezones() | st.none()).map(datetime.isoformat)
+
+
+@given(_INSTANTS | st.text(max_size=30), _INSTANTS | st.text(max_size=30), st.floats(0, 0.999))
+def test_any_two_instants_are_a_window_or_none(start: str, end: str, draw: float) -> None:
+    with suppress(ari.NoAnswer):
+        window = ari.ask(cast(Client, _Telling({"start": start, "end": end})), "a.b")
+        assert window.start <= renewal_instant(window.start, window.end, draw) < window.end
 
 
 def test_a_ca_that_is_not_configured_any_more_is_told() -> None:

@@ -170,7 +170,7 @@ def serve(tmp_path: Path) -> Iterator[Callable[..., Endpoint]]:
             [f"{letter}.example" for letter in "abcdefg"],
             ", for a.example, b.example, c.example, d.example, e.example and 2 more",
         ),
-        (["evil\x1b[31m.example"], ", for evil?[31m.example"),
+        (["evil\x1b[31m.example"], ", for evil [31m.example"),
     ],
 )
 def test_what_is_served_instead_is_told_with_the_name_that_was_asked_for(

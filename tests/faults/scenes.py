@@ -1,0 +1,73 @@
+"""Sites as a sweep finds them, each time the same again."""
+
+from __future__ import annotations
+
+import shutil
+from datetime import UTC, datetime, timedelta
+
+from certd.store import Store
+from certd.testing.pebble import Pebble
+from tests.faults.warm import Warm
+from tests.site import Site
+
+NAME = "www.example.com"
+DAY = timedelta(days=1)
+
+
+class Scene:
+    """A site that was prepared once, and is put back to that before each run."""
+
+    def __init__(self, site: Site) -> None:
+        self.site = site
+        self._prepared = site.folder.with_name("prepared")
+        # In the same place, for a target that has moved is another one.
+        shutil.copytree(site.folder, self._prepared, symlinks=True)
+
+    def again(self) -> Site:
+        shutil.rmtree(self.site.folder)
+        shutil.copytree(self._prepared, self.site.folder, symlinks=True)
+        return self.site
+
+
+def from_nothing(site: Site, warm: Warm, pebble: Pebble) -> None:
+    """Nothing has happened yet."""
+    site.certificate("www", NAME, targets=["web"]).disk()
+    Store.open(site.state).close()  # making the tables is most of a first run
+
+
+def deployed(site: Site, warm: Warm, pebble: Pebble) -> None:
+    """Version 1 is in place."""
+    site.certificate("www", NAME, targets=["web"]).disk()
+    assert warm.certd(site, "renew").returncode == 0
+
+
+def due(site: Site, warm: Warm, pebble: Pebble) -> None:
+    """Version 1 is at two targets, and its CA wants it renewed; certd is about to ask."""
+    site.certificate("www", NAME, targets=["web", "mail"]).disk().disk("mail", reload=["true"])
+    assert warm.certd(site, "renew").returncode == 0
+    bundle, now = site.bundle("www"), datetime.now(UTC)
+    assert bundle is not None
+    pebble.set_renewal_info(bundle.leaf_pem, now - 2 * DAY, now - DAY)
+    store = Store.open(site.state)
+    store.lineages.ask_all(now)
+    store.close()
+
+
+def refused(site: Site, warm: Warm, pebble: Pebble) -> None:
+    """Version 2 is issued, and the server will not take it up."""
+    site.certificate("www", NAME, targets=["web"])
+    site.disk(reload=["sh", "-c", '[ "$CERTD_VERSION" = 1 ]'])
+    assert warm.certd(site, "renew").returncode == 0
+    warm.certd(site, "renew", "www", "--force", CERTD_KILL_AT="issue: version is current")
+    assert len(pebble.ledger()) == 2
+
+
+def lose(pebble: Pebble) -> None:
+    """The CA does not find the name any more."""
+    assert pebble.dns is not None
+    pebble.dns.set_servfail(NAME)
+
+
+def find(pebble: Pebble) -> None:
+    assert pebble.dns is not None
+    pebble.dns.clear_servfail(NAME)
