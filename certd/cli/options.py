@@ -14,6 +14,8 @@ from typing import Any
 
 import click
 
+from certd.due import NEVER
+
 CONTEXT = {"help_option_names": ["-h", "--help"]}
 DEFAULT = "/etc/certd/certd.toml"
 
@@ -104,11 +106,13 @@ def _wrapped(line: str, width: int) -> str:
 
 
 def instant(at: datetime | None) -> str:
-    return "–" if at is None else f"{at:%Y-%m-%d %H:%M}Z"
+    return "–" if at is None or at >= NEVER else f"{at:%Y-%m-%d %H:%M}Z"
 
 
 def ahead(at: datetime, now: datetime) -> str:
-    """``in 12 d``, ``in 5 h``, ``now``: how far away an instant is."""
+    """``in 12 d``, ``in 5 h``, ``now``: how far away an instant is; ``stopped`` for none."""
+    if at >= NEVER:
+        return "stopped"
     left = at - now
     if left <= timedelta(0):
         return "now"

@@ -7,6 +7,7 @@ from datetime import datetime
 
 import click
 
+from certd import due
 from certd.cli.options import ahead, config_path, instant, say
 from certd.cli.options import command as certd_command
 from certd.cli.overview import Entry, Overview, overview
@@ -42,6 +43,10 @@ def _waiting(found: Overview) -> str:
         return ""
     names = ", ".join(list(attempts)[:4]) + (" …" if len(attempts) > 4 else "")
     first = min(attempts.values())
+    if first >= due.NEVER:
+        return (
+            f"failed and stopped: {names}; `certd status` says why, `certd renew NAME` tries again"
+        )
     when = f"{instant(first)} ({ahead(first, found.now)})"
     return f"failed and waiting: {names}; the next attempt is due {when}"
 
@@ -49,7 +54,7 @@ def _waiting(found: Overview) -> str:
 def _failed(entry: Entry, now: datetime) -> list[datetime]:
     """When the issuance that has failed is tried again; empty when none waits for that."""
     at = entry.plan.issue.at
-    return [at] if at == entry.lineage.retry_at and at > now else []
+    return [at] if entry.lineage.failure and at > now else []
 
 
 def _failed_targets(entry: Entry, now: datetime) -> list[datetime]:
@@ -67,8 +72,9 @@ def _lines(found: Overview) -> Iterator[tuple[str, bool]]:
         if plan.issue.due(found.now):
             verb = "renew" if entry.lineage.current else "issue"
             names = ", ".join(name.value for name in spec.identifiers[:4])
+            ca = due.ca(spec, entry.lineage, found.now) or spec.cas[0]
             names += " …" if len(spec.identifiers) > 4 else ""
-            line = f"{spec.name}: {verb} for {names} at {spec.cas[0]}: {plan.issue.reason}"
+            line = f"{spec.name}: {verb} for {names} at {ca}: {plan.issue.reason}"
             yield line, True
             for target in spec.targets:
                 yield f"{spec.name}: then deploy to {target}", True

@@ -13,6 +13,7 @@ import click
 from certd.cli.options import ahead, config_path, instant, say
 from certd.cli.options import command as certd_command
 from certd.cli.overview import Entry, Overview, overview
+from certd.due import NEVER
 from certd.model import Failure
 
 FORMAT = 1  # of the JSON: bumped when a key changes its meaning or goes
@@ -111,7 +112,7 @@ def _troubles(found: Overview) -> Iterator[str]:
     for entry in found.entries:
         spec, lineage = entry.spec, entry.lineage
         if lineage.failure:
-            yield f"\n{spec.name}: {lineage.failure}\n  {_again(lineage.retry_at, found.now)}"
+            yield f"\n{spec.name}: {lineage.failure}\n  {_again(entry.plan.issue.at, found.now)}"
         for item in entry.targets():
             if item.failure:
                 where = f"{spec.name} at {item.target}"
@@ -121,6 +122,8 @@ def _troubles(found: Overview) -> Iterator[str]:
 def _again(at: datetime | None, now: datetime) -> str:
     if at is None or at <= now:
         return "next attempt now"
+    if at >= NEVER:
+        return "stopped until you act: then `certd renew NAME`"
     return f"next attempt {instant(at)} ({ahead(at, now)}); `certd renew NAME` tries at once"
 
 
@@ -160,7 +163,7 @@ def _document(entry: Entry) -> dict[str, Any]:
 
 def _iso(at: datetime | None) -> str | None:
     # strftime takes ten times as long. What is cut off is the fraction and +00:00.
-    return None if at is None else at.isoformat()[:19] + "Z"
+    return None if at is None or at >= NEVER else at.isoformat()[:19] + "Z"
 
 
 def _error(failure: Failure | None) -> dict[str, str | None] | None:

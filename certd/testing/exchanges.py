@@ -47,11 +47,10 @@ class Reply:
         return cls(status, {**kind, **named}, json.dumps(document).encode())
 
     @classmethod
-    def problem(cls, status: int, type: str, detail: str, **headers: str) -> Reply:
+    def problem(cls, status: int, type: str, detail: str, **members: Any) -> Reply:
         """A problem document (RFC 8555 section 6.7)."""
-        document = {"type": f"urn:ietf:params:acme:error:{type}", "detail": detail}
-        named = {"Content_Type": "application/problem+json", **headers}
-        return cls.of(status, document, **named)
+        document = {"type": f"urn:ietf:params:acme:error:{type}", "detail": detail, **members}
+        return cls.of(status, document, Content_Type="application/problem+json")
 
     def json(self) -> Any:
         return json.loads(self.body)

@@ -10,7 +10,7 @@ from typing import Self
 from certd import config as configuration
 from certd import due
 from certd.engine.node import Node
-from certd.model import Lineage
+from certd.model import CertificateSpec, Lineage
 from certd.store import Store
 from tests.site import Site
 
@@ -60,12 +60,17 @@ class Driver:
         """
         lineage = self.store.lineages.get(name)
         assert lineage.failure is not None, f"{name} is not waiting for another attempt"
-        at = due.issuance(self._node.config.certificates[name], lineage, self.now()).at
+        at = lineage.retry_at
+        if at is None:  # no CA may be asked for now
+            at = due.issuance(self.spec(name), lineage, self.now()).at
         if at >= due.NEVER:
             self.store.lineages.retry_now(name, self.now(), force=False)
         else:
             self._ahead += max(at - self.now(), timedelta(0))
         return self.attempt(name)
+
+    def spec(self, name: str) -> CertificateSpec:
+        return self._node.config.certificates[name]
 
     def wait(self, seconds: float) -> None:
         self._ahead += timedelta(seconds=seconds)

@@ -48,7 +48,7 @@ LOOK = 0.5  # seconds between two looks, each of which holds up who writes
 REFUSED = {
     "rejected": Reply.problem(400, "rejectedIdentifier", "not that name"),
     "broken": Reply.problem(500, "serverInternal", "oops"),
-    "limited": Reply.problem(429, "rateLimited", "too many", Retry_After="3600"),
+    "limited": Reply.problem(429, "rateLimited", "too many").with_header("Retry-After", "3600"),
     "reset": None,
 }
 

@@ -111,7 +111,8 @@ def test_a_long_retry_after_parks_the_order(
 ) -> None:
     at = format_datetime(datetime.now(UTC) + timedelta(seconds=7200), usegmt=True)
     asked = "7200" if form == "seconds" else at
-    reply = Reply.problem(status, "rateLimited", "too many certificates", Retry_After=asked)
+    reply = Reply.problem(status, "rateLimited", "too many certificates")
+    reply = reply.with_header("Retry-After", asked)
     faulty.on("new-order", lambda exchange, forward: reply)
     with Driver(site) as driver:
         lineage = driver.attempt("www")
