@@ -74,6 +74,15 @@ def facts_of_der(der: bytes) -> Certificate:
         return facts(x509.load_der_x509_certificate(der))
 
 
+def fingerprint(pem: str) -> str:
+    """Of the first certificate, as in its facts.
+
+    Raises:
+        BadCertificate: it cannot be read.
+    """
+    return read_chain(pem)[0].fingerprint(hashes.SHA256()).hex()
+
+
 def _pin(spki: bytes) -> str:
     return base64.b64encode(hashlib.sha256(spki).digest()).decode()
 
