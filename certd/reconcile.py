@@ -15,6 +15,7 @@ from datetime import datetime, timedelta
 from weakref import WeakValueDictionary
 
 from certd import due, issue, renewal
+from certd.adoption import adopt
 from certd.authorize import Authorizations, OrderFailed, Publisher, clean_up
 from certd.ca.client import Client
 from certd.ca.problem import Problem
@@ -26,8 +27,10 @@ from certd.model import (
     Failure,
     Identifier,
     Lineage,
+    Order,
     TargetState,
 )
+from certd.preflight import refuse_in_vain
 from certd.rollout import Rollout
 from certd.store import LeaseLost, Store
 
@@ -69,6 +72,7 @@ class Reconciler:
         self._ordering: dict[_Names, str] = {}  # the certificate that orders them
         self._ordered: dict[str, _Names] = {}  # the same by certificate
         self._lock = threading.Lock()
+        self.adopted: dict[str, int] = {}  # versions taken back in from targets
         # By the tokens that a CA is about to fetch, for as long as the order is under way here.
         self._awaited: WeakValueDictionary[str, Authorizations] = WeakValueDictionary()
         self.follow(config, client, publisher)
@@ -240,6 +244,8 @@ class Reconciler:
             if not due.issuance(spec, lineage, now).due(now):
                 clean_up(spec.name, self._store, self._publisher)
                 return None
+        if lineage and not (order and order.url) and self._spared(spec, lineage, order, now):
+            return None
         if order is None:
             client = self._client(spec.cas[0])
             current = lineage.current if lineage else None
@@ -258,6 +264,23 @@ class Reconciler:
         )
         self._under_way[spec.name] = issuance
         return issuance
+
+    def _spared(
+        self, spec: CertificateSpec, lineage: Lineage, order: Order | None, now: datetime
+    ) -> bool:
+        """Whether a target has what newOrder is about to be sent for; it is current then.
+
+        Raises:
+            CertdError: the order would be in vain.
+        """
+        targets, store = self._config.targets, self._store
+        if order is None and not lineage.forced:
+            number = adopt(spec, lineage, targets, store, self._say, now)
+            if number is not None:
+                self.adopted[spec.name] = number
+                return True
+        refuse_in_vain(spec, lineage, targets, store, now)
+        return False
 
     def _failed(self, spec: CertificateSpec, error: CertdError) -> datetime:
         """Remember why, and when to try again; clean up behind the order if it is lost."""
