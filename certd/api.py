@@ -13,7 +13,8 @@ from typing import Protocol
 
 from certd.errors import CertdError, ConfigError, NotHere, ProviderError, TargetError
 from certd.failpoint import failpoint
-from certd.model import Bundle, Certificate, Identifier, TxtRecord
+from certd.model import Bundle, Certificate, Identifier, Pair, TxtRecord
+from certd.room import Lack, lack
 from certd.secrets import Secret
 
 __all__ = [
@@ -24,12 +25,15 @@ __all__ = [
     "DNSProvider",
     "DeployTarget",
     "Identifier",
+    "Lack",
     "NotHere",
+    "Pair",
     "ProviderError",
     "Secret",
     "TargetError",
     "TxtRecord",
     "failpoint",
+    "lack",
 ]
 
 
@@ -46,8 +50,19 @@ class DNSProvider(Protocol):
 class DeployTarget(Protocol):
     """A place that serves certificates: a folder and its server, a load balancer …
 
-    It may have a method ``place(name) -> str`` besides: where it puts this lineage, told
-    from the settings alone. Two lineages with the same place are a wrong configuration.
+    It may have any of these methods besides:
+
+    ``place(name) -> str``: where it puts this lineage, told from the settings alone. Two
+    lineages with the same place are a wrong configuration.
+
+    ``recover(name) -> Pair | None``: what is in place for this lineage, with its key; None
+    if that is nothing. It is how certificates come back after the loss of the database
+    without being issued again. The core checks what it gets. Raises TargetError when it
+    cannot be told.
+
+    ``ready(name) -> None``: raises TargetError if a deployment could not succeed just now,
+    for want of room say. Asked before each order, so that none is made in vain: it is
+    quick, and writes nothing.
     """
 
     def deploy(self, bundle: Bundle) -> None:

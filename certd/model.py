@@ -73,6 +73,14 @@ class Bundle:
 
 
 @dataclass(frozen=True, slots=True)
+class Pair:
+    """A certificate and its key as a target holds them: not checked, and perhaps no pair."""
+
+    fullchain_pem: str
+    key_pem: Secret
+
+
+@dataclass(frozen=True, slots=True)
 class Version:
     """One issuance of a lineage, without its key."""
 

@@ -14,22 +14,21 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from weakref import WeakValueDictionary
 
-from certd import due, issue, renewal
-from certd.authorize import Authorizations, OrderFailed, Publisher, clean_up
+from certd import due, issue, renewal, setback
+from certd.adoption import adopt
+from certd.authorize import Authorizations, Publisher, clean_up
 from certd.ca.client import Client
-from certd.ca.problem import Problem
 from certd.config import Config
-from certd.errors import BadCertificate, CertdError, StoreError, bug
+from certd.errors import CertdError, StoreError, bug
 from certd.issue import Issuance, Look, Say
 from certd.model import (
     CertificateSpec,
-    Failure,
     Identifier,
     Lineage,
-    Park,
+    Order,
     TargetState,
 )
-from certd.react import TRIES, Reaction, Situation, conclude
+from certd.preflight import refuse_in_vain
 from certd.rollout import Rollout
 from certd.store import LeaseLost, Store
 
@@ -41,7 +40,6 @@ KEEP_LEASE = 300.0
 NOT_OURS = 61.0  # seconds until another look at what another certd knows better
 QUIET = 20.0  # seconds in the life of an order in which only the order is looked at
 STORE_PAUSE = 30.0  # seconds before another try when the store itself fails
-HOPELESS = timedelta(minutes=90)  # after which an order whose certificate is wrong is given up
 SAME_NAMES = 2.0  # seconds between looks while another certificate's order has the same names
 
 Clock = Callable[[], datetime]
@@ -70,6 +68,7 @@ class Reconciler:
         self._ordering: dict[_Names, str] = {}  # the certificate that orders them
         self._ordered: dict[str, _Names] = {}  # the same by certificate
         self._lock = threading.Lock()
+        self.adopted: dict[str, int] = {}  # versions taken back in from targets
         # By the tokens that a CA is about to fetch, for as long as the order is under way here.
         self._awaited: WeakValueDictionary[str, Authorizations] = WeakValueDictionary()
         self.follow(config, client, publisher)
@@ -252,6 +251,8 @@ class Reconciler:
             if not due.issuance(spec, lineage, now).due(now):
                 clean_up(spec.name, self._store, self._publisher)
                 return None
+        if lineage and not (order and order.url) and self._spared(spec, lineage, order, now):
+            return None
         if order is None:
             client = self._client(ca)
             current = lineage.current if lineage else None
@@ -271,52 +272,29 @@ class Reconciler:
         self._under_way[spec.name] = issuance
         return issuance
 
-    def _failed(self, spec: CertificateSpec, error: CertdError, ca: str) -> datetime:
-        """Remember why, and when to try again; clean up behind the order if it is lost.
+    def _spared(
+        self, spec: CertificateSpec, lineage: Lineage, order: Order | None, now: datetime
+    ) -> bool:
+        """Whether a target has what newOrder is about to be sent for; it is current then.
 
-        ``ca`` is who was asked. Another of the list is asked at once where that may help.
+        Raises:
+            CertdError: the order would be in vain.
         """
-        now = self._clock()
-        lineage = self._store.lineages.get(spec.name)
+        targets, store = self._config.targets, self._store
+        if order is None and not lineage.forced:
+            number = adopt(spec, lineage, targets, store, self._say, now)
+            if number is not None:
+                self.adopted[spec.name] = number
+                return True
+        refuse_in_vain(spec, lineage, targets, store, now)
+        return False
+
+    def _failed(self, spec: CertificateSpec, error: CertdError, ca: str) -> datetime:
+        """Remember what went wrong at this CA, and clean up; returns when it is tried again."""
         issuance = self._forget(spec.name)
-        failures = lineage.failures + 1
-        left = lineage.current.certificate.not_after - now if lineage.current else None
-        reaction = Reaction()
-        if isinstance(error, Problem | OrderFailed) and error.refusal:
-            situation = Situation(error.asked or "order", failures=failures, left=left)
-            reaction = conclude(error.refusal, situation)
-        hopeless = (
-            isinstance(error, BadCertificate)
-            and issuance is not None
-            and lineage.failure is not None
-            and lineage.failure.what == error.what
-            and now - issuance.order.created_at > HOPELESS
-        )
-        if issuance and (isinstance(error, OrderFailed) or hopeless or reaction.lost):
-            self._store.orders.end(issuance.order, "failed", str(error), now)
+        again = setback.keep(spec, error, ca, issuance, self._store, self._draw(), self._clock())
         clean_up(spec.name, self._store, self._publisher)
-        wait = max(due.backoff(failures, left, self._draw()), reaction.wait)
-        if isinstance(error, OrderFailed) and issuance and issuance.inherited and failures == 1:
-            # Whoever began it was killed, and the CA has found nobody to answer it since:
-            # no reason to wait. Only once, so that a crash loop is slowed down all the same.
-            wait = timedelta(0)
-        retry_at = due.NEVER if reaction.stop else now + wait
-        failure = Failure(error.what, error.why, error.next or reaction.advice, now)
-        log.error("%s: %s (next attempt %s)", spec.name, failure, _when(retry_at))
-        finalizing = issuance is not None and issuance.finalizing and failures <= TRIES
-        others = any(
-            name != ca and not (name in lineage.parks and lineage.parks[name].holds(now))
-            for name in spec.cas
-        )
-        if reaction.everyone or (reaction.fail_over and others and not finalizing):
-            until = None if reaction.stop else retry_at
-            self._store.lineages.park(spec.name, ca, Park(until, failure, reaction.everyone))
-            if others:
-                log.warning("%s: going on to the next CA after %s", spec.name, ca)
-            self._store.lineages.keep_failure(spec.name, failure, failures, None)
-        else:
-            self._store.lineages.keep_failure(spec.name, failure, failures, retry_at)
-        return retry_at
+        return again
 
     # -- targets -----------------------------------------------------------------------------
 
@@ -332,7 +310,3 @@ class Reconciler:
             else:
                 ours = False
         return replace(lineage, targets=states), ours
-
-
-def _when(at: datetime) -> str:
-    return "after you have acted" if at >= due.NEVER else f"{at:%F %TZ}"

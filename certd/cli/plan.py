@@ -44,9 +44,7 @@ def _waiting(found: Overview) -> str:
     names = ", ".join(list(attempts)[:4]) + (" …" if len(attempts) > 4 else "")
     first = min(attempts.values())
     if first >= due.NEVER:
-        return (
-            f"failed and stopped: {names}; `certd status` says why, `certd renew NAME` tries again"
-        )
+        return f"failed and stopped: {names}; see `certd status`, then `certd renew NAME`"
     when = f"{instant(first)} ({ahead(first, found.now)})"
     return f"failed and waiting: {names}; the next attempt is due {when}"
 

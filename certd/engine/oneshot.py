@@ -105,6 +105,8 @@ def _outcome(node: Node, name: str, before: Lineage, after: Lineage) -> Outcome:
     where = ", ".join(spec.targets) or "no target"
     if before.current is None or before.current.number != current.number:
         verb = "renewed" if before.current else "issued"
+        if node.reconciler.adopted.get(name) == current.number:
+            verb = "taken back in from its targets"
         return Outcome(name, "done", f"{verb}, version {current.number}, {expiry}; at {where}")
     if before.targets != after.targets:
         return Outcome(name, "done", f"deployed, version {current.number}, {expiry}; at {where}")

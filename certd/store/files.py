@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import stat
@@ -18,8 +19,33 @@ def database_file(state: Path) -> Path:
     return state / "certd.db"
 
 
+def backups(state: Path) -> Path:
+    return state / "backups"
+
+
+def workers(state: Path) -> Path:
+    return state / "workers"
+
+
+def gate(state: Path) -> Path:
+    """The lock that is held while the database is opened, and while another takes its place."""
+    return state / "open.lock"
+
+
 def daemon_lock(state: Path) -> Path:
     return state / "daemon.lock"
+
+
+def advice(error: Exception, otherwise: str) -> str:
+    """What to do when the system refuses something in the state folder."""
+    match getattr(error, "errno", None):
+        case errno.ENOSPC | errno.EDQUOT:
+            return "make room on that disk"
+        case errno.EROFS:
+            return "see the kernel's log, and mount it writable"
+        case errno.ENOTDIR | errno.EISDIR | errno.EEXIST:
+            return "correct [certd] state: it names a folder, and certd.db in it is a file"
+    return otherwise
 
 
 def newer(path: Path | None, revision: str) -> StoreError:
@@ -27,7 +53,8 @@ def newer(path: Path | None, revision: str) -> StoreError:
     return StoreError(
         f"the database {path} was written by a newer certd",
         f"it is at migration {revision}, this program knows {HEAD}",
-        "install that version again, or restore the backup made before the upgrade",
+        "install that version again, or restore the backup made before the upgrade: "
+        "`certd db restore`, with the file before-… of the folder backups beside it",
     )
 
 

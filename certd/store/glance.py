@@ -23,7 +23,7 @@ from certd.errors import StoreError
 from certd.model import CertificateSpec, Lineage, TargetState
 from certd.store import rows
 from certd.store.changes import changes
-from certd.store.files import HEAD, database_file, newer
+from certd.store.files import HEAD, advice, database_file, newer
 
 _INSTANTS = {
     *("retry_at", "window_start", "window_end", "window_selected", "ask_again", "since"),
@@ -157,6 +157,9 @@ def _reading(state: Path) -> Iterator[sqlite3.Connection | None]:
         yield connection
     except sqlite3.Error as error:
         raise _unreadable(path, error) from error
+    except (ValueError, TypeError, OverflowError) as error:  # a row may be anything
+        why = f"a row cannot be read ({type(error).__name__})"
+        raise StoreError(f"cannot read {path}", why, rows.DAMAGED) from error
     finally:
         connection.close()
 
@@ -184,20 +187,10 @@ def _seen(connection: sqlite3.Connection, name: str | None) -> Seen:
     return seen
 
 
-def advice(error: Exception, otherwise: str) -> str:
-    """What to do when the system refuses something in the state folder."""
-    match getattr(error, "errno", None):
-        case errno.ENOSPC | errno.EDQUOT:
-            return "make room on that disk"
-        case errno.ENOTDIR | errno.EISDIR | errno.EEXIST:
-            return "correct [certd] state: it names a folder, and certd.db in it is a file"
-    return otherwise
-
-
 def _unreadable(path: Path, error: Exception) -> StoreError:
     reason = getattr(error, "strerror", None) or str(error)
     todo = advice(error, "run this command as root, or as the user that certd runs as")
-    if "malformed" in reason or "not a database" in reason:
+    if rows.is_damage(reason):
         todo = rows.DAMAGED
     elif "no such" in reason:
         todo = "an older certd made it: `certd renew` or the daemon brings it up to date"

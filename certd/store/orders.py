@@ -155,7 +155,7 @@ class Orders:
                     **rows.facts_values(facts),
                 },
             )
-            connection.execute(_BEGUN, {"which": live.name, "current": number, **_fresh(now)})
+            connection.execute(_BEGUN, {"which": live.name, "current": number, **fresh(now)})
             ended = {"state": "done", "outcome": "issued", "ended_at": now, "key_pem": None}
             connection.execute(_DONE, {"which": live.id, **ended})
             connection.execute(_UNPARK, {"name": live.name, "ca": live.ca})
@@ -167,7 +167,7 @@ class Orders:
         self._leases.write(live.name, _KEEP, {"which": live.id, **values})
 
 
-def _fresh(now: datetime) -> dict[str, Any]:
+def fresh(now: datetime) -> dict[str, Any]:
     """What a lineage starts with when it has a new version: nothing asked, nothing failed."""
     return {
         "forced": False,

@@ -26,9 +26,19 @@ from certd.secrets import Secret
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 DAMAGED = (
-    "the file is damaged: stop certd, move it aside and restore a backup; what is on the "
-    "targets stays in place and valid meanwhile"
+    "the file is damaged: stop certd and restore a backup with `certd db restore FILE`, or move "
+    "the file aside, and what the targets hold is taken back in without being issued again; "
+    "it stays in place and valid meanwhile"
 )
+
+
+class Unreadable(ValueError):
+    """A row is not what certd wrote: SQLite has no checksums, so it may be anything."""
+
+
+def is_damage(reason: str) -> bool:
+    """Whether these words of SQLite's speak of a file that is not what it was."""
+    return any(word in reason for word in ("malformed", "not a database", "decode to UTF-8"))
 
 
 def identifiers_text(identifiers: Iterable[Identifier]) -> str:
@@ -54,8 +64,11 @@ def spec_text(spec: CertificateSpec) -> str:
 
 
 def spec(name: str, text: str) -> CertificateSpec:
-    names, _, rest = text.partition("\n")
-    return CertificateSpec(name, identifiers(names), *_rest(rest))
+    try:
+        names, _, rest = text.partition("\n")
+        return CertificateSpec(name, identifiers(names), *_rest(rest))
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise Unreadable(f"what is wanted of {name}") from error
 
 
 @lru_cache(maxsize=64)
@@ -79,8 +92,11 @@ def failure_text(failure: Failure | None) -> str | None:
 def failure(text: str | None) -> Failure | None:
     if text is None:
         return None
-    what, why, next, at = json.loads(text)
-    return Failure(what, why, next, datetime.fromisoformat(at))
+    try:
+        what, why, next, at = json.loads(text)
+        return Failure(what, why, next, datetime.fromisoformat(at))
+    except (ValueError, TypeError) as error:
+        raise Unreadable("a failure") from error
 
 
 def version(row: Any) -> Version:

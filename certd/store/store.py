@@ -7,14 +7,18 @@ import stat
 from pathlib import Path
 
 from certd.errors import StoreError
+from certd.room import Lack, lack
 from certd.store.accounts import Accounts
 from certd.store.database import Database
-from certd.store.files import database_file
-from certd.store.glance import advice
+from certd.store.files import advice, database_file, gate, workers
 from certd.store.leases import Leases
 from certd.store.lineages import Lineages
-from certd.store.locks import Worker
+from certd.store.locks import FileLock, Worker
 from certd.store.orders import Orders, Tokens
+from certd.store.versions import Versions
+
+ORDER_OCTETS = 256 * 1024  # of an order and its version, in the database and its journal
+ORDER_FILES = 4
 
 
 class Store:
@@ -26,6 +30,7 @@ class Store:
         self.leases = Leases(database, worker)
         self.lineages = Lineages(database, self.leases)
         self.orders = Orders(database, self.leases)
+        self.versions = Versions(database, self.leases)
         self.tokens = Tokens(database)
         self.accounts = Accounts(database)
 
@@ -44,7 +49,7 @@ class Store:
                     "everybody may write to it, and the private keys are kept there",
                     f"chmod 0700 {state}",
                 )
-            worker = Worker(state / "workers")
+            worker = Worker(workers(state))
         except OSError as error:
             raise StoreError(
                 f"cannot use the state folder {state}",
@@ -53,7 +58,19 @@ class Store:
                     error, "create its parent, run certd as its owner, or correct [certd] state"
                 ),
             ) from error
-        store = cls(Database.open(database_file(state)), worker)
+        opening = FileLock(gate(state))
+        try:
+            # A worker by now: whoever is about to put another database here sees it, or
+            # has the gate, and is waited for.
+            opening.try_acquire(str(os.getpid()), wait=True)
+            database = Database.open(database_file(state))
+            database.look_over()
+        except BaseException:
+            worker.close()
+            raise
+        finally:
+            opening.release()
+        store = cls(database, worker)
         store.leases.free_the_dead()
         return store
 
@@ -81,6 +98,11 @@ class Store:
     def in_memory(cls) -> Store:
         """A store that keeps nothing: for ``certd renew --dry-run``."""
         return cls(Database.in_memory(), None)
+
+    def lack(self) -> Lack | None:
+        """What keeps another order from being written down; None: nothing."""
+        path = self._database.path
+        return lack(path.parent, ORDER_OCTETS, ORDER_FILES) if path else None
 
     def settle(self) -> None:
         """Bring what this thread has deferred to the disk."""

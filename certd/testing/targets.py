@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 import pytest
 
 from certd.api import Bundle, DeployTarget, TargetError
+from certd.api import Pair as APIPair
 from certd.testing.chains import bundle
 from certd.x509 import facts, pair_matches, read_chain
 
@@ -98,6 +99,28 @@ class TargetContract:
         for wanted in (bundle("www", 1), bundle("www", 2), bundle("www", 1), bundle("www", 2)):
             target.deploy(wanted)
             self.assert_in_place(target, wanted)
+
+    def test_what_is_in_place_comes_back_as_it_is(self, target: Any) -> None:
+        """``recover``, where a target has it: what the core falls back on without its store."""
+        if not callable(getattr(target, "recover", None)):
+            pytest.skip("this target cannot give back what it holds")
+        assert target.recover("www") is None
+        for number in (1, 2):
+            wanted = bundle("www", number)
+            target.deploy(wanted)
+            pair = target.recover("www")
+            assert isinstance(pair, APIPair)
+            assert pair.fullchain_pem == wanted.fullchain_pem
+            assert pair.key_pem.reveal() == wanted.key_pem.reveal()
+        assert target.recover("mail") is None
+
+    def test_a_target_that_works_is_ready(self, target: Any) -> None:
+        """``ready``, where a target has it: before the first deployment, and after."""
+        if not callable(getattr(target, "ready", None)):
+            pytest.skip("this target cannot be asked whether it is ready")
+        target.ready("www")
+        target.deploy(bundle("www", 1))
+        target.ready("www")
 
     def test_two_lineages_leave_each_other_alone(self, target: DeployTarget) -> None:
         first, second = bundle("www", 1), bundle("mail", 1)

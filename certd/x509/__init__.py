@@ -5,8 +5,8 @@ RFC 9773 section 4.1 (the identifier of a certificate for renewal information).
 """
 
 from certd.x509.checking import check, pair_matches
-from certd.x509.keys import csr, csr_der, new_key
-from certd.x509.reading import facts, facts_of_der, read_chain, shown_name
+from certd.x509.keys import csr, csr_der, new_key, type_of
+from certd.x509.reading import facts, facts_of_der, fingerprint, read_chain, shown_name
 
 __all__ = [
     "check",
@@ -14,8 +14,10 @@ __all__ = [
     "csr_der",
     "facts",
     "facts_of_der",
+    "fingerprint",
     "new_key",
     "pair_matches",
     "read_chain",
     "shown_name",
+    "type_of",
 ]

@@ -49,6 +49,20 @@ def csr_der(csr_pem: str) -> bytes:
     return x509.load_pem_x509_csr(csr_pem.encode()).public_bytes(Encoding.DER)
 
 
+def type_of(key_pem: Secret) -> str:
+    """The KeyType of a key; of one that certd would not make, words of the same form.
+
+    Raises:
+        StoreError: it cannot be read.
+    """
+    key = load_key(key_pem)
+    if isinstance(key, rsa.RSAPrivateKey):
+        return f"rsa-{key.key_size}"
+    return {"secp256r1": "ec-p256", "secp384r1": "ec-p384"}.get(
+        key.curve.name, f"ec-{key.curve.name}"
+    )
+
+
 def load_key(key_pem: Secret) -> PrivateKey:
     try:
         key = load_pem_private_key(key_pem.reveal().encode(), None)

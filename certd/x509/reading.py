@@ -81,6 +81,15 @@ def shown_name(name: x509.Name) -> str:
     return plain(name.rfc4514_string())
 
 
+def fingerprint(pem: str) -> str:
+    """Of the first certificate, as in its facts.
+
+    Raises:
+        BadCertificate: it cannot be read.
+    """
+    return read_chain(pem)[0].fingerprint(hashes.SHA256()).hex()
+
+
 def _pin(spki: bytes) -> str:
     return base64.b64encode(hashlib.sha256(spki).digest()).decode()
 

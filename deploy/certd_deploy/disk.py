@@ -13,7 +13,6 @@ import contextlib
 import errno
 import hashlib
 import os
-import re
 import ssl
 import stat
 from collections.abc import Callable, Iterator, Mapping
@@ -21,13 +20,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from certd.api import Bundle, TargetError, failpoint
-from certd_deploy import command, folders, settings
+from certd.api import Bundle, Pair, Secret, TargetError, failpoint, lack
+from certd_deploy import command, folders, inplace, settings
 from certd_deploy.folders import Content
+from certd_deploy.inplace import InPlace
 from certd_deploy.settings import PLACEHOLDER, first_own
-from certd_deploy.versions import is_pair, keep, prune
+from certd_deploy.versions import VERSION_FILES, VERSION_OCTETS, is_pair, keep, prune
 
-_CURRENT = re.compile(r"versions/([1-9][0-9]*)")
 _OTHERS_READ = 0o044  # what everybody may do with a certificate, which is public
 
 
@@ -104,23 +103,44 @@ class Disk:
         """The fingerprint of the certificate in place; None if there is no working pair."""
         try:
             with self._folder(name, make=False) as folder:
-                current = folders.link("current", folder) or ""
-                number = _CURRENT.fullmatch(current)
-                if number is None or self._lineage(folder) not in (None, name):
-                    return None
-                with (
-                    folders.opened("versions", folder) as versions,
-                    folders.opened(number[1], versions) as version,
-                ):
-                    leaf, chain = (folders.read(f"{x}.pem", version) for x in ("cert", "chain"))
-                    if folders.read("fullchain.pem", version) != leaf + chain:
-                        return None
-                    folders.read("privkey.pem", version)
-            if not is_pair(self._path(name) / current):
+                found = self._in_place(name, folder)
+            if found is None or found.fullchain != found.leaf + found.chain:
                 return None
-            return hashlib.sha256(ssl.PEM_cert_to_DER_cert(leaf.decode())).hexdigest()
+            if not is_pair(self._path(name) / found.link):
+                return None
+            return hashlib.sha256(ssl.PEM_cert_to_DER_cert(found.leaf)).hexdigest()
         except (OSError, ValueError):
             return None
+
+    def recover(self, name: str) -> Pair | None:
+        """What is in place, with its key, as it is there; None if that is nothing of ours.
+
+        Raises:
+            TargetError: there is something, and it cannot be read.
+        """
+        try:
+            with self._folder(name, make=False) as folder:
+                found = self._in_place(name, folder)
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        except (OSError, ValueError) as error:
+            raise TargetError(
+                f"what is in {self.place(name)} cannot be read",
+                getattr(error, "strerror", None) or str(error),
+                "let certd's user read it",
+            ) from error
+        return Pair(found.fullchain, Secret(found.key)) if found else None
+
+    def ready(self, name: str) -> None:
+        """Whether there is room for another version.
+
+        Raises:
+            TargetError: there is none, or nothing can be written at all.
+        """
+        if found := lack(self._path(name), VERSION_OCTETS, VERSION_FILES):
+            raise TargetError(
+                f"a deployment to {self.place(name)} would fail", found.why, found.next
+            )
 
     def place(self, name: str) -> str:
         """This certificate's folder; without a placeholder it is that of any."""
@@ -164,6 +184,10 @@ class Disk:
                 for name, text in texts.items()
             },
         }
+
+    def _in_place(self, name: str, folder: int) -> InPlace | None:
+        """None: nothing, or another certificate's."""
+        return inplace.read(folder) if self._lineage(folder) in (None, name) else None
 
     def _lineage(self, folder: int) -> str | None:
         """Whose folder this is, where the path does not say it."""

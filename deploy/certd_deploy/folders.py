@@ -6,7 +6,7 @@ import contextlib
 import os
 import shutil
 import stat
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -47,7 +47,7 @@ def make(name: str, parent: int) -> None:
         return
     with opened(name, parent) as folder:
         os.fchmod(folder, FOLDER_MODE)
-    os.fsync(parent)
+    _sync_or(parent, lambda: os.rmdir(name, dir_fd=parent))
 
 
 def make_all(folder: Path) -> None:
@@ -73,6 +73,7 @@ def write_folder(name: str, parent: int, files: Mapping[str, Content]) -> None:
     except BaseException:
         remove(unfinished, parent)
         raise
+    _sync_or(parent, lambda: remove(name, parent))
 
 
 def holds(name: str, parent: int, files: Mapping[str, Content]) -> bool:
@@ -124,6 +125,19 @@ def switch(name: str, parent: int, to: str) -> None:
 def remove(name: str, parent: int) -> None:
     """A folder and all in it; what cannot be removed now is there to be removed later."""
     shutil.rmtree(name, ignore_errors=True, dir_fd=parent)
+
+
+def _sync_or(folder: int, undo: Callable[[], None]) -> None:
+    """Bring a new name in this folder to the disk; where that fails, there is none.
+
+    The next try must make it anew: the system tells of what it could not write once only,
+    and a second fsync would succeed without it.
+    """
+    try:
+        os.fsync(folder)
+    except OSError:
+        undo()
+        raise
 
 
 @contextlib.contextmanager

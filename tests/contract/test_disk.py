@@ -336,6 +336,23 @@ def test_a_pair_that_does_not_work_is_not_in_place(target: Disk, folder: Path, d
     assert target.serving("www") is None
 
 
+def test_what_cannot_be_read_back_is_no_nothing(target: Disk, folder: Path) -> None:
+    """For nothing would be issued anew."""
+    target.deploy(bundle())
+    (folder / "current/privkey.pem").write_bytes(b"\xff")
+    with pytest.raises(TargetError, match=f"what is in {folder} cannot be read"):
+        target.recover("www")
+    shutil.rmtree(folder / "versions")
+    assert target.recover("www") is None
+
+
+def test_another_certificates_folder_gives_nothing_back(tmp_path: Path) -> None:
+    target = Disk(tmp_path / "tls")
+    target.deploy(bundle("www"))
+    assert target.recover("mail") is None
+    assert target.recover("www") is not None
+
+
 def test_a_fifo_in_place_of_a_key_is_not_waited_for(target: Disk, folder: Path) -> None:
     target.deploy(bundle())
     key = folder / "current/privkey.pem"

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
+import sqlite3
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -13,7 +15,8 @@ import pytest
 from certd.errors import StoreError
 from certd.model import CertificateSpec, Failure, Identifier, RenewalInfo, TargetState
 from certd.store import Store
-from certd.store.glance import Seen, advice, chain, glance
+from certd.store.files import advice
+from certd.store.glance import Seen, chain, glance
 from certd.testing.chains import bundle
 
 NOW = datetime(2026, 11, 21, 12, tzinfo=UTC)
@@ -64,6 +67,18 @@ def test_without_a_database_there_is_nothing(tmp_path: Path) -> None:
 def test_a_damaged_database_is_said_to_be(tmp_path: Path) -> None:
     (tmp_path / "certd.db").write_text("no database at all, but long enough to look at" * 100)
     with pytest.raises(StoreError, match="damaged"):
+        glance(tmp_path)
+
+
+def test_a_row_that_is_damaged_is_said_to_be(tmp_path: Path) -> None:
+    spec = CertificateSpec("www", (Identifier("dns", "a.example"),), ("test",))
+    store = Store.open(tmp_path)
+    store.lineages.take_over({"www": spec}, "digest")
+    store.close()
+    with contextlib.closing(sqlite3.connect(tmp_path / "certd.db")) as database:
+        database.execute("UPDATE lineage SET wanted = substr(wanted, 1, 30)")
+        database.commit()
+    with pytest.raises(StoreError, match=r"a row cannot be read .*damaged"):
         glance(tmp_path)
 
 

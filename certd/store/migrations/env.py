@@ -10,5 +10,7 @@ try:
     context.run_migrations()
     connection.exec_driver_sql("COMMIT")
 except BaseException:
-    connection.exec_driver_sql("ROLLBACK")
+    # SQLite has rolled back by itself after some errors (disk full, I/O error).
+    if connection.connection.dbapi_connection.in_transaction:
+        connection.exec_driver_sql("ROLLBACK")
     raise

@@ -1,0 +1,92 @@
+"""What an attempt that failed leaves behind: why, when it is tried again, and at which CA."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import replace
+from datetime import datetime, timedelta
+
+from certd import due
+from certd.authorize import OrderFailed
+from certd.ca.problem import Problem
+from certd.errors import BadCertificate, CertdError
+from certd.issue import Issuance
+from certd.model import CertificateSpec, Failure, Lineage, Park
+from certd.react import TRIES, Reaction, Situation, conclude
+from certd.store import Store
+
+log = logging.getLogger(__name__)
+
+HOPELESS = timedelta(minutes=90)  # after which an order whose certificate is wrong is given up
+
+
+def keep(
+    spec: CertificateSpec,
+    error: CertdError,
+    ca: str,
+    issuance: Issuance | None,
+    store: Store,
+    draw: float,
+    now: datetime,
+) -> datetime:
+    """Write down why, and when to try again; end the order if it is lost.
+
+    ``ca`` is who was asked, ``issuance`` the order that was under way there. Where it may
+    help, the next CA of the list is asked at once. Returns when this one is asked again.
+    """
+    lineage = store.lineages.get(spec.name)
+    failures = lineage.failures + 1
+    left = lineage.current.certificate.not_after - now if lineage.current else None
+    reaction = _reaction(error, failures, left)
+    if issuance and (reaction.lost or _hopeless(error, issuance, lineage, now)):
+        store.orders.end(issuance.order, "failed", str(error), now)
+    wait = max(due.backoff(failures, left, draw), reaction.wait)
+    if isinstance(error, OrderFailed) and issuance and issuance.inherited and failures == 1:
+        # Whoever began it was killed, and the CA has found nobody to answer it since:
+        # no reason to wait. Only once, so that a crash loop is slowed down all the same.
+        wait = timedelta(0)
+    again = due.NEVER if reaction.stop else now + wait
+    failure = Failure(error.what, error.why, error.next or reaction.advice, now)
+    log.error("%s: %s (next attempt %s)", spec.name, failure, _when(again))
+    # What may have been finalized is gone on with: another CA would issue it twice.
+    finalizing = issuance is not None and issuance.finalizing and failures <= TRIES
+    fail_over = reaction.fail_over and _others(spec, lineage, ca, now) and not finalizing
+    if fail_over or reaction.everyone:
+        until = None if reaction.stop else again
+        store.lineages.park(spec.name, ca, Park(until, failure, reaction.everyone))
+        if fail_over:
+            log.warning("%s: going on to the next CA after %s", spec.name, ca)
+    retry_at = None if fail_over or reaction.everyone else again
+    store.lineages.keep_failure(spec.name, failure, failures, retry_at)
+    return again
+
+
+def _reaction(error: CertdError, failures: int, left: timedelta | None) -> Reaction:
+    if isinstance(error, Problem | OrderFailed) and error.refusal:
+        situation = Situation(error.asked or "order", failures=failures, left=left)
+        reaction = conclude(error.refusal, situation)
+    else:
+        reaction = Reaction()
+    return replace(reaction, lost=True) if isinstance(error, OrderFailed) else reaction
+
+
+def _hopeless(error: CertdError, issuance: Issuance, lineage: Lineage, now: datetime) -> bool:
+    """The CA has sent the same wrong certificate for long."""
+    return (
+        isinstance(error, BadCertificate)
+        and lineage.failure is not None
+        and lineage.failure.what == error.what
+        and now - issuance.order.created_at > HOPELESS
+    )
+
+
+def _others(spec: CertificateSpec, lineage: Lineage, ca: str, now: datetime) -> bool:
+    """Whether another CA of the list may be asked now."""
+    return any(
+        name != ca and not (name in lineage.parks and lineage.parks[name].holds(now))
+        for name in spec.cas
+    )
+
+
+def _when(at: datetime) -> str:
+    return "after you have acted" if at >= due.NEVER else f"{at:%F %TZ}"

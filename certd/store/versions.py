@@ -1,0 +1,121 @@
+"""Versions that came from elsewhere than an order: taken back in from a target."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import datetime
+
+import sqlalchemy as sa
+
+from certd.model import Bundle
+from certd.store import rows
+from certd.store.database import Database
+from certd.store.leases import Leases
+from certd.store.orders import fresh
+from certd.store.schema import lineage, order, target, version
+
+# Made once: it is asked before each order, and building it costs more than running it.
+_MINE = version.c.lineage == lineage.c.name
+_WHOLE = sa.select(
+    lineage.c.current,
+    sa.select(version.c.number).where(_MINE).exists().label("some"),
+    sa.select(version.c.number)
+    .where(_MINE, version.c.number == lineage.c.current)
+    .exists()
+    .label("there"),
+).where(lineage.c.name == sa.bindparam("name"))
+
+
+class Versions:
+    def __init__(self, database: Database, leases: Leases) -> None:
+        self._database = database
+        self._leases = leases
+
+    def whole(self, name: str) -> bool:
+        """Whether the current version is there; where none is current, that there is none."""
+        row = self._database.read(lambda c: c.execute(_WHOLE, {"name": name}).one())
+        return bool(row.there) if row.current is not None else not row.some
+
+    def adopt(
+        self, found: Bundle, key_type: str, ca: str, targets: Iterable[str], now: datetime
+    ) -> int:
+        """Make this the current version; returns its number, whatever ``found`` says.
+
+        Who issued it is what an earlier version of the same issuer says, else ``ca``, at a
+        directory that is not known. ``targets`` have it in place: they are ``applied``, for
+        whether it is served is still to be seen. An order under way is over: a target has
+        what it was to bring, or something newer. Its key stays in its row.
+        """
+        name = found.name
+
+        def work(connection: sa.Connection) -> int:
+            self._leases.guard(connection, name)
+            number = _number(connection, found)
+            if number is None:
+                number = _insert(connection, found, key_type, ca, now)
+            connection.execute(
+                sa.update(lineage)
+                .where(lineage.c.name == name)
+                .values(current=number, **fresh(now))
+            )
+            connection.execute(
+                sa.update(order)
+                .where(order.c.lineage == name, order.c.state == "live")
+                .values(state="abandoned", outcome="a target has what it was for", ended_at=now)
+            )
+            for each in targets:
+                _applied(connection, name, each, number, now)
+            return number
+
+        return self._database.write(work)
+
+
+def _number(connection: sa.Connection, found: Bundle) -> int | None:
+    """Of the version that this is, if the store knows it already."""
+    number: int | None = connection.execute(
+        sa.select(version.c.number).where(
+            version.c.lineage == found.name,
+            version.c.fingerprint == found.certificate.fingerprint,
+        )
+    ).scalar()
+    return number
+
+
+def _insert(connection: sa.Connection, found: Bundle, key_type: str, ca: str, now: datetime) -> int:
+    mine = version.c.lineage == found.name
+    newest = connection.execute(sa.select(sa.func.max(version.c.number)).where(mine)).scalar()
+    number = int(newest or 0) + 1
+    known = connection.execute(
+        sa.select(version.c.ca, version.c.directory)
+        .where(mine, version.c.issuer == found.certificate.issuer)
+        .order_by(version.c.number.desc())
+    ).first()
+    connection.execute(
+        sa.insert(version).values(
+            lineage=found.name,
+            number=number,
+            ca=known.ca if known else ca,
+            directory=known.directory if known else None,
+            key_type=key_type,
+            key_pem=found.key_pem.reveal(),
+            leaf_pem=found.leaf_pem,
+            chain_pem=found.chain_pem,
+            created_at=min(found.certificate.not_before, now),  # as far as anybody can tell
+            **rows.facts_values(found.certificate),
+        )
+    )
+    return number
+
+
+def _applied(connection: sa.Connection, name: str, which: str, number: int, now: datetime) -> None:
+    values = {
+        "phase": "applied",
+        "version": number,
+        "failures": 0,
+        "since": now,
+        "retry_at": None,
+        "failure": None,
+    }
+    mine = sa.and_(target.c.lineage == name, target.c.target == which)
+    if not connection.execute(sa.update(target).where(mine).values(values)).rowcount:
+        connection.execute(sa.insert(target).values(lineage=name, target=which, **values))
