@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from certd import due
+from certd.ca.client import Client
 from certd.config import TargetSettings
 from certd.errors import CertdError, TargetError
 from certd.model import CertificateSpec, Lineage
 from certd.store import Store
+
+# Certificates for the same names within a week, or within one's lifetime where that is less:
+# Let's Encrypt's limit, and far above what is ever needed.
+MOST = 5
+WEEK = timedelta(days=7)
+WRONG_BY = timedelta(hours=1)  # this machine's clock, before it is not trusted with a renewal
 
 
 def refuse_in_vain(
@@ -50,6 +57,38 @@ def refuse_in_vain(
         f"{error.what}: {error.why}",
         f"{error.next}, then `certd renew {spec.name}`",
     ) from error
+
+
+def refuse_another(
+    spec: CertificateSpec, lineage: Lineage, client: Client, store: Store, now: datetime
+) -> None:
+    """Of a renewal that only time asks for: is the time right, and was it not just done?
+
+    Raises:
+        CertdError: this machine's clock is wrong, or there were too many lately.
+        CAError: the CA, whose clock is asked, is not there.
+    """
+    if lineage.current is None or lineage.forced:
+        return
+    facts = lineage.current.certificate
+    if set(facts.identifiers) != set(spec.identifiers):
+        return
+    ahead = client.clock_ahead()
+    wish = due.renewal(facts, lineage.renewal, spec.renew_after)
+    if abs(ahead) > WRONG_BY and not wish.due(now - ahead):
+        raise CertdError(
+            f"{spec.name} was not renewed",
+            f"this machine's clock is {ahead.total_seconds() / 3600:.0f} hours ahead of "
+            f"{client.name}'s, by which it is not due before {wish.at:%F %H:%MZ}",
+            "set this machine's clock, as by NTP",
+        )
+    since = now - min(WEEK, facts.not_after - facts.not_before)
+    if store.lineages.versions_since(spec.name, since) >= MOST:
+        raise CertdError(
+            f"{spec.name} was not renewed",
+            f"it was issued {MOST} times since {since:%F %H:%MZ}: more would spend the CA's limits",
+            f"find out why: the versions are in the log; `certd renew {spec.name} --force` goes on",
+        )
 
 
 def _not_ready(

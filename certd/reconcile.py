@@ -28,7 +28,7 @@ from certd.model import (
     Order,
     TargetState,
 )
-from certd.preflight import refuse_in_vain
+from certd.preflight import refuse_another, refuse_in_vain
 from certd.rollout import Rollout
 from certd.store import LeaseLost, Store
 
@@ -251,7 +251,7 @@ class Reconciler:
             if not due.issuance(spec, lineage, now).due(now):
                 clean_up(spec.name, self._store, self._publisher)
                 return None
-        if lineage and not (order and order.url) and self._spared(spec, lineage, order, now):
+        if lineage and not (order and order.url) and self._spared(spec, lineage, order, ca, now):
             return None
         if order is None:
             client = self._client(ca)
@@ -273,7 +273,12 @@ class Reconciler:
         return issuance
 
     def _spared(
-        self, spec: CertificateSpec, lineage: Lineage, order: Order | None, now: datetime
+        self,
+        spec: CertificateSpec,
+        lineage: Lineage,
+        order: Order | None,
+        ca: str,
+        now: datetime,
     ) -> bool:
         """Whether a target has what newOrder is about to be sent for; it is current then.
 
@@ -286,6 +291,8 @@ class Reconciler:
             if number is not None:
                 self.adopted[spec.name] = number
                 return True
+        if order is None:
+            refuse_another(spec, lineage, self._client(ca), store, now)
         refuse_in_vain(spec, lineage, targets, store, now)
         return False
 

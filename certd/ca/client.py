@@ -12,6 +12,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Mapping
+from datetime import timedelta
 from typing import Any
 
 import josepy
@@ -96,6 +97,11 @@ class Client:
             raise CAError(problem.what, problem.why, hint) from problem
         except CAError as error:
             raise CAError(error.what, error.why, hint) from error
+
+    def clock_ahead(self) -> timedelta:
+        """By how much this machine's clock is ahead of the CA's, by its last answer's Date."""
+        self.directory()
+        return self._network.clock_ahead
 
     @property
     def offers_renewal_info(self) -> bool:

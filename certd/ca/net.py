@@ -6,6 +6,7 @@ Knows nothing of orders. One ``Network`` serves one CA and is shared by all thre
 from __future__ import annotations
 
 import json
+import logging
 import math
 import re
 import socket
@@ -14,7 +15,8 @@ import threading
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import Any, TypeGuard
 from urllib.parse import urlsplit
@@ -26,9 +28,12 @@ from certd.ca.problem import NoJSON, Problem, glimpse, problem_of, retry_after
 from certd.ca.wire import SILENCE, Wire, WireError
 from certd.errors import CAError, ConfigError
 
+log = logging.getLogger(__name__)
+
 USER_AGENT = f"certd/{__version__} (acme python)"
 NONCE_TRIES = 6  # the first one and five more, as acme.md measured
 NONCE_POOL = 64
+WRONG_CLOCK = timedelta(minutes=10)  # of difference to the CA's, from which on it is said
 LEFT_ALONE = 10.0  # seconds for which a CA that did not answer in time is not asked
 # OpenSSL's numbers (X509_V_ERR_…) for a chain that leads to none of our roots.
 _NO_ROOT = {2, 18, 19, 20, 21}
@@ -100,6 +105,7 @@ class Network:
         self._nonces: list[str] = []
         self._lock = threading.Lock()
         self.new_nonce_url = ""
+        self.clock_ahead = timedelta(0)  # this machine's, of the CA's
 
     def trust(self, url: str) -> None:
         """Let requests go to the origin of this URL as well, if it has one."""
@@ -121,7 +127,26 @@ class Network:
             )
 
     def get(self, url: str) -> Reply:
-        return self._request("GET", url, None)
+        reply = self._request("GET", url, None)
+        self._note_date(reply.headers.get("date"))
+        return reply
+
+    def _note_date(self, text: str | None) -> None:
+        """Date (RFC 9110 section 6.6.1) is the CA's clock. What is no date tells nothing."""
+        try:
+            date = parsedate_to_datetime(text or "")
+        except (ValueError, OverflowError):
+            return
+        if date.tzinfo is None:
+            return
+        self.clock_ahead = datetime.now(UTC) - date
+        if abs(self.clock_ahead) > WRONG_CLOCK:
+            log.warning(
+                "this machine's clock is %.0f minutes ahead of %s's: set it, as by NTP, or "
+                "certificates are renewed at the wrong time",
+                self.clock_ahead.total_seconds() / 60,
+                self._name,
+            )
 
     def post(
         self, url: str, payload: bytes, key: josepy.JWK, kid: str | None, accept: str = ""

@@ -157,6 +157,7 @@ def test_an_older_copy_does_not_lose_what_is_newer_at_the_targets(
     assert again.key_pem.reveal() == newest.key_pem.reveal()
 
 
+@pytest.mark.fault(row=42)
 def test_a_damaged_database_is_told_and_put_right(site: Site, issued: Callable[[], int]) -> None:
     copy, path = site.folder / "copy.db", site.state / "certd.db"
     site.certd("db", "backup", str(copy))

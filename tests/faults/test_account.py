@@ -55,9 +55,8 @@ def test_an_algorithm_that_nobody_here_has_is_told(site: Site, faulty: FaultyCA)
         assert lineage.parks["test"].everyone
 
 
-def test_fault_17_a_deactivated_account_stops_and_is_not_made_anew(
-    site: Site, faulty: FaultyCA
-) -> None:
+@pytest.mark.fault(row=17)
+def test_a_deactivated_account_stops_and_is_not_made_anew(site: Site, faulty: FaultyCA) -> None:
     with Driver(site) as driver:
         driver.attempt("www")
         faulty.on("new-order", lambda _, __: Reply.problem(403, "unauthorized", "not you"))
@@ -75,7 +74,8 @@ def test_fault_17_a_deactivated_account_stops_and_is_not_made_anew(
     assert "stopped until you act" in site.certd("status").stdout
 
 
-def test_fault_16_what_the_user_must_do_is_told_with_its_page(site: Site, faulty: FaultyCA) -> None:
+@pytest.mark.fault(row=16)
+def test_what_the_user_must_do_is_told_with_its_page(site: Site, faulty: FaultyCA) -> None:
     reply = Reply.problem(
         403, "userActionRequired", "the terms have changed", instance="https://ca.example/terms"
     )
@@ -88,6 +88,7 @@ def test_fault_16_what_the_user_must_do_is_told_with_its_page(site: Site, faulty
         assert driver.retry("www").current is not None  # the operator's word
 
 
+@pytest.mark.fault(row=22)
 def test_badcsr_is_met_with_another_key_once(site: Site, faulty: FaultyCA) -> None:
     keys: list[str] = []
 

@@ -94,6 +94,7 @@ def fingerprint(site: Site) -> str:
     return str(site.status()["www"]["fingerprint"])
 
 
+@pytest.mark.fault(row=38)
 def test_with_a_full_state_folder_nothing_is_ordered(
     site: Site, mount: Mount, pebble: Pebble
 ) -> None:
@@ -113,6 +114,8 @@ def test_with_a_full_state_folder_nothing_is_ordered(
     assert len(pebble.ledger()) == issued + 1
 
 
+@pytest.mark.fault(row=38)
+@pytest.mark.fault(row=39)
 @pytest.mark.parametrize("how", ["full", "read-only"])
 def test_for_a_target_that_could_not_take_it_nothing_is_ordered(
     site: Site, mount: Mount, pebble: Pebble, how: str
@@ -137,6 +140,7 @@ def test_for_a_target_that_could_not_take_it_nothing_is_ordered(
     assert len(pebble.ledger()) == issued + 1
 
 
+@pytest.mark.fault(row=39)
 def test_a_state_folder_that_cannot_be_written_is_told(site: Site, mount: Mount) -> None:
     mount(site.state, "size=4m")
     want(site, "web").renew()
@@ -181,6 +185,7 @@ assert disk.serving("www") == wanted.certificate.fingerprint
 
 
 # Two folders, four files, their folder, its name.
+@pytest.mark.fault(row=40)
 @pytest.mark.parametrize("number", range(1, 9))
 def test_what_did_not_reach_the_disk_is_written_anew(tmp_path: Path, number: int) -> None:
     """Linux reports a lost page once only: a second fsync of the same file proves nothing."""

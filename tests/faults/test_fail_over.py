@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import timedelta
 from pathlib import Path
 
@@ -10,7 +10,7 @@ import pytest
 
 from certd import due
 from certd.testing.exchanges import Reply
-from certd.testing.pebble import RunningPebble
+from certd.testing.pebble import Pebble, RunningPebble
 from certd.testing.proxy import FaultyCA
 from tests.faults.driving import Driver
 from tests.site import Site
@@ -154,3 +154,22 @@ def test_a_limit_that_ends_before_the_certificate_does_is_waited_for(
         lineage = driver.retry("www")
         assert lineage.current is not None
         assert (lineage.current.number, lineage.current.ca) == (2, "test")
+
+
+@pytest.mark.fault(row=20)
+def test_an_identifier_that_is_refused_is_named_and_not_asked_for_again(
+    start_pebble: Callable[..., Pebble], tmp_path: Path
+) -> None:
+    pebble = start_pebble(blocklist=("blocked.example",), retry_after=(1, 1))
+    with FaultyCA(pebble, tmp_path / "proxy") as ca:
+        site = Site(tmp_path / "site", ca)
+        site.certificate("www", "www.example.com", "blocked.example")
+        with Driver(site) as driver:
+            lineage = driver.attempt("www")
+            assert lineage.failure is not None
+            assert "blocked.example" in lineage.failure.why
+            assert "rejectedIdentifier" in lineage.failure.why
+            driver.wait(MONTH)
+            assert not due.issuance(driver.spec("www"), lineage, driver.now()).due(driver.now())
+        site.certificate("www", "www.example.com")
+        assert "www: issued, version 1" in site.renew().stdout

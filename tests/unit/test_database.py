@@ -104,6 +104,7 @@ def currents(state: Path) -> dict[str, int | None]:
 # -- damage ---------------------------------------------------------------------------------
 
 
+@pytest.mark.fault(row=42)
 @pytest.mark.parametrize("seed", range(4))
 def test_no_flipped_byte_makes_a_certificate_look_new(state: Path, seed: int) -> None:
     """Either it is noticed, or all is as it was, or it is seen before anything is ordered."""
