@@ -16,6 +16,7 @@ from certd.ca.problem import Problem
 from certd.ca.resources import CAAuthorization, CAChallenge, CAOrder
 from certd.errors import CAError, ChallengeError
 from certd.failpoint import failpoint
+from certd.model import Identifier
 from certd.react import Asked, Refusal
 from certd.store import Store
 
@@ -34,10 +35,13 @@ class OrderFailed(CAError):
         next: str = "",
         refusal: Refusal | None = None,
         asked: Asked = "order",
+        identifier: Identifier | None = None,
     ) -> None:
+        """``identifier``: whose validation failed, where one did."""
         super().__init__(what, why, next)
         self.refusal = refusal
         self.asked = asked
+        self.identifier = identifier
 
 
 class Publisher(Protocol):
@@ -141,6 +145,7 @@ class Authorizations:
             f"check that http://{name}/ reaches this machine from the internet, then "
             f"`certd renew {self.name}`",
             failed.refusal if failed else Refusal("", validation=True),
+            identifier=authorization.identifier,
         )
 
     def reason(self, order: CAOrder) -> str:

@@ -90,6 +90,8 @@ def issuance(spec: CertificateSpec, lineage: Lineage, now: datetime) -> Decision
     elif lineage.ordering:  # it is gone on with, but the CA has never heard of it
         wish = Decision(now, wish.reason if wish.due(now) else "an order was begun")
     # A back-off holds whatever the reason; the operator's word ends it (``retry_now``).
+    if lineage.held_until and lineage.held_until > max(wish.at, lineage.retry_at or wish.at):
+        return Decision(lineage.held_until, f"{wish.reason}; {lineage.held_for}")
     at, why = lineage.retry_at, "waiting to try again"
     if at is None and ca(spec, lineage, wish.at) is None:
         at = min(lineage.parks[name].until or NEVER for name in spec.cas)
@@ -107,6 +109,15 @@ def ca(spec: CertificateSpec, lineage: Lineage, at: datetime) -> str | None:
         if name not in lineage.parks or not lineage.parks[name].holds(at):
             return name
     return None
+
+
+def others(spec: CertificateSpec, lineage: Lineage, but: str, at: datetime) -> list[str]:
+    """The CAs of the list, besides this one, that may be asked then."""
+    return [
+        name
+        for name in spec.cas
+        if name != but and not (name in lineage.parks and lineage.parks[name].holds(at))
+    ]
 
 
 def over(spec: CertificateSpec, lineage: Lineage, now: datetime) -> bool:

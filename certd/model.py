@@ -211,6 +211,8 @@ class Lineage:
     placed: bool = False  # and the CA has it: its URL is known
     targets: Mapping[str, TargetState] = field(default_factory=dict)
     parks: Mapping[str, Park] = field(default_factory=dict)  # by the CA's name
+    held_until: datetime | None = None  # a CA's limit: no order before
+    held_for: str = ""  # which one, for people
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,9 +14,10 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from weakref import WeakValueDictionary
 
-from certd import due, issue, renewal, setback
+from certd import due, issue, quota, renewal, setback
 from certd.adoption import adopt
 from certd.authorize import Authorizations, Publisher, clean_up
+from certd.budget import NO_LIMITS, Limits
 from certd.ca.client import Client
 from certd.config import Config
 from certd.errors import CertdError, StoreError, bug
@@ -255,7 +256,11 @@ class Reconciler:
             return None
         if order is None:
             client = self._client(ca)
-            current = lineage.current if lineage else None
+            lineage = lineage or self._store.lineages.get(spec.name)
+            others = due.others(spec, lineage, ca, now)
+            if quota.held(spec, lineage, client, self._limits(ca), others, self._store, now):
+                return None
+            current = lineage.current
             order = issue.begin(spec, client, self._store, current, now)
         elif order.url:
             self._say(spec.name, f"going on with its order at {order.ca}")
@@ -299,9 +304,22 @@ class Reconciler:
     def _failed(self, spec: CertificateSpec, error: CertdError, ca: str) -> datetime:
         """Remember what went wrong at this CA, and clean up; returns when it is tried again."""
         issuance = self._forget(spec.name)
-        again = setback.keep(spec, error, ca, issuance, self._store, self._draw(), self._clock())
+        again = setback.keep(
+            spec,
+            error,
+            ca,
+            issuance,
+            self._limits(ca),
+            self._store,
+            self._draw(),
+            self._clock(),
+        )
         clean_up(spec.name, self._store, self._publisher)
         return again
+
+    def _limits(self, ca: str) -> Limits:
+        settings = self._config.cas.get(ca)
+        return settings.limits if settings else NO_LIMITS
 
     # -- targets -----------------------------------------------------------------------------
 

@@ -6,8 +6,9 @@ import logging
 from dataclasses import replace
 from datetime import datetime, timedelta
 
-from certd import due
+from certd import due, quota
 from certd.authorize import OrderFailed
+from certd.budget import Limits
 from certd.ca.problem import Problem
 from certd.errors import BadCertificate, CertdError
 from certd.issue import Issuance
@@ -25,6 +26,7 @@ def keep(
     error: CertdError,
     ca: str,
     issuance: Issuance | None,
+    limits: Limits,
     store: Store,
     draw: float,
     now: datetime,
@@ -33,6 +35,7 @@ def keep(
 
     ``ca`` is who was asked, ``issuance`` the order that was under way there. Where it may
     help, the next CA of the list is asked at once. Returns when this one is asked again.
+    ``limits`` are the CA's.
     """
     lineage = store.lineages.get(spec.name)
     failures = lineage.failures + 1
@@ -40,6 +43,9 @@ def keep(
     reaction = _reaction(error, failures, left)
     if issuance and (reaction.lost or _hopeless(error, issuance, lineage, now)):
         store.orders.end(issuance.order, "failed", str(error), now)
+    if isinstance(error, OrderFailed) and error.identifier and issuance:
+        directory = issuance.order.directory or ""
+        quota.count_failure(error.identifier, directory, limits, store, now)
     wait = max(due.backoff(failures, left, draw), reaction.wait)
     if isinstance(error, OrderFailed) and issuance and issuance.inherited and failures == 1:
         # Whoever began it was killed, and the CA has found nobody to answer it since:
@@ -50,7 +56,7 @@ def keep(
     log.error("%s: %s (next attempt %s)", spec.name, failure, _when(again))
     # What may have been finalized is gone on with: another CA would issue it twice.
     finalizing = issuance is not None and issuance.finalizing and failures <= TRIES
-    fail_over = reaction.fail_over and _others(spec, lineage, ca, now) and not finalizing
+    fail_over = bool(reaction.fail_over and due.others(spec, lineage, ca, now)) and not finalizing
     if fail_over or reaction.everyone:
         until = None if reaction.stop else again
         store.lineages.park(spec.name, ca, Park(until, failure, reaction.everyone))
@@ -77,14 +83,6 @@ def _hopeless(error: CertdError, issuance: Issuance, lineage: Lineage, now: date
         and lineage.failure is not None
         and lineage.failure.what == error.what
         and now - issuance.order.created_at > HOPELESS
-    )
-
-
-def _others(spec: CertificateSpec, lineage: Lineage, ca: str, now: datetime) -> bool:
-    """Whether another CA of the list may be asked now."""
-    return any(
-        name != ca and not (name in lineage.parks and lineage.parks[name].holds(now))
-        for name in spec.cas
     )
 
 

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import ipaddress
 import re
+from datetime import timedelta
 from urllib.parse import urlsplit
 
+from certd.budget import Limit
 from certd.config.findings import shown
 from certd.errors import ConfigError
 from certd.model import Identifier
@@ -19,6 +21,7 @@ _LABEL = r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"
 _DNS_NAME = re.compile(rf"(?:{_LABEL}\.)*{_LABEL}")
 # What nearly every name looks like, so that 10,000 certificates load in well under a second.
 _PLAIN = re.compile(rf"(?:{_LABEL}\.)+[a-z](?:[a-z0-9-]{{0,61}}[a-z0-9])?")
+_LIMIT = re.compile(r"(orders|domain|same|failures) ([0-9]{1,7})/([0-9]{1,4})([mhd])")
 _LONGEST_DNS_NAME = 253  # characters, without the root's dot
 _SEGMENT = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _CONTACT = re.compile(r"[a-z][a-z0-9+.-]*:[^\s]+", re.IGNORECASE)
@@ -250,3 +253,16 @@ def _decodable(text: str, name: str) -> None:
                     f"{label} is not valid punycode",
                     "correct the name, or write it in its own letters",
                 ) from None
+
+
+def limit(text: str) -> tuple[str, Limit]:
+    """A CA's limit, as in ``orders 300/3h``: what is limited, and how much of it."""
+    found = _LIMIT.fullmatch(text)
+    if not found or not int(found[2]) or not int(found[3]):
+        raise ConfigError(
+            f"{shown(text)} is no limit",
+            "orders, domain, same or failures; how many; in how many minutes, hours or days",
+            'write it as "orders 300/3h"',
+        )
+    unit = {"m": "minutes", "h": "hours", "d": "days"}[found[4]]
+    return found[1], Limit(int(found[2]), timedelta(**{unit: int(found[3])}))

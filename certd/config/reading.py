@@ -11,6 +11,7 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from certd import plugins
+from certd.budget import Limits
 from certd.config import identifiers
 from certd.config.certificates import certificates
 from certd.config.findings import BadConfig, shown
@@ -96,7 +97,7 @@ def _used(page: Page) -> set[str]:
 def _cas(page: Page, used: set[str]) -> dict[str, CASettings]:
     """Those with a table; and those that are used without one, for they are well known."""
     cas = {
-        name: CASettings(name, known.directory, staging=known.staging)
+        name: CASettings(name, known.directory, staging=known.staging, limits=known.limits)
         for name, known in WELL_KNOWN.items()
         if name in used
     }
@@ -119,7 +120,10 @@ def _cas(page: Page, used: set[str]) -> dict[str, CASettings]:
         if known and staging is None and table.directory in (None, known.directory):
             staging = known.staging
         directory = table.directory or (known.directory if known else "")
-        cas[name] = CASettings(name, directory, table.ca_bundle, table.agree_tos, staging)
+        limits = known.limits if known and directory == known.directory else Limits()
+        if table.limits is not None:
+            limits = Limits(**dict(table.limits), renewals_exempt=limits.renewals_exempt)
+        cas[name] = CASettings(name, directory, table.ca_bundle, table.agree_tos, staging, limits)
     return cas
 
 

@@ -19,6 +19,7 @@ from pydantic import (
 )
 from pydantic_core import CoreSchema, core_schema
 
+from certd.budget import Limit
 from certd.config import identifiers
 from certd.config.findings import shown
 from certd.config.source import read_file
@@ -95,6 +96,7 @@ RootBundle = Annotated[Path, PATH, AfterValidator(_root_bundle)]
 Name = Annotated[Identifier, _checked(identifiers.identifier)]
 URL = Annotated[str, _checked(identifiers.https_url)]
 Contact = Annotated[str, _checked(identifiers.contact)]
+CALimit = Annotated[tuple[str, Limit], _checked(identifiers.limit)]
 Challenge = Annotated[str, _checked(_challenge)]
 Listen = Annotated[
     ListenAddress, _checked(lambda text: ListenAddress(*identifiers.host_port(text)))
@@ -132,6 +134,11 @@ class CATable(Table):
     agree_tos: bool = Field(False, description="you accept the CA's terms of service")
     staging: URL | None = Field(
         None, description="URL of its staging directory, for certd renew --dry-run"
+    )
+    limits: list[CALimit] | None = Field(
+        None,
+        description="its limits on orders, instead of those that are known of it",
+        examples=[["orders 300/3h", "domain 50/7d", "same 5/7d", "failures 5/1h"]],
     )
 
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from certd.api import DeployTarget
+from certd.budget import LETS_ENCRYPT, NO_LIMITS, Limits
 from certd.config.findings import Finding
 from certd.model import CertificateSpec
 
@@ -25,6 +26,7 @@ class WellKnownCA:
     directory: str
     staging: str | None = None
     mailto_only: bool = False  # it refuses an account with another kind of contact
+    limits: Limits = NO_LIMITS
 
 
 # From each CA's own documentation of its ACME service. SSL.com signs ECDSA and RSA keys at
@@ -34,6 +36,7 @@ WELL_KNOWN: Mapping[str, WellKnownCA] = {
         "https://acme-v02.api.letsencrypt.org/directory",
         "https://acme-staging-v02.api.letsencrypt.org/directory",
         mailto_only=True,
+        limits=LETS_ENCRYPT,
     ),
     "letsencrypt-staging": WellKnownCA(
         "https://acme-staging-v02.api.letsencrypt.org/directory", mailto_only=True
@@ -79,6 +82,7 @@ class CASettings:
     ca_bundle: Path | None = None  # trust these roots, and no others, for the CA's own HTTPS
     agree_tos: bool = False
     staging: str | None = None  # the directory of the CA's staging service, if it has one
+    limits: Limits = NO_LIMITS
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import Literal
 
 from certd import due
+from certd.budget import Limits
 from certd.config import CASettings, Config
 from certd.engine.node import Node, now
 from certd.errors import CertdError, ConfigError
@@ -161,7 +162,7 @@ def rehearse(config: Config, store: Store, names: Iterable[str], say: Say) -> li
 
 def _staging(cas: Mapping[str, CASettings]) -> dict[str, CASettings]:
     return {
-        name: replace(settings, directory=settings.staging)
+        name: replace(settings, directory=settings.staging, limits=Limits())
         for name, settings in cas.items()
         if settings.staging
     }

@@ -14,7 +14,7 @@ from certd.model import CertificateSpec, Lineage
 
 # The columns, which are the fields, that start anew.
 # What failed as it was may well succeed as it is now: no back-off holds.
-AT_ONCE: Mapping[str, Any] = {"failures": 0, "retry_at": None}
+AT_ONCE: Mapping[str, Any] = {"failures": 0, "retry_at": None, "held_until": None}
 # What was done at a target as it was is to be done at it as it is now.
 AGAIN: Mapping[str, Any] = {"phase": "pending", "failures": 0, "retry_at": None, "failure": None}
 

@@ -27,12 +27,14 @@ from certd.store.files import HEAD, advice, database_file, newer
 
 _INSTANTS = {
     *("retry_at", "window_start", "window_end", "window_selected", "ask_again", "since"),
-    *("not_before", "not_after", "until"),
+    *("not_before", "not_after", "until", "held_until"),
 }
 _LINEAGE = (
     *("name", "wanted", "configured", "forced", "failures", "retry_at", "failure"),
     *("window_start", "window_end", "window_selected", "explanation_url", "ask_again"),
     "ask_failures",
+    "held_until",
+    "held_for",
 )
 _VERSION = (
     *("number", "ca", "directory", "key_type", "identifiers", "not_before", "not_after", "serial"),

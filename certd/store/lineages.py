@@ -128,7 +128,7 @@ class Lineages:
         """
 
         def work(connection: sa.Connection) -> None:
-            values: dict[str, Any] = {"retry_at": None, "due_at": now}
+            values: dict[str, Any] = {"retry_at": None, "held_until": None, "due_at": now}
             if force:
                 values["forced"] = True
             connection.execute(sa.update(lineage).where(lineage.c.name == name).values(values))
@@ -186,6 +186,10 @@ class Lineages:
             "retry_at": retry_at,
         }
         self._leases.write(name, _KEEP, values)
+
+    def hold(self, name: str, until: datetime, why: str) -> None:
+        """A CA's limit: no order before then."""
+        self._leases.write(name, _KEEP, {"held_until": until, "held_for": why})
 
     def park(self, name: str, ca: str, parked: Park) -> None:
         """This certificate, or everyone, does not ask this CA for a while."""

@@ -94,7 +94,7 @@ class Orders:
                     "directory": directory,
                 },
             )
-            connection.execute(_BEGUN, {"which": name, "retry_at": None})
+            connection.execute(_BEGUN, {"which": name, "retry_at": None, "held_until": None})
             return int(result.lastrowid)
 
         id = self._database.write(work)
@@ -180,6 +180,8 @@ def fresh(now: datetime) -> dict[str, Any]:
         "explanation_url": None,
         "ask_again": now,
         "ask_failures": 0,
+        "held_until": None,
+        "held_for": None,
     }
 
 

@@ -207,4 +207,6 @@ def lineage(
         targets,
         # What holds for everyone is the longer word.
         {**parks.get(row.name, {}), **parks.get("", {})} if parks else {},
+        row.held_until,
+        row.held_for or "",
     )

@@ -62,6 +62,8 @@ lineage = sa.Table(
     sa.Column("explanation_url", sa.String),
     sa.Column("ask_again", Instant),
     sa.Column("ask_failures", sa.Integer, nullable=False),
+    sa.Column("held_until", Instant),  # a CA's limit: no order before
+    sa.Column("held_for", sa.String),  # which one, for people
 )
 sa.Index("lineage_due", lineage.c.due_at)
 sa.Index("lineage_holder", lineage.c.holder)
@@ -148,4 +150,12 @@ park = sa.Table(
     sa.Column("ca", sa.String, primary_key=True),
     sa.Column("until", Instant),  # NULL: until the operator acts
     sa.Column("failure", sa.String, nullable=False),  # JSON
+)
+
+# What is left of a CA's limits: when each is whole again. Shared by all who use the account.
+bucket = sa.Table(
+    "bucket",
+    metadata,
+    sa.Column("key", sa.String, primary_key=True),
+    sa.Column("full_at", Instant, nullable=False),
 )

@@ -1,4 +1,4 @@
-"""Which CA is not asked, by whom and until when."""
+"""Which CA is not asked, by whom and until when; and what is left of the CAs' limits."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -18,3 +18,11 @@ def upgrade() -> None:
         sa.Column("failure", sa.String(), nullable=False),
         sa.PrimaryKeyConstraint("lineage", "ca"),
     )
+    op.create_table(
+        "bucket",
+        sa.Column("key", sa.String(), nullable=False),
+        sa.Column("full_at", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("key"),
+    )
+    op.add_column("lineage", sa.Column("held_until", sa.BigInteger(), nullable=True))
+    op.add_column("lineage", sa.Column("held_for", sa.String(), nullable=True))

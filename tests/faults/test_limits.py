@@ -1,0 +1,107 @@
+"""A CA's limits, kept before it has to say so (invariant I4)."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import pytest
+
+from certd import due
+from certd.testing.exchanges import Reply
+from certd.testing.proxy import FaultyCA
+from tests.faults.driving import Driver
+from tests.site import Site
+
+NAMES = ("www", "two", "three", "four")
+
+
+@pytest.fixture
+def limited(site: Site) -> Site:
+    """Four certificates, and two orders an hour."""
+    site.tables["ca.test"]["limits"] = ["orders 2/1h"]
+    for name in NAMES[1:]:
+        site.certificate(name, f"{name}.example.com")
+    return site
+
+
+def test_no_more_orders_than_the_ca_allows(limited: Site, faulty: FaultyCA) -> None:
+    with Driver(limited) as driver:
+        for name in NAMES:
+            driver.attempt(name)
+        assert len(faulty.acted_on("new-order")) == 2
+        third = driver.store.lineages.get("three")
+        assert third.failure is None
+        assert third.held_until is not None
+        wait = third.held_until - driver.now()
+        assert timedelta(minutes=29) < wait <= timedelta(minutes=30)
+        driver.store.lineages.retry_now("three", driver.now(), force=True)
+        driver.attempt("three")  # the operator cannot make the CA give more
+        assert len(faulty.acted_on("new-order")) == 2
+        driver.wait(wait.total_seconds() + 1)
+        assert driver.attempt("three").current is not None
+        assert driver.attempt("four").current is None
+    entry = limited.status()["four"]
+    assert "test allows 2 within 1 h of new orders" in entry["renew_reason"]
+    assert limited.certd("status").returncode == 0  # it waits, and has not failed
+
+
+def test_commands_and_restarts_share_what_is_left(limited: Site, faulty: FaultyCA) -> None:
+    for name in NAMES:
+        limited.certd("renew", name)
+    assert len(faulty.acted_on("new-order")) == 2
+
+
+def test_what_failed_counts_too(site: Site, faulty: FaultyCA) -> None:
+    """Orders that came to nothing, and names that could not be validated."""
+    site.tables["ca.test"]["limits"] = ["orders 9/1h", "failures 1/12m"]
+    site.write()
+    faulty.on(
+        "authorization",
+        lambda _, forward: forward().but(
+            status="invalid",
+            challenges=[
+                {
+                    "type": "http-01",
+                    "url": f"{faulty.origin}/chalZ/x",
+                    "token": "A" * 43,
+                    "status": "invalid",
+                    "error": {"type": "urn:ietf:params:acme:error:dns", "detail": "no"},
+                }
+            ],
+        ),
+    )
+    with Driver(site) as driver:
+        driver.attempt("www")
+        lineage = driver.retry("www")  # a minute later
+        assert len(faulty.acted_on("new-order")) == 1
+        assert lineage.held_until is not None
+        wish = due.issuance(driver.spec("www"), lineage, driver.now())
+        assert "failed validations of www.example.com" in wish.reason
+        faulty.honest()
+        driver.wait(12 * 60)
+        assert driver.attempt("www").current is not None
+
+
+def test_the_next_ca_is_asked_where_a_certificate_cannot_wait(
+    limited: Site, faulty: FaultyCA
+) -> None:
+    same = {key: limited.tables["ca.test"][key] for key in ("directory", "ca_bundle", "agree_tos")}
+    limited.tables["ca.second"] = same
+    for name in NAMES:
+        limited.certificate(name, f"{name}.example.com", ca=["test", "second"])
+    with Driver(limited) as driver:
+        cas = []
+        for name in NAMES:
+            current = driver.attempt(name).current
+            assert current is not None
+            cas.append(current.ca)
+    assert cas == ["test", "test", "second", "second"]
+
+
+def test_a_refusal_of_the_cas_own_is_still_obeyed(limited: Site, faulty: FaultyCA) -> None:
+    reply = Reply.problem(429, "rateLimited", "no").with_header("Retry-After", "7200")
+    faulty.on("new-order", lambda _, __: reply)
+    with Driver(limited) as driver:
+        lineage = driver.attempt("www")
+        assert lineage.retry_at is not None
+        assert lineage.retry_at - driver.now() > timedelta(seconds=7000)
