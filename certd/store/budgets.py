@@ -64,9 +64,10 @@ class Budgets:
 
     def forget_the_full(self, now: datetime) -> None:
         """A bucket that is full need not be remembered."""
-        self._database.write(
-            lambda connection: connection.execute(sa.delete(bucket).where(bucket.c.full_at <= now))
-        )
+        full = bucket.c.full_at <= now
+        some = sa.select(bucket.c.key).where(full).limit(1)
+        if self._database.read(lambda c: c.execute(some).first()):
+            self._database.write(lambda c: c.execute(sa.delete(bucket).where(full)))
 
 
 def _full(connection: sa.Connection, keys: Mapping[str, object]) -> dict[str, datetime]:

@@ -72,6 +72,9 @@ class Driver:
     def spec(self, name: str) -> CertificateSpec:
         return self._node.config.certificates[name]
 
+    def tidy(self) -> None:
+        self._node.tidy()
+
     def wait(self, seconds: float) -> None:
         self._ahead += timedelta(seconds=seconds)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import sqlite3
 from datetime import timedelta
 
 import pytest
@@ -105,3 +107,20 @@ def test_a_refusal_of_the_cas_own_is_still_obeyed(limited: Site, faulty: FaultyC
         lineage = driver.attempt("www")
         assert lineage.retry_at is not None
         assert lineage.retry_at - driver.now() > timedelta(seconds=7000)
+
+
+def test_a_bucket_that_is_full_again_is_forgotten(limited: Site, faulty: FaultyCA) -> None:
+    with Driver(limited) as driver:
+        driver.attempt("www")
+        assert _buckets(limited) == 1
+        driver.wait(1799)
+        driver.tidy()
+        assert _buckets(limited) == 1
+        driver.wait(3600)
+        driver.tidy()
+        assert _buckets(limited) == 0
+
+
+def _buckets(site: Site) -> int:
+    with contextlib.closing(sqlite3.connect(site.state / "certd.db")) as database:
+        return int(database.execute("SELECT count(*) FROM bucket").fetchone()[0])
