@@ -22,6 +22,7 @@ from certd.model import (
 
 SHORT_LIFETIME = timedelta(days=10)
 LAST_RESORT = 0.05  # of the lifetime: from here on no window and no wish counts
+SHORTEST = timedelta(seconds=5)  # back-off, however little lifetime is left
 BACKOFF = (
     timedelta(minutes=1),
     timedelta(minutes=10),
@@ -225,12 +226,12 @@ def backoff(failures: int, left: timedelta | None, draw: float) -> timedelta:
 
     ``left`` is what remains of the lifetime of the certificate being served (None: there
     is none): a wait is never longer than an eighth of it, so that a certificate of a few
-    days gets its tries too, and never shorter than the first step. ``draw`` in [0, 1)
-    spreads the waits over an extra tenth.
+    days or minutes gets its tries too, and never shorter than ``SHORTEST``. ``draw`` in
+    [0, 1) spreads the waits over an extra tenth.
     """
     wait = BACKOFF[min(max(failures, 1), len(BACKOFF)) - 1]
     if left is not None:
-        wait = max(min(wait, left / 8), BACKOFF[0])
+        wait = min(wait, max(left / 8, SHORTEST)) if left > timedelta(0) else BACKOFF[0]
     return wait * (1 + draw / 10)
 
 

@@ -352,17 +352,20 @@ def test_failing_certificates_hold_nobody_up_and_their_back_off_survives_a_resta
     assert before["www"]["last_error"] is None
     for failing, words in (("blocked", "www.blocked.example.com"), ("away", "away.example.com")):
         entry = before[failing]
-        wait = datetime.fromisoformat(entry["next_attempt"]) - datetime.now(UTC)
         assert entry["state"] == "failing"
         assert entry["failures"] == 1
-        assert timedelta(seconds=20) < wait < timedelta(seconds=67)
         assert words in " ".join(map(str, entry["last_error"].values()))
+    wait = datetime.fromisoformat(before["away"]["next_attempt"]) - datetime.now(UTC)
+    assert timedelta(seconds=20) < wait < timedelta(seconds=67)
+    assert before["blocked"]["next_attempt"] is None
+    assert "stopped until you act" in before["blocked"]["renew_reason"]
     assert "`certd renew away`" in before["away"]["last_error"]["next"]
     assert site.certd("status").returncode == 1
     with running(site) as daemon:
         hang_up(daemon, site)
         assert site.status() == before
-    assert site.certd("status").stdout.count("next attempt") == 2
+    said = site.certd("status").stdout
+    assert (said.count("next attempt"), said.count("`certd renew NAME`")) == (1, 2)
 
 
 # -- beside the daemon --------------------------------------------------------------------

@@ -101,11 +101,11 @@ def assert_told(status: Status) -> None:
     for entry in status.values():
         assert entry["state"]
         assert entry["renew_reason"]
-        if due.STOPPED not in entry["renew_reason"]:
-            assert datetime.fromisoformat(entry["next_attempt"])
+        stopped = due.STOPPED in entry["renew_reason"]
+        assert stopped or datetime.fromisoformat(entry["next_attempt"])
         for item in (entry, *entry["targets"]):
             assert item["state"]
             if item["state"] in ("failing", "failed", "rolled-back"):
                 failing = [entry["last_error"], *(one["last_error"] for one in entry["targets"])]
                 assert any(error and error["what"] for error in failing)
-                assert item["next_attempt"]
+                assert stopped or item["next_attempt"]

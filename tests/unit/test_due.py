@@ -24,6 +24,7 @@ from certd.model import (
 
 ISSUED = datetime(2026, 1, 1, tzinfo=UTC)
 DAY, HOUR, MINUTE = timedelta(days=1), timedelta(hours=1), timedelta(minutes=1)
+SECOND = timedelta(seconds=1)
 WWW, APEX = Identifier("dns", "www.example.com"), Identifier("dns", "example.com")
 SPEC = CertificateSpec("www", (WWW, APEX), ("test",), targets=("web",))
 
@@ -381,7 +382,8 @@ def test_ask_again(retry_after: float | None, failures: int, wait: timedelta) ->
         pytest.param(4, None, DAY, id="fourth"),
         pytest.param(1000, 60 * DAY, DAY, id="daily from then on"),
         pytest.param(4, 4 * DAY, 12 * HOUR, id="compressed when little lifetime is left"),
-        pytest.param(4, MINUTE, MINUTE, id="never below the first step"),
+        pytest.param(4, MINUTE, 7.5 * SECOND, id="a minute left"),
+        pytest.param(4, SECOND, 5 * SECOND, id="never below five seconds"),
         pytest.param(4, -DAY, MINUTE, id="already expired"),
     ],
 )
@@ -397,7 +399,7 @@ def test_backoff(failures: int, left: timedelta | None, wait: timedelta) -> None
 def test_no_number_of_failures_makes_the_backoff_overflow(
     failures: int, left: timedelta | None, draw: float
 ) -> None:
-    assert MINUTE <= due.backoff(failures, left, draw) <= 1.1 * DAY
+    assert due.SHORTEST <= due.backoff(failures, left, draw) <= 1.1 * DAY
 
 
 @given(
