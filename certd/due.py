@@ -160,7 +160,8 @@ def renewal(
     last = certificate.not_after - lifetime * LAST_RESORT
     if info is not None:
         if info.selected <= last:
-            return Decision(info.selected, "the CA's renewal window")
+            why = f", explained at {info.explanation_url}" if info.explanation_url else ""
+            return Decision(info.selected, f"the CA's renewal window{why}")
         return Decision(last, "the last 5 % of the lifetime, before the CA's renewal window")
     if renew_after is None:
         renew_after = 1 / 2 if lifetime < SHORT_LIFETIME else 2 / 3

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import sqlite3
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import pytest
 
 from certd import due
-from certd.testing.exchanges import Reply
+from certd.testing.exchanges import Exchange, Forward, Reply
 from certd.testing.proxy import FaultyCA
 from tests.faults.driving import Driver
 from tests.site import Site
@@ -109,11 +109,48 @@ def test_a_refusal_of_the_cas_own_is_still_obeyed(limited: Site, faulty: FaultyC
         assert lineage.retry_at - driver.now() > timedelta(seconds=7000)
 
 
+@pytest.mark.fault(row=25)
+def test_a_fleet_that_must_be_renewed_now_is_renewed_through_the_budget(
+    limited: Site, faulty: FaultyCA
+) -> None:
+    limited.tables["ca.test"]["limits"] = ["orders 6/1h"]
+    limited.write()
+    with Driver(limited) as driver:
+        for name in NAMES:
+            assert driver.attempt(name).current is not None
+        revoked = {driver.store.lineages.bundle(name, 1).certificate.ari_id for name in NAMES}
+
+        def window(exchange: Exchange, forward: Forward) -> Reply:
+            if exchange.path.rpartition("/")[2] in revoked:
+                return Reply.of(200, _window(driver.now()))
+            return forward()
+
+        faulty.on("renewal-info", window)
+        driver.store.lineages.ask_all(driver.now())
+        found = [driver.attempt(name) for name in NAMES]
+        numbers = [lineage.current and lineage.current.number for lineage in found]
+        assert numbers == [2, 2, 1, 1]
+        waiting = found[-1]
+        assert waiting.failure is None
+        reason = due.issuance(driver.spec("four"), waiting, driver.now()).reason
+        assert "the CA's renewal window" in reason
+        assert "test allows 6 within 1 h of new orders" in reason
+        driver.wait(1201)
+        found = [driver.attempt(name) for name in NAMES[2:]]
+        assert [lineage.current and lineage.current.number for lineage in found] == [2, 2]
+
+
+def _window(now: datetime) -> dict[str, object]:
+    """One that was over an hour ago."""
+    ends = [(now - timedelta(hours=hours)).isoformat() for hours in (2, 1)]
+    return {"suggestedWindow": dict(zip(("start", "end"), ends, strict=True))}
+
+
 def test_a_bucket_that_is_full_again_is_forgotten(limited: Site, faulty: FaultyCA) -> None:
     with Driver(limited) as driver:
         driver.attempt("www")
         assert _buckets(limited) == 1
-        driver.wait(1799)
+        driver.wait(1700)
         driver.tidy()
         assert _buckets(limited) == 1
         driver.wait(3600)

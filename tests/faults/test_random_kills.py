@@ -29,8 +29,8 @@ SECONDS = float(os.environ.get("CERTD_SOAK", "25"))
 SEED = os.environ.get("CERTD_SEED") or str(random.SystemRandom().randrange(10**6))
 # Seconds of each certificate. Who is killed twice in the middle of an order waits a minute,
 # as after any failure, and that must fit in between the renewal and the end.
-LIFETIME = 180
-RENEW_AFTER = 0.04  # of the lifetime
+LIFETIME = 60
+RENEW_AFTER = 0.35  # of the lifetime
 CERTIFICATES = ("www", "mail", "api")
 LIFE = (0.2, 4.0)  # seconds that the daemon is given, at random between these
 PAUSE = 0.1  # seconds between two looks at each endpoint

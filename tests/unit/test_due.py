@@ -36,6 +36,12 @@ def leaf(lifetime: timedelta = 90 * DAY, names: tuple[Identifier, ...] = (WWW, A
     return Version(1, "test", facts, "ec-p256")
 
 
+def test_what_the_ca_explains_is_shown_where_to_read() -> None:
+    info = replace(window(DAY, 3 * DAY, 2 * DAY), explanation_url="https://ca.example/why")
+    decision = due.renewal(leaf().certificate, info)
+    assert decision.reason == "the CA's renewal window, explained at https://ca.example/why"
+
+
 def window(start: timedelta, end: timedelta, selected: timedelta) -> RenewalInfo:
     return RenewalInfo(ISSUED + start, ISSUED + end, ISSUED + selected)
 
