@@ -29,8 +29,6 @@ GOOD = [f"good{number}" for number in range(6)]
 # Seconds until the good ones are served: those that hang do so for far longer.
 ON_TIME = 8.0
 
-pytestmark = pytest.mark.fault(row=3)
-
 
 @contextlib.contextmanager
 def _at_work(site: Site, let_go: Callable[[], None], silence: float = SILENCE) -> Iterator[Node]:
@@ -75,6 +73,7 @@ def _until(condition: Callable[[], bool]) -> None:
         time.sleep(0.05)
 
 
+@pytest.mark.fault(row=3)
 @pytest.mark.parametrize("kind", ["new-order", "order", "finalize"])
 def test_a_ca_that_is_silent_to_some_serves_the_others(
     kind: str, site: Site, faulty: FaultyCA
@@ -111,6 +110,7 @@ def test_a_ca_that_is_silent_to_some_serves_the_others(
         assert all(node.store.lineages.get(name).current for name in GOOD)
 
 
+@pytest.mark.fault(row=3)
 def test_a_ca_that_was_silent_to_one_is_asked_for_the_others(site: Site, faulty: FaultyCA) -> None:
     """One time-out at a CA that answers others does not make them stay away from it."""
     released = threading.Event()
