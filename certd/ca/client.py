@@ -79,22 +79,24 @@ class Client:
         if not self._lock.acquire(blocking=not known):
             return known
         try:
-            if self._monotonic() >= self._directory_until:
-                self._renew_directory()
-            return self._directory
+            known = self._directory  # who had the lock may have fetched it
+            if known and self._monotonic() < self._directory_until:
+                return known
+            return self._renewed_directory(known)
         finally:
             self._lock.release()
 
-    def _renew_directory(self) -> None:
+    def _renewed_directory(self, known: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Fetched now; or ``known``, the one before, if there is no answer."""
         self._network.trust(self.directory_url)
         try:
             directory = self._fetch_directory()
         except Problem as problem:
-            if problem.status or problem.untrusted or not self._directory:
+            if problem.status or problem.untrusted or not known:
                 raise
             log.warning("%s: the directory of before holds: %s", self.name, problem)
             self._directory_until = self._monotonic() + UNANSWERED_AGE
-            return
+            return known
         for resource in REQUIRED:
             if not isinstance(directory.get(resource), str):
                 raise CAError(
@@ -112,6 +114,7 @@ class Client:
         self._network.new_nonce_url = directory["newNonce"]
         self._directory = directory
         self._directory_until = self._monotonic() + DIRECTORY_AGE
+        return directory
 
     def _fetch_directory(self) -> Mapping[str, Any]:
         hint = f"check directory in [ca.{self.name}]"
