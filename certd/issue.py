@@ -178,7 +178,7 @@ class Issuance:
 
     def _check_age(self, problem: Problem) -> None:
         """A CA that is there, and has been unable for days to say what became of the order."""
-        if problem.status is not None and self._clock() - self.order.created_at > OLD:
+        if (problem.status or 0) >= 500 and self._clock() - self.order.created_at > OLD:
             raise OrderFailed(
                 f"the order is from {self.order.created_at:%F}, and the CA does not show it",
                 problem.why,

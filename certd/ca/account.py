@@ -135,6 +135,9 @@ class OurAccount:
             return self._key
 
     def _registered(self) -> Account:
+        if self._account is None:
+            for resource in ("newNonce", "newAccount"):  # rather than to wait for the lock
+                self._network.spare(self._directory()[resource])
         with self._lock:
             if self._account is None:
                 account = self._accounts.account(self._directory_url)

@@ -34,6 +34,7 @@ log = logging.getLogger(__name__)
 
 REQUIRED = ("newNonce", "newAccount", "newOrder")  # of a directory
 DIRECTORY_AGE = 3600.0  # seconds after which the directory is fetched again
+UNANSWERED_AGE = 60.0  # seconds for which the one before holds where there was no answer
 MOVED = (404, 405, 410)  # HTTP status of what may only be somewhere else by now
 
 
@@ -55,6 +56,7 @@ class Client:
         self.name = name
         self.directory_url = directory
         self._network = network
+        network.tell_apart([directory])
         self._account = OurAccount(
             name, directory, self.directory, network, accounts, contact, agreed=agreed
         )
@@ -64,27 +66,55 @@ class Client:
         self._lock = threading.RLock()
 
     def directory(self) -> Mapping[str, Any]:
-        """The CA's directory (RFC 8555 section 7.1.1), at most an hour old."""
-        with self._lock:
-            if self._monotonic() >= self._directory_until:
-                self._network.trust(self.directory_url)
-                directory = self._fetch_directory()
-                for resource in REQUIRED:
-                    if not isinstance(directory.get(resource), str):
-                        raise CAError(
-                            f"{self.directory_url} is no ACME directory",
-                            f"it lacks {resource}",
-                            f"correct directory in [ca.{self.name}]",
-                        )
-                for value in directory.values():
-                    if isinstance(value, str) and value.startswith("https://"):
-                        self._network.trust(value)
-                for resource in REQUIRED:  # before it is kept for an hour
-                    self._network.check(directory[resource])
-                self._network.new_nonce_url = directory["newNonce"]
-                self._directory = directory
-                self._directory_until = self._monotonic() + DIRECTORY_AGE
-            return self._directory
+        """The CA's directory (RFC 8555 section 7.1.1), at most an hour old.
+
+        While another is fetched, and for as long as there is no answer, the one before
+        holds: where to ask changes far more rarely than a CA falls silent.
+        """
+        known = self._directory
+        if known and self._monotonic() < self._directory_until:
+            return known
+        if not known:
+            self._network.spare(self.directory_url)
+        if not self._lock.acquire(blocking=not known):
+            return known
+        try:
+            known = self._directory  # who had the lock may have fetched it
+            if known and self._monotonic() < self._directory_until:
+                return known
+            return self._renewed_directory(known)
+        finally:
+            self._lock.release()
+
+    def _renewed_directory(self, known: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Fetched now; or ``known``, the one before, if there is no answer."""
+        self._network.trust(self.directory_url)
+        try:
+            directory = self._fetch_directory()
+        except Problem as problem:
+            if problem.status or problem.untrusted or not known:
+                raise
+            log.warning("%s: the directory of before holds: %s", self.name, problem)
+            self._directory_until = self._monotonic() + UNANSWERED_AGE
+            return known
+        for resource in REQUIRED:
+            if not isinstance(directory.get(resource), str):
+                raise CAError(
+                    f"{self.directory_url} is no ACME directory",
+                    f"it lacks {resource}",
+                    f"correct directory in [ca.{self.name}]",
+                )
+        urls = [url for url in directory.values() if isinstance(url, str)]
+        urls = [url for url in urls if url.startswith("https://")]
+        for url in urls:
+            self._network.trust(url)
+        for resource in REQUIRED:  # before it is kept for an hour
+            self._network.check(directory[resource])
+        self._network.tell_apart([self.directory_url, *urls])
+        self._network.new_nonce_url = directory["newNonce"]
+        self._directory = directory
+        self._directory_until = self._monotonic() + DIRECTORY_AGE
+        return directory
 
     def _fetch_directory(self) -> Mapping[str, Any]:
         hint = f"check directory in [ca.{self.name}]"
@@ -158,7 +188,8 @@ class Client:
             return self._post_registered(url, payload, accept)
         except Problem as problem:
             if problem.status in MOVED:
-                self._directory_until = 0.0  # the next exchange asks where things are now
+                # The next exchange asks where things are now.
+                self._directory, self._directory_until = {}, 0.0
             raise
 
     def _post_registered(self, url: str, payload: Mapping[str, Any] | None, accept: str) -> Reply:

@@ -7,13 +7,11 @@ from __future__ import annotations
 
 import json
 import logging
-import math
 import re
 import socket
 import ssl
 import threading
-import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
@@ -24,7 +22,9 @@ from urllib.parse import urlsplit
 import josepy
 
 from certd import __version__
+from certd.ca.jws import signed
 from certd.ca.problem import NoJSON, Problem, glimpse, problem_of, retry_after
+from certd.ca.silence import AGAIN, Silences
 from certd.ca.wire import SILENCE, Wire, WireError
 from certd.errors import CAError, ConfigError
 
@@ -34,7 +34,6 @@ USER_AGENT = f"certd/{__version__} (acme python)"
 NONCE_TRIES = 6  # the first one and five more, as acme.md measured
 NONCE_POOL = 64
 WRONG_CLOCK = timedelta(minutes=10)  # of difference to the CA's, from which on it is said
-LEFT_ALONE = 10.0  # seconds for which a CA that did not answer in time is not asked
 # OpenSSL's numbers (X509_V_ERR_…) for a chain that leads to none of our roots.
 _NO_ROOT = {2, 18, 19, 20, 21}
 _ASK_OPERATOR = "check the directory URL; if it is right, tell the CA"
@@ -77,9 +76,8 @@ class Reply:
 class Network:
     """Requests to one CA. Only https, only origins that ``trust`` was told, no redirects.
 
-    A CA that did not answer in time is left alone for a while: else each certificate that
-    is wanted from it would hold a thread until its own time is over, and none would be
-    left for the certificates of other CAs.
+    What keeps silent to everybody is left alone for a while (``certd.ca.silence``): else
+    each certificate that is wanted there would hold a thread until its own time is over.
     """
 
     def __init__(
@@ -99,7 +97,8 @@ class Network:
             ) from error
         context.minimum_version = ssl.TLSVersion.TLSv1_2
         self._wire = Wire(context, silence)
-        self._silent_at = -math.inf  # monotonic: when it last did not answer in time
+        self._silences = Silences()
+        self._resources: tuple[str, ...] = ()
         self._origins: set[str] = set()
         # Last in, first out: the youngest nonce is the least likely to have expired.
         self._nonces: list[str] = []
@@ -111,6 +110,17 @@ class Network:
         """Let requests go to the origin of this URL as well, if it has one."""
         if origin := _origin(url):
             self._origins.add(origin)
+
+    def tell_apart(self, resources: Iterable[str]) -> None:
+        """URLs of which one may be mute and another not; all else of the CA is one more.
+
+        What follows such a URL (renewalInfo, RFC 9773 section 4.1) belongs to it.
+        """
+        self._resources = tuple(sorted(resources, key=len, reverse=True))
+
+    def spare(self, url: str) -> None:
+        """Raise Problem if it is left alone now, rather than let somebody queue up for it."""
+        self._left_alone(url, self._silences.left(self._place(url)))
 
     def close(self) -> None:
         """Hang up; a later request connects anew."""
@@ -162,7 +172,7 @@ class Network:
         if accept:
             headers["Accept"] = accept
         for left in range(NONCE_TRIES - 1, -1, -1):
-            body = _signed(payload, key, kid, self._nonce(), url)
+            body = signed(payload, key, kid, self._nonce(), url)
             try:
                 return self._request("POST", url, body, headers)
             except Problem as problem:
@@ -187,25 +197,35 @@ class Network:
         self, method: str, url: str, body: bytes | None, headers: Mapping[str, str] | None = None
     ) -> Reply:
         self.check(url)
-        ago = time.monotonic() - self._silent_at
-        if ago < LEFT_ALONE:
-            detail = f"it did not answer {ago:.0f} s ago"
-            raise Problem(url, None, "", detail, retry_after=LEFT_ALONE - ago)
+        place = self._place(url)
+        begun, left = self._silences.begin(place)
+        self._left_alone(url, left)
         try:
             answer = self._wire.exchange(method, url, body, {**_HEADERS, **(headers or {})})
         except WireError as error:
+            if isinstance(error.__cause__, TimeoutError):
+                self._silences.silent(place, url, begun)
             raise self._unanswered(url, error) from error
+        self._silences.answered(place)
         if method != "HEAD":
             self._keep_nonce(answer.headers.get("replay-nonce"))
         if answer.status >= 300:
             raise problem_of(url, answer.status, answer.headers, answer.body)
         return Reply(url, answer.headers, answer.body)
 
+    def _place(self, url: str) -> str:
+        """Which silence it shares: that of its resource, or of all that is none."""
+        return next((found for found in self._resources if url.startswith(found)), "")
+
+    def _left_alone(self, url: str, seconds: float) -> None:
+        if seconds:
+            detail = "it has answered nobody for a while, and is left alone"
+            raise Problem(url, None, "", detail, retry_after=seconds)
+
     def _unanswered(self, url: str, error: WireError) -> Problem:
         cause, why, table = error.__cause__, str(error), f"[ca.{self._name}]"
         if isinstance(cause, TimeoutError):
-            self._silent_at = time.monotonic()
-            return Problem(url, None, "", why, retry_after=LEFT_ALONE)
+            return Problem(url, None, "", why, retry_after=AGAIN)
         if isinstance(cause, ssl.SSLCertVerificationError):
             if cause.verify_code in _NO_ROOT:
                 next = f"set ca_bundle in {table} to the root that its HTTPS certificate leads to"
@@ -256,31 +276,3 @@ def _origin(url: object) -> str | None:
     except ValueError:
         return None
     return f"{parts.hostname}:{port}" if parts.scheme == "https" and parts.hostname else None
-
-
-def _algorithm(key: josepy.JWK) -> josepy.JWASignature:
-    """That of the account's key (RFC 7518 section 3.1)."""
-    if isinstance(key, josepy.JWKRSA):
-        return josepy.RS256
-    return josepy.ES384 if key.key.curve.key_size == 384 else josepy.ES256
-
-
-def _signed(payload: bytes, key: josepy.JWK, kid: str | None, nonce: str, url: str) -> bytes:
-    """A flattened JWS (RFC 8555 section 6.2); without an account yet, with the public key."""
-    algorithm = _algorithm(key)
-    header: dict[str, Any] = {"alg": algorithm.name, "nonce": nonce, "url": url}
-    if kid is None:
-        header["jwk"] = key.public_key().to_json()
-    else:
-        header["kid"] = kid
-    protected = josepy.encode_b64jose(json.dumps(header, separators=(",", ":")).encode())
-    text = josepy.encode_b64jose(payload)
-    signature = algorithm.sign(key.key, f"{protected}.{text}".encode())
-    return json.dumps(
-        {
-            "protected": protected,
-            "payload": text,
-            "signature": josepy.encode_b64jose(signature),
-        },
-        separators=(",", ":"),
-    ).encode()

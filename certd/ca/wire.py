@@ -116,6 +116,9 @@ class _Connection:
             self._socket.close()
             self._socket = None
 
+    def __del__(self) -> None:
+        self.close()  # its thread has ended, as spare ones do
+
     def stale(self) -> bool:
         """Whether the server has hung up, or has said something that nobody asked for."""
         if self._socket is None:

@@ -101,11 +101,12 @@ def assert_told(status: Status) -> None:
     for entry in status.values():
         assert entry["state"]
         assert entry["renew_reason"]
-        stopped = due.STOPPED in entry["renew_reason"]
-        assert stopped or datetime.fromisoformat(entry["next_attempt"])
+        stopped = due.STOPPED in entry["renew_reason"]  # there is no next attempt then
+        if not stopped:
+            assert datetime.fromisoformat(entry["next_attempt"])
         for item in (entry, *entry["targets"]):
             assert item["state"]
             if item["state"] in ("failing", "failed", "rolled-back"):
                 failing = [entry["last_error"], *(one["last_error"] for one in entry["targets"])]
                 assert any(error and error["what"] for error in failing)
-                assert stopped or item["next_attempt"]
+                assert item["next_attempt"] or (stopped and item is entry)

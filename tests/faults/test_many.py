@@ -8,13 +8,11 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-import socket
 import sqlite3
+import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
-
-import pytest
 
 from certd import x509
 from certd.testing.chains import bundle
@@ -30,7 +28,7 @@ WAYS = {
     "rejected": "the CA rejects the identifier",
     "unreachable": "the CA finds nobody at the name",
     "broken": "500 for every order",
-    "mute": "a CA that never says a word",
+    "mute": "the CA never says a word about the order",
     "wrong": "somebody else's certificate",
     "endless": "processing, for ever",
     "limited": "429, with Retry-After",
@@ -38,7 +36,7 @@ WAYS = {
     "unloaded": "the reload command fails",
     "unwritable": "the target's folder cannot be made",
 }
-AT_THE_CA = ("rejected", "broken", "wrong", "endless", "limited", "reset")
+AT_THE_CA = ("rejected", "broken", "mute", "wrong", "endless", "limited", "reset")
 EACH = MANY * 3 // 100
 NEIGHBOURS = EACH * 3  # good ones at the very CA that fails the others
 # Seconds until all good ones are served: far more than they take alone, and far less than
@@ -58,9 +56,15 @@ def _name(identifiers: object) -> str:
     return str(identifiers).partition("'value': '")[2].partition("-")[0]
 
 
-def _refuse(exchange: Exchange, forward: Forward) -> Reply | None:
-    way = _name(exchange.payload["identifiers"])
-    return REFUSED[way] if way in REFUSED else forward()
+def _refuse(over: threading.Event) -> Callable[[Exchange, Forward], Reply | None]:
+    def act(exchange: Exchange, forward: Forward) -> Reply | None:
+        way = _name(exchange.payload["identifiers"])
+        if way == "mute":
+            over.wait()
+            return None
+        return REFUSED[way] if way in REFUSED else forward()
+
+    return act
 
 
 def _process(exchange: Exchange, forward: Forward) -> Reply | None:
@@ -84,24 +88,17 @@ def _exchanged(others: bytes) -> Callable[[Exchange, Forward], Reply | None]:
     return act
 
 
-@pytest.fixture
-def mute() -> Iterator[str]:
-    with socket.create_server(("127.0.0.1", 0), backlog=64) as listener:
-        yield f"https://127.0.0.1:{listener.getsockname()[1]}/dir"
-
-
-def _want(site: Site, ca: FaultyCA, mute: str, pebble: Pebble) -> list[str]:
+def _want(site: Site, ca: FaultyCA, pebble: Pebble) -> list[str]:
     """Write the configuration; returns the names of the good ones."""
     shared = {"agree_tos": True}
     proxy = {"directory": ca.directory, "ca_bundle": str(ca.ca_bundle)}
     site.tables["certd"]["workers"] = 4  # Pebble can lock up under more connections
     site.tables["ca.faulty"] = {**proxy, **shared}
-    site.tables["ca.mute"] = {"directory": mute, **shared}
     site.disk().disk("unloaded", reload=["false"]).disk("unwritable", path="/proc/no/{name}")
     assert pebble.dns is not None
     wanted: dict[str, dict[str, object]] = {}
     for way in WAYS:
-        asked = {"mute": "mute", **dict.fromkeys(AT_THE_CA, "faulty")}.get(way, "test")
+        asked = "faulty" if way in AT_THE_CA else "test"
         target = way if way in ("unloaded", "unwritable") else "web"
         for number in range(EACH):
             wanted[f"{way}-{number}"] = {"ca": [asked], "targets": [target]}
@@ -127,16 +124,18 @@ def _served(site: Site) -> set[str]:
 
 
 def test_of_many_certificates_the_good_ones_are_served_on_time(
-    start_pebble: Callable[..., Pebble], mute: str, tmp_path: Path
+    start_pebble: Callable[..., Pebble], tmp_path: Path
 ) -> None:
     pebble = start_pebble(retry_after=(1, 1))
     stranger = bundle("stranger", 1).fullchain_pem.encode()
-    with FaultyCA(pebble, tmp_path / "proxy") as ca:
-        ca.on("new-order", _refuse)
+    over = threading.Event()
+    with FaultyCA(pebble, tmp_path / "proxy") as ca, contextlib.ExitStack() as stack:
+        stack.callback(over.set)
+        ca.on("new-order", _refuse(over))
         ca.on("order", _process)
         ca.on("certificate", _exchanged(stranger))
         site = Site(tmp_path / "site", pebble)
-        good = set(_want(site, ca, mute, pebble))
+        good = set(_want(site, ca, pebble))
         begun = time.monotonic()
         with site.start("run") as daemon:
             daemon.wait_until(lambda: "watching" in daemon.output())

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from certd.engine.local import LocalEngine
+from certd.engine.local import SPARES, LocalEngine
 from certd.issue import Look
 
 DEADLINE = 5.0  # seconds; nothing here takes a tenth of it
@@ -243,3 +243,114 @@ def test_a_thread_that_died_is_noticed() -> None:
     engine.add(["www"])
     until(lambda: not engine.alive())
     assert engine.stop(DEADLINE)
+
+
+# Steps that last
+
+PATIENCE = 0.05  # seconds
+
+
+class Waiting:
+    """Steps of names that begin with "slow" last until they are let go; others take none."""
+
+    def __init__(self, script: Script | None = None) -> None:
+        self.go_on = threading.Event()
+        self.inside: list[str] = []
+        self._script = script or Script()
+
+    def __call__(self, name: str) -> Look | None:
+        if name.startswith("slow"):
+            self.inside.append(name)
+            self.go_on.wait(DEADLINE)
+            self.inside.remove(name)
+        return self._script(name)
+
+
+@pytest.fixture
+def slow() -> Iterator[Callable[..., LocalEngine]]:
+    engines: list[LocalEngine] = []
+
+    def started(step: Step, threads: int) -> LocalEngine:
+        engines.append(LocalEngine(step, threads, PATIENCE))
+        engines[-1].start()
+        return engines[-1]
+
+    yield started
+    for engine in engines:
+        assert engine.stop(DEADLINE)
+
+
+def test_steps_that_last_hold_up_no_other(slow: Start) -> None:
+    waiting = Waiting()
+    engine = slow(waiting, 2)
+    engine.add([f"slow{number}" for number in range(7)])
+    engine.add(["www", "mail"])
+    until(lambda: not engine.has("www") and not engine.has("mail"))
+    assert engine.alive()
+    waiting.go_on.set()
+    until(lambda: not engine.in_flight())
+
+
+def test_there_are_only_so_many_spares_and_they_end(slow: Start) -> None:
+    waiting = Waiting()
+    engine = slow(waiting, 1)
+    engine.add([f"slow{number}" for number in range(20)])
+    until(lambda: len(waiting.inside) == 1 + SPARES)
+    time.sleep(3 * PATIENCE)
+    assert len(waiting.inside) == 1 + SPARES == len(engine._threads)
+    waiting.go_on.set()
+    until(lambda: not engine.in_flight() and len(engine._threads) == 1)
+    assert engine.alive()
+    engine.add(["www"])
+    until(lambda: not engine.has("www"))
+
+
+def test_what_was_slow_waits_for_a_spare_and_not_for_a_thread_of_the_others(slow: Start) -> None:
+    """Each comes again and again; only their first steps may take the others' threads."""
+    names = [f"slow{number}" for number in range(20)]
+    looks: dict[str, list[Look | None]] = {name: [Look(0.0)] * 1000 for name in names}
+    script = Script(**looks)
+
+    def step(name: str) -> Look | None:
+        if name.startswith("slow") and not finish.is_set():
+            time.sleep(2 * PATIENCE)
+        return None if finish.is_set() else script(name)
+
+    finish = threading.Event()
+    engine = slow(step, 1)
+    engine.add(names)
+    until(lambda: len(script.asked) == 20)
+    begun = time.monotonic()
+    for number in range(20):
+        engine.add([f"www{number}"])
+        until(lambda name=f"www{number}": not engine.has(name))  # type: ignore[misc]
+    took = time.monotonic() - begun
+    finish.set()
+    until(lambda: not engine.in_flight())
+    assert took < 10 * PATIENCE
+
+
+def test_what_was_slow_once_is_like_the_others_again(slow: Start) -> None:
+    waiting = Waiting(Script(slow=[Look(0.0), Look(LONG)]))
+    engine = slow(waiting, 1)
+    engine.add(["slow"])
+    until(lambda: "slow" in engine._slow)
+    waiting.go_on.set()
+    until(lambda: "slow" not in engine._slow and _idle(engine))
+    assert engine.has("slow")
+
+
+def test_a_thread_that_cannot_be_had_is_done_without(
+    slow: Start, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def refuse(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    waiting = Waiting()
+    engine = slow(waiting, 1)
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    engine.add(["slow", "www"])
+    until(lambda: "no more threads" in caplog.text)
+    assert engine.alive()
+    waiting.go_on.set()
+    until(lambda: not engine.in_flight())

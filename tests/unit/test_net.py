@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from certd.ca import net
 from certd.ca.net import Network, Reply
 from certd.ca.problem import Problem, glimpse, problem_of, retry_after
+from certd.ca.silence import AGAIN, LEFT_ALONE
 from certd.ca.wire import Answer, Wire, WireError
 from certd.errors import CAError, ConfigError
 
@@ -297,12 +298,16 @@ class _Answering:
 
 
 class _Mute:
-    """A wire at whose other end nobody says a word."""
+    """Answers only what ``answers`` has; counts what it was asked for."""
 
-    asked = 0
+    def __init__(self, *answers: str) -> None:
+        self.answers = answers
+        self.asked = 0
 
-    def exchange(self, *request: object) -> Answer:
+    def exchange(self, method: str, url: str, *rest: object) -> Answer:
         self.asked += 1
+        if url in self.answers:
+            return Answer(200, {}, b"{}")
         raise WireError("it did not answer in time") from TimeoutError()
 
 
@@ -346,18 +351,22 @@ def test_what_to_do_about_no_answer(cause: Exception, next: str, transient: bool
     assert caught.value.transient is transient
 
 
-def test_a_ca_that_did_not_answer_is_left_alone_for_a_while() -> None:
-    network, wire = Network(None), _Mute()
+NEW_ORDER = "https://ca.example/new-order"
+
+
+def test_what_is_mute_is_left_alone() -> None:
+    network, wire = Network(None), _Mute(URL)
     network.trust(URL)
+    network.tell_apart([NEW_ORDER])
     network._wire = cast(Wire, wire)
-    with pytest.raises(Problem, match="in time"):
-        network.get(URL)
-    with pytest.raises(Problem, match="did not answer 0 s ago") as caught:
-        network.get(URL)
+    with pytest.raises(Problem, match="in time") as first:
+        network.get(NEW_ORDER)
+    with pytest.raises(Problem, match="left alone") as second:
+        network.get(NEW_ORDER)
+    with pytest.raises(Problem, match="left alone"):
+        network.spare(NEW_ORDER)
     assert wire.asked == 1
-    assert caught.value.status is None
-    assert caught.value.retry_after == pytest.approx(net.LEFT_ALONE, abs=1)
-    network._silent_at -= net.LEFT_ALONE
-    with pytest.raises(Problem, match="in time"):
-        network.get(URL)
-    assert wire.asked == 2
+    assert second.value.status is None
+    assert second.value.retry_after == pytest.approx(LEFT_ALONE, abs=1)
+    assert first.value.retry_after == AGAIN > LEFT_ALONE, "others try it first"
+    network.get(URL)

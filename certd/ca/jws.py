@@ -1,0 +1,36 @@
+"""Signed requests: the flattened JWS of RFC 8555 section 6.2."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import josepy
+
+
+def _algorithm(key: josepy.JWK) -> josepy.JWASignature:
+    """That of the account's key (RFC 7518 section 3.1)."""
+    if isinstance(key, josepy.JWKRSA):
+        return josepy.RS256
+    return josepy.ES384 if key.key.curve.key_size == 384 else josepy.ES256
+
+
+def signed(payload: bytes, key: josepy.JWK, kid: str | None, nonce: str, url: str) -> bytes:
+    """A flattened JWS (RFC 8555 section 6.2); without an account yet, with the public key."""
+    algorithm = _algorithm(key)
+    header: dict[str, Any] = {"alg": algorithm.name, "nonce": nonce, "url": url}
+    if kid is None:
+        header["jwk"] = key.public_key().to_json()
+    else:
+        header["kid"] = kid
+    protected = josepy.encode_b64jose(json.dumps(header, separators=(",", ":")).encode())
+    text = josepy.encode_b64jose(payload)
+    signature = algorithm.sign(key.key, f"{protected}.{text}".encode())
+    return json.dumps(
+        {
+            "protected": protected,
+            "payload": text,
+            "signature": josepy.encode_b64jose(signature),
+        },
+        separators=(",", ":"),
+    ).encode()
