@@ -93,11 +93,13 @@ def issuance(spec: CertificateSpec, lineage: Lineage, now: datetime) -> Decision
     # A back-off holds whatever the reason; the operator's word ends it (``retry_now``).
     if lineage.held_until and lineage.held_until > max(wish.at, lineage.retry_at or wish.at):
         return Decision(lineage.held_until, f"{wish.reason}; {lineage.held_for}")
-    at, why = lineage.retry_at, "waiting to try again"
-    if at is None and ca(spec, lineage, wish.at) is None:
-        at = min(lineage.parks[name].until or NEVER for name in spec.cas)
-        why = "no CA of its list may be asked"
-    if at is None or at <= wish.at:
+    at, why = lineage.retry_at or wish.at, "waiting to try again"
+    asked = max(wish.at, now)
+    if lineage.parks and ca(spec, lineage, asked) is None:
+        free = min(lineage.parks[name].until or NEVER for name in spec.cas)
+        if free > at:
+            at, why = free, "no CA of its list may be asked"
+    if at <= wish.at:
         return wish
     times = "once" if lineage.failures == 1 else f"{lineage.failures} times"
     failed = f"failed {times}, " if lineage.failures else ""
@@ -227,12 +229,13 @@ def backoff(failures: int, left: timedelta | None, draw: float) -> timedelta:
 
     ``left`` is what remains of the lifetime of the certificate being served (None: there
     is none): a wait is never longer than an eighth of it, so that a certificate of a few
-    days or minutes gets its tries too, and never shorter than ``SHORTEST``. ``draw`` in
-    [0, 1) spreads the waits over an extra tenth.
+    days or minutes gets its tries too, and never shorter than ``SHORTEST``. Once it has
+    expired there is nothing left to hurry for. ``draw`` in [0, 1) spreads the waits over an
+    extra tenth.
     """
     wait = BACKOFF[min(max(failures, 1), len(BACKOFF)) - 1]
     if left is not None:
-        wait = min(wait, max(left / 8, SHORTEST)) if left > timedelta(0) else BACKOFF[0]
+        wait = min(wait, max(left / 8, SHORTEST)) if left > timedelta(0) else wait
     return wait * (1 + draw / 10)
 
 

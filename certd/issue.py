@@ -45,6 +45,23 @@ class Look:
     hurry: bool = False
 
 
+def replaced(
+    spec: CertificateSpec, client: Client, current: Version | None, now: datetime
+) -> str | None:
+    """What an order says that it replaces (RFC 9773 section 5); None: nothing."""
+    if (
+        not current
+        or not current.issued_at(client.name, client.directory_url)
+        or not client.offers_renewal_info
+    ):
+        return None
+    # An expired certificate needs no replacing, and one for quite other names is not
+    # replaced by this one: CAs refuse such orders.
+    shared = set(spec.identifiers).intersection(current.certificate.identifiers)
+    good = shared and current.certificate.not_after > now
+    return current.certificate.ari_id if good else None
+
+
 def begin(
     spec: CertificateSpec, client: Client, store: Store, current: Version | None, now: datetime
 ) -> Order:
@@ -53,17 +70,7 @@ def begin(
     ``current`` is the version to be replaced: only the CA that issued it, and only one
     that offers renewal information, is told so (RFC 9773 section 5).
     """
-    replaces = None
-    if (
-        current
-        and current.issued_at(client.name, client.directory_url)
-        and client.offers_renewal_info
-    ):
-        # An expired certificate needs no replacing, and one for quite other names is not
-        # replaced by this one: CAs refuse such orders.
-        shared = set(spec.identifiers).intersection(current.certificate.identifiers)
-        if shared and current.certificate.not_after > now:
-            replaces = current.certificate.ari_id
+    replaces = replaced(spec, client, current, now)
     key = x509.new_key(spec.key_type)
     csr = x509.csr(key, spec.identifiers)
     order = store.orders.begin(
@@ -114,7 +121,6 @@ class Issuance:
         self._tried: set[Do] = set()  # what helps once at most
         # Whether an earlier process began it and this one has not got anywhere with it yet.
         self.inherited = self._resumed = order.url is not None
-        self.finalizing = self.inherited  # the CA may have been asked for the certificate
 
     def advance(self) -> Look | None:
         """Do what can be done now; None when the certificate is in the store.
@@ -201,8 +207,6 @@ class Issuance:
                 "the CA's order is for other names",
                 f"asked for {_names(self.order.identifiers)}, got {_names(order.identifiers)}",
             )
-        if order.status in ("pending", "ready"):
-            self.finalizing = False
         if order.status == "pending":
             wait = self._authorizations.advance(order)
             if wait is None and self._authorizations.answered_first:
@@ -239,9 +243,10 @@ class Issuance:
     # -- certificate -----------------------------------------------------------------------
 
     def _finalize(self, order: CAOrder) -> CAOrder:
+        if self.order.finalizing is None:
+            self.order = self._store.orders.keep_finalizing(self.order, 0)
         failpoint("issue: about to finalize")
         self._asked = "finalize"
-        self.finalizing = True
         try:
             order = self._client.finalize(order, x509.csr_der(self.order.csr_pem))
         except Problem as problem:
@@ -251,7 +256,6 @@ class Issuance:
             order = self._fetch(order.url)
             if order.status not in ("processing", "valid"):
                 self._asked = "finalize"
-                self.finalizing = False
                 raise
         failpoint("issue: finalized")
         self._say(self.order.name, "names validated, certificate asked for")

@@ -158,6 +158,8 @@ class Order:
     url: str | None
     created_at: datetime
     directory: str | None = None  # of the CA that it is made at; None: not known
+    # Attempts that failed since finalize was asked for; None: it was not.
+    finalizing: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
 from datetime import datetime
 
-from certd import budget
+from certd import budget, issue
 from certd.budget import Limits
 from certd.ca.client import Client
 from certd.model import CertificateSpec, Failure, Identifier, Lineage, Park
@@ -20,27 +19,26 @@ def held(
     lineage: Lineage,
     client: Client,
     limits: Limits,
-    others: Sequence[str],
     store: Store,
     now: datetime,
 ) -> bool:
     """Take what an order needs; True: there is not enough, and it is written down until when.
 
-    ``others``: the CAs of the list that may be asked besides. The next one is asked at once
-    where the certificate expires before this one's limit allows another, or there is none.
+    Where the certificate expires before the limit allows another, or there is none, the next
+    CA of the list is asked at once.
     """
-    facts = lineage.current.certificate if lineage.current else None
-    renewal = facts is not None and set(facts.identifiers) == set(spec.identifiers)
-    issuer = lineage.current is not None and lineage.current.issued_at(
-        client.name, client.directory_url
-    )
+    current = lineage.current
+    facts = current.certificate if current else None
     needs = budget.needs(
         client.directory_url,
         spec.identifiers,
         limits,
-        renewal=renewal,
+        # To a CA that did not issue what is there, it is a new certificate.
+        renewal=current is not None
+        and current.issued_at(client.name, client.directory_url)
+        and set(current.certificate.identifiers) == set(spec.identifiers),
         # Without limits the CA need not be asked whether it would take it.
-        replaces=renewal and issuer and limits.renewals_exempt and client.offers_renewal_info,
+        replaces=limits.renewals_exempt and bool(issue.replaced(spec, client, current, now)),
     )
     left = facts.not_after - now if facts else None
     lifetime = facts.not_after - facts.not_before if facts else None
@@ -49,7 +47,8 @@ def held(
         return False
     need, until = lack
     why = f"{client.name} allows {need.limit} of {need.what}"
-    if others and (left is None or until - now >= left):
+    # The first of the list may be worth waiting for; the others are asked in its place.
+    if len(spec.cas) > 1 and (client.name != spec.cas[0] or left is None or until - now >= left):
         failure = Failure(f"{client.name} is not asked before {until:%F %H:%MZ}", why, "", now)
         store.lineages.park(spec.name, client.name, Park(until, failure))
         log.warning("%s: %s: going on to the next CA", spec.name, why)

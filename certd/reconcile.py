@@ -30,6 +30,7 @@ from certd.model import (
     TargetState,
 )
 from certd.preflight import refuse_another, refuse_in_vain
+from certd.react import TRIES
 from certd.rollout import Rollout
 from certd.store import LeaseLost, Store
 
@@ -203,7 +204,8 @@ class Reconciler:
         lineage = lineage or self._store.lineages.get(spec.name)
         if lineage.ordering and (order := self._store.orders.live(spec.name)):
             parked = lineage.parks.get(order.ca)
-            if order.ca in spec.cas and not (parked and parked.holds(now)):
+            issued = order.finalizing is not None and order.finalizing <= TRIES  # perhaps
+            if order.ca in spec.cas and (issued or not (parked and parked.holds(now))):
                 return order.ca
         return due.ca(spec, lineage, now) or spec.cas[0]
 
@@ -246,7 +248,9 @@ class Reconciler:
             or order.ca != ca
             or order.directory not in (None, self._client(order.ca).directory_url)
         ):
-            self._store.orders.end(order, "abandoned", "the configuration has changed", now)
+            self._store.orders.end(
+                order, "abandoned", "it is not wanted any more, or not there", now
+            )
             order = None
             lineage = self._store.lineages.get(spec.name)
             if not due.issuance(spec, lineage, now).due(now):
@@ -257,8 +261,7 @@ class Reconciler:
         if order is None:
             client = self._client(ca)
             lineage = lineage or self._store.lineages.get(spec.name)
-            others = due.others(spec, lineage, ca, now)
-            if quota.held(spec, lineage, client, self._limits(ca), others, self._store, now):
+            if quota.held(spec, lineage, client, self._limits(ca), self._store, now):
                 return None
             current = lineage.current
             order = issue.begin(spec, client, self._store, current, now)

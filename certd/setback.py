@@ -10,7 +10,7 @@ from certd import due, quota
 from certd.authorize import OrderFailed
 from certd.budget import Limits
 from certd.ca.problem import Problem
-from certd.errors import BadCertificate, CertdError
+from certd.errors import BadCertificate, CAError, CertdError
 from certd.issue import Issuance
 from certd.model import CertificateSpec, Failure, Lineage, Park
 from certd.react import TRIES, Reaction, Situation, conclude
@@ -41,7 +41,8 @@ def keep(
     failures = lineage.failures + 1
     left = lineage.current.certificate.not_after - now if lineage.current else None
     reaction = _reaction(error, failures, left)
-    if issuance and (reaction.lost or _hopeless(error, issuance, lineage, now)):
+    lost = reaction.lost or (issuance is not None and _hopeless(error, issuance, lineage, now))
+    if issuance and lost:
         store.orders.end(issuance.order, "failed", str(error), now)
     if isinstance(error, OrderFailed) and error.identifier and issuance:
         directory = issuance.order.directory or ""
@@ -55,22 +56,29 @@ def keep(
     failure = Failure(error.what, error.why, error.next or reaction.advice, now)
     log.error("%s: %s (next attempt %s)", spec.name, failure, _when(again))
     # What may have been finalized is gone on with: another CA would issue it twice.
-    finalizing = issuance is not None and issuance.finalizing and failures <= TRIES
-    fail_over = bool(reaction.fail_over and due.others(spec, lineage, ca, now)) and not finalizing
-    if fail_over or reaction.everyone:
+    asked = issuance.order.finalizing if issuance and not lost else None
+    finalizing = asked is not None and asked < TRIES
+    if issuance and asked is not None:
+        store.orders.keep_finalizing(issuance.order, asked + 1)
+    several = len(spec.cas) > 1 and (reaction.fail_over or reaction.stop)
+    parked = reaction.everyone or (several and not finalizing)
+    if parked:
         until = None if reaction.stop else again
         store.lineages.park(spec.name, ca, Park(until, failure, reaction.everyone))
-        if fail_over:
+        if due.others(spec, lineage, ca, now):
             log.warning("%s: going on to the next CA after %s", spec.name, ca)
-    retry_at = None if fail_over or reaction.everyone else again
+    retry_at = now + wait if finalizing else None if parked else again
     store.lineages.keep_failure(spec.name, failure, failures, retry_at)
     return again
 
 
 def _reaction(error: CertdError, failures: int, left: timedelta | None) -> Reaction:
     if isinstance(error, Problem | OrderFailed) and error.refusal:
-        situation = Situation(error.asked or "order", failures=failures, left=left)
+        situation = Situation(error.asked or "new order", failures=failures, left=left)
         reaction = conclude(error.refusal, situation)
+    elif isinstance(error, CAError) and not isinstance(error, OrderFailed):
+        # What is no word of an ACME server at all, such as a page in place of the directory.
+        reaction = Reaction(fail_over=True)
     else:
         reaction = Reaction()
     return replace(reaction, lost=True) if isinstance(error, OrderFailed) else reaction

@@ -75,7 +75,11 @@ def _state(plan: due.Plan, spec: CertificateSpec, lineage: Lineage, now: datetim
     if lineage.current and lineage.current.certificate.not_after <= now:
         return "expired"
     have = lineage.targets
-    if lineage.failure or any(name in have and have[name].failure for name in spec.targets):
+    if (
+        plan.issue.at >= due.NEVER
+        or lineage.failure
+        or any(name in have and have[name].failure for name in spec.targets)
+    ):
         return "failing"
     if lineage.placed:
         return "issuing"

@@ -13,7 +13,7 @@ import click
 from certd.cli.options import ahead, config_path, instant, say
 from certd.cli.options import command as certd_command
 from certd.cli.overview import Entry, Overview, overview
-from certd.due import NEVER
+from certd.due import NEVER, STOPPED
 from certd.model import Failure
 
 FORMAT = 1  # of the JSON: bumped when a key changes its meaning or goes
@@ -113,6 +113,10 @@ def _troubles(found: Overview) -> Iterator[str]:
         spec, lineage = entry.spec, entry.lineage
         if lineage.failure:
             yield f"\n{spec.name}: {lineage.failure}\n  {_again(entry.plan.issue.at, found.now)}"
+        for ca, parked in lineage.parks.items():
+            if parked.holds(found.now) and parked.failure != lineage.failure:
+                until = f"until {instant(parked.until)}" if parked.until else STOPPED
+                yield f"\n{spec.name}: {ca} is not asked, {until}: {parked.failure}"
         for item in entry.targets():
             if item.failure:
                 where = f"{spec.name} at {item.target}"
@@ -157,6 +161,10 @@ def _document(entry: Entry) -> dict[str, Any]:
         ],
         "failures": lineage.failures,
         "last_error": _error(lineage.failure),
+        "not_asked": [
+            {"ca": ca, "until": _iso(parked.until), "last_error": _error(parked.failure)}
+            for ca, parked in lineage.parks.items()
+        ],
         "next_attempt": _iso(min(attempts)) if plan.targets else renew_at,
     }
 

@@ -130,8 +130,8 @@ class Config:
     @property
     def table_digests(self) -> dict[str, str]:
         """Of everything that certificates refer to, by table: another one is worth another try."""
-        tables: dict[str, CASettings | HTTPSettings] = {"http": self.http}
-        tables |= {f"ca {name}": settings for name, settings in self.cas.items()}
+        tables: dict[str, object] = {"http": self.http}
+        tables |= {f"ca {name}": (settings, self.contact) for name, settings in self.cas.items()}
         digests = {
             table: hashlib.sha256(repr(settings).encode()).hexdigest()
             for table, settings in tables.items()

@@ -97,6 +97,12 @@ def _outcome(node: Node, name: str, before: Lineage, after: Lineage) -> Outcome:
     if failed:
         return Outcome(name, "failed", "; ".join(failed))
     current = after.current
+    if after.held_until and after.held_until > now():
+        when = f"{after.held_until:%Y-%m-%d %H:%M}Z"
+        return Outcome(name, "nothing", f"not before {when}: {after.held_for}")
+    decision = due.issuance(spec, after, now())
+    if decision.at >= due.NEVER and (park := next(iter(after.parks.values()), None)):
+        return Outcome(name, "failed", f"{decision.reason}: {park.failure}")
     if after.ordering:
         text = f"its order is still under way; `certd renew {name}` or the daemon goes on with it"
         return Outcome(name, "failed", text)
@@ -111,7 +117,6 @@ def _outcome(node: Node, name: str, before: Lineage, after: Lineage) -> Outcome:
         return Outcome(name, "done", f"{verb}, version {current.number}, {expiry}; at {where}")
     if before.targets != after.targets:
         return Outcome(name, "done", f"deployed, version {current.number}, {expiry}; at {where}")
-    decision = due.issuance(spec, after, now())
     when = f"{decision.at:%Y-%m-%d %H:%M}Z"
     return Outcome(name, "nothing", f"not due before {when}: {decision.reason}; {expiry}")
 
@@ -120,7 +125,9 @@ def _told(name: str, failure: Failure, earlier: Failure | None, retry_at: dateti
     """What failed; and if it did so before this run, that nothing was tried now."""
     if failure != earlier or retry_at is None:
         return str(failure)
-    when = f"not tried again before {retry_at:%Y-%m-%d %H:%M}Z"
+    when = due.STOPPED
+    if retry_at < due.NEVER:
+        when = f"not tried again before {retry_at:%Y-%m-%d %H:%M}Z"
     return f"{failure}; {when}: `certd renew {name}` tries at once"
 
 
@@ -135,7 +142,8 @@ def rehearse(config: Config, store: Store, names: Iterable[str], say: Say) -> li
     for name in names:
         spec = config.certificates[name]
         if config.cas[spec.cas[0]].staging:
-            specs[name] = replace(spec, targets=())
+            staged_cas = tuple(ca for ca in spec.cas if config.cas[ca].staging)
+            specs[name] = replace(spec, targets=(), cas=staged_cas)
         else:
             text = (
                 f"{spec.cas[0]} has no staging directory to rehearse at; if it offers one, add "

@@ -132,7 +132,12 @@ class Lineages:
             if force:
                 values["forced"] = True
             connection.execute(sa.update(lineage).where(lineage.c.name == name).values(values))
-            connection.execute(sa.delete(park).where(park.c.lineage.in_([name, ""])))
+            connection.execute(sa.delete(park).where(park.c.lineage == name))
+            # Whom nobody asked is asked by all again, who may have been put off for good.
+            if connection.execute(sa.delete(park).where(park.c.lineage == "")).rowcount:
+                connection.execute(
+                    sa.update(lineage).where(lineage.c.configured).values(due_at=now)
+                )
             connection.execute(
                 sa.update(target)
                 .where(target.c.lineage == name, target.c.retry_at.is_not(None))
@@ -186,6 +191,12 @@ class Lineages:
             "retry_at": retry_at,
         }
         self._leases.write(name, _KEEP, values)
+
+    def forget_parks(self, now: datetime) -> None:
+        """Those that are over."""
+        over = park.c.until <= now
+        if self._database.read(lambda c: c.execute(sa.select(park.c.ca).where(over)).first()):
+            self._database.write(lambda c: c.execute(sa.delete(park).where(over)))
 
     def hold(self, name: str, until: datetime, why: str) -> None:
         """A CA's limit: no order before then."""

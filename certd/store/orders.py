@@ -124,6 +124,14 @@ class Orders:
         self._update(live, {"key_pem": key_pem.reveal(), "csr_pem": csr_pem})
         return replace(live, key_pem=key_pem, csr_pem=csr_pem)
 
+    def keep_finalizing(self, live: Order, failed: int) -> Order:
+        """Before finalize is asked for, and after each attempt since that failed.
+
+        The CA may have issued: for a while nobody else is asked for the same.
+        """
+        self._update(live, {"finalizing": failed})
+        return replace(live, finalizing=failed)
+
     def end(self, live: Order, state: str, outcome: str, now: datetime) -> None:
         """``state`` is failed or abandoned; its key stays, should the CA have issued after all."""
         self._update(live, {"state": state, "outcome": outcome, "ended_at": now})

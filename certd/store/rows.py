@@ -170,6 +170,7 @@ def order(row: Any) -> Order:
         row.url,
         row.created_at,
         row.directory,
+        row.finalizing,
     )
 
 
@@ -180,6 +181,16 @@ def parks(found: Iterable[Any]) -> dict[str, dict[str, Park]]:
         why = cast(Failure, failure(row.failure))
         parks.setdefault(row.lineage, {})[row.ca] = Park(row.until, why, row.lineage == "")
     return parks
+
+
+def _longer(own: Mapping[str, Park], everyones: Mapping[str, Park]) -> dict[str, Park]:
+    """Of each CA the park that ends later."""
+    merged = dict(own)
+    for ca, park in everyones.items():
+        mine = own.get(ca)
+        if mine is None or (mine.until and (park.until is None or park.until > mine.until)):
+            merged[ca] = park
+    return merged
 
 
 def lineage(
@@ -205,8 +216,7 @@ def lineage(
         order is not None,
         bool(order),
         targets,
-        # What holds for everyone is the longer word.
-        {**parks.get(row.name, {}), **parks.get("", {})} if parks else {},
+        _longer(parks.get(row.name, {}), parks.get("", {})) if parks else {},
         row.held_until,
         row.held_for or "",
     )

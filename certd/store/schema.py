@@ -108,6 +108,8 @@ order = sa.Table(
     sa.Column("created_at", Instant, nullable=False),
     sa.Column("ended_at", Instant),
     sa.Column("directory", sa.String),  # NULL: from before that was kept
+    # Attempts that failed since finalize was asked for; NULL: it was not.
+    sa.Column("finalizing", sa.Integer),
 )
 # However many workers there are, a certificate has one order under way (invariant I3).
 sa.Index(

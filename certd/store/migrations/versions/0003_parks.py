@@ -24,5 +24,6 @@ def upgrade() -> None:
         sa.Column("full_at", sa.BigInteger(), nullable=False),
         sa.PrimaryKeyConstraint("key"),
     )
+    op.add_column("certificate_order", sa.Column("finalizing", sa.Integer(), nullable=True))
     op.add_column("lineage", sa.Column("held_until", sa.BigInteger(), nullable=True))
     op.add_column("lineage", sa.Column("held_for", sa.String(), nullable=True))
