@@ -248,9 +248,7 @@ class Reconciler:
             or order.ca != ca
             or order.directory not in (None, self._client(order.ca).directory_url)
         ):
-            self._store.orders.end(
-                order, "abandoned", "it is not wanted any more, or not there", now
-            )
+            self._store.orders.end(order, "abandoned", "not wanted any more", now)
             order = None
             lineage = self._store.lineages.get(spec.name)
             if not due.issuance(spec, lineage, now).due(now):
