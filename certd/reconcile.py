@@ -8,7 +8,6 @@ after a crash all call nothing else.
 from __future__ import annotations
 
 import logging
-import threading
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -24,7 +23,6 @@ from certd.errors import CertdError, StoreError, bug
 from certd.issue import Issuance, Look, Say
 from certd.model import (
     CertificateSpec,
-    Identifier,
     Lineage,
     Order,
     TargetState,
@@ -33,6 +31,7 @@ from certd.preflight import refuse_another, refuse_in_vain
 from certd.react import TRIES
 from certd.rollout import Rollout
 from certd.store import LeaseLost, Store
+from certd.twins import Twins
 
 log = logging.getLogger(__name__)
 
@@ -45,7 +44,6 @@ STORE_PAUSE = 30.0  # seconds before another try when the store itself fails
 SAME_NAMES = 2.0  # seconds between looks while another certificate's order has the same names
 
 Clock = Callable[[], datetime]
-_Names = tuple[str, frozenset[Identifier]]  # of an order at this CA
 
 
 class Reconciler:
@@ -67,9 +65,7 @@ class Reconciler:
         self._draw = draw
         self._say = say
         self._under_way: dict[str, Issuance] = {}
-        self._ordering: dict[_Names, str] = {}  # the certificate that orders them
-        self._ordered: dict[str, _Names] = {}  # the same by certificate
-        self._lock = threading.Lock()
+        self._twins = Twins()
         self.adopted: dict[str, int] = {}  # versions taken back in from targets
         # By the tokens that a CA is about to fetch, for as long as the order is under way here.
         self._awaited: WeakValueDictionary[str, Authorizations] = WeakValueDictionary()
@@ -180,7 +176,7 @@ class Reconciler:
     ) -> Look | None:
         """One step of the order; None when it is over, well or not."""
         ca = issuance.order.ca if issuance else self._ca(spec, lineage)
-        if issuance is None and self._twin(spec, ca):
+        if issuance is None and self._twins.has(spec.name, (ca, frozenset(spec.identifiers))):
             return Look(SAME_NAMES)
         try:
             issuance = issuance or self._resume(spec, lineage, ca)
@@ -209,28 +205,9 @@ class Reconciler:
                 return order.ca
         return due.ca(spec, lineage, now) or spec.cas[0]
 
-    def _twin(self, spec: CertificateSpec, ca: str) -> bool:
-        """Whether another certificate's order at this CA has the same names, as RSA beside ECDSA.
-
-        CAs give the same order to whoever asks twice, and it can be finalized only once.
-        """
-        names = (ca, frozenset(spec.identifiers))
-        with self._lock:
-            # Before the others are asked for: two that have swapped their names would wait
-            # for each other.
-            if (old := self._ordered.get(spec.name, names)) != names:
-                del self._ordered[spec.name], self._ordering[old]
-            if self._ordering.setdefault(names, spec.name) != spec.name:
-                return True
-            self._ordered[spec.name] = names
-            return False
-
     def _forget(self, name: str) -> Issuance | None:
         """The order is over here, or is given back to the store."""
-        with self._lock:
-            names = self._ordered.pop(name, None)
-            if names is not None:
-                del self._ordering[names]
+        self._twins.leave(name)
         return self._under_way.pop(name, None)
 
     def _resume(self, spec: CertificateSpec, lineage: Lineage | None, ca: str) -> Issuance | None:

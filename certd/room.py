@@ -21,12 +21,14 @@ def lack(folder: Path, octets: int, files: int) -> Lack | None:
     A folder that is not there yet is looked at where it will be made. What cannot be told,
     as with quotas, keeps nothing from being tried.
     """
-    while not folder.exists() and folder != folder.parent:
-        folder = folder.parent
     try:
+        while not folder.exists() and folder != folder.parent:
+            folder = folder.parent
         found = os.statvfs(folder)
     except OSError:
         return None
+    if not folder.is_dir():
+        return Lack(f"{folder} is a file, where a folder is needed", "move it away, or change path")
     if found.f_flag & os.ST_RDONLY:
         return Lack(
             f"the file system of {folder} is read-only",

@@ -213,14 +213,28 @@ def test_what_the_machine_lacks_holds_up_one_target_only(live: Served) -> None:
     assert live.issued == 1
 
 
-def test_a_path_that_cannot_be_written_is_told(live: Served, tmp_path: Path) -> None:
+def test_a_path_that_cannot_be_written_is_told(deployed: Served, tmp_path: Path) -> None:
+    first = deployed.served
     (tmp_path / "file").write_text("not a folder")
-    live.web(path=str(tmp_path / "file" / "{name}"))
-    live.renew(status=1)
-    target = live.target
+    deployed.web(path=str(tmp_path / "file" / "{name}"))
+    deployed.renew(status=1)
+    target = deployed.target
     assert_told(target, "failed", str(tmp_path / "file"))
     assert "a file is where certd needs a folder" in target["last_error"]["next"]
+    assert deployed.served == first
+
+
+def test_where_a_file_is_in_the_way_nothing_is_ordered(live: Served, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("not a folder")
+    live.web(path=str(tmp_path / "file" / "{name}"))
+    said = live.renew(status=1)
+    assert "www: FAILED nothing was ordered for www: a deployment to" in said
+    assert f"{tmp_path / 'file'} is a file, where a folder is needed; move it away" in said
     assert live.served == live.before
+    assert live.issued == 0
+    (tmp_path / "file").unlink()
+    live.web(reload=["true"], verify=[])
+    assert "www: issued, version 1" in live.renew()
 
 
 def test_only_the_target_that_failed_is_done_again(live: Served, tmp_path: Path) -> None:

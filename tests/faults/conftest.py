@@ -43,3 +43,17 @@ def warm(tmp_path: Path) -> Iterator[Warm]:
     """certd as a process, without the time that its imports take."""
     with Warm(tmp_path / "warm") as warm:
         yield warm
+
+
+@pytest.fixture
+def second(pebble: RunningPebble, tmp_path: Path) -> Iterator[FaultyCA]:
+    with FaultyCA(pebble, tmp_path / "second") as ca:
+        yield ca
+
+
+@pytest.fixture
+def both(site: Site, second: FaultyCA) -> Site:
+    """``www`` is wanted from the faulty CA, named ``test``, or else from ``second``."""
+    table = {"directory": second.directory, "ca_bundle": str(second.ca_bundle)}
+    site.tables["ca.second"] = {**table, "agree_tos": True}
+    return site.certificate("www", "www.example.com", ca=["test", "second"])

@@ -12,11 +12,24 @@ from certd import due
 from certd.engine.node import Node
 from certd.model import CertificateSpec, Lineage
 from certd.store import Store
+from certd.testing.exchanges import Act
 from tests.site import Site
 
 PAUSE = 0.03  # seconds really slept where certd waits: Pebble too needs a moment
 REST = 50.0  # seconds: a wait that is longer ends an attempt
 STEPS = 200  # of one attempt, at most: more would be a loop
+
+
+def invalid(type: str) -> Act:
+    """Every authorization has failed, with an error of this type (RFC 8555 section 8.2)."""
+    challenge = {
+        "type": "http-01",
+        "url": "https://localhost/chalZ/x",
+        "token": "A" * 43,
+        "status": "invalid",
+        "error": {"type": f"urn:ietf:params:acme:error:{type}", "detail": "no"},
+    }
+    return lambda _, forward: forward().but(status="invalid", challenges=[challenge])
 
 
 class Driver:

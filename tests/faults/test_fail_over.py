@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
 
@@ -10,26 +10,12 @@ import pytest
 
 from certd import due
 from certd.testing.exchanges import Reply
-from certd.testing.pebble import Pebble, RunningPebble
+from certd.testing.pebble import Pebble
 from certd.testing.proxy import FaultyCA
-from tests.faults.driving import Driver
+from tests.faults.driving import Driver, invalid
 from tests.site import Site
 
 MONTH = 30 * 24 * 3600.0  # seconds
-
-
-@pytest.fixture
-def second(pebble: RunningPebble, tmp_path: Path) -> Iterator[FaultyCA]:
-    with FaultyCA(pebble, tmp_path / "second") as ca:
-        yield ca
-
-
-@pytest.fixture
-def both(site: Site, second: FaultyCA) -> Site:
-    """``www`` is wanted from the faulty CA, named ``test``, or else from ``second``."""
-    table = {"directory": second.directory, "ca_bundle": str(second.ca_bundle)}
-    site.tables["ca.second"] = {**table, "agree_tos": True}
-    return site.certificate("www", "www.example.com", ca=["test", "second"])
 
 
 @pytest.mark.parametrize(
@@ -89,21 +75,7 @@ def test_what_may_lie_with_us_is_tried_twice(
     both: Site, faulty: FaultyCA, second: FaultyCA
 ) -> None:
     """A challenge that the first CA could not see: the second is asked after two failures."""
-    faulty.on(
-        "authorization",
-        lambda _, forward: forward().but(
-            status="invalid",
-            challenges=[
-                {
-                    "type": "http-01",
-                    "url": f"{faulty.origin}/chalZ/x",
-                    "token": "A" * 43,
-                    "status": "invalid",
-                    "error": {"type": "urn:ietf:params:acme:error:connection", "detail": "no"},
-                }
-            ],
-        ),
-    )
+    faulty.on("authorization", invalid("connection"))
     with Driver(both) as driver:
         lineage = driver.attempt("www")
         assert lineage.failure is not None

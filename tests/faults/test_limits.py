@@ -11,7 +11,7 @@ import pytest
 from certd import due
 from certd.testing.exchanges import Exchange, Forward, Reply
 from certd.testing.proxy import FaultyCA
-from tests.faults.driving import Driver
+from tests.faults.driving import Driver, invalid
 from tests.site import Site
 
 NAMES = ("www", "two", "three", "four")
@@ -57,21 +57,7 @@ def test_what_failed_counts_too(site: Site, faulty: FaultyCA) -> None:
     """Orders that came to nothing, and names that could not be validated."""
     site.tables["ca.test"]["limits"] = ["orders 9/1h", "failures 1/12m"]
     site.write()
-    faulty.on(
-        "authorization",
-        lambda _, forward: forward().but(
-            status="invalid",
-            challenges=[
-                {
-                    "type": "http-01",
-                    "url": f"{faulty.origin}/chalZ/x",
-                    "token": "A" * 43,
-                    "status": "invalid",
-                    "error": {"type": "urn:ietf:params:acme:error:dns", "detail": "no"},
-                }
-            ],
-        ),
-    )
+    faulty.on("authorization", invalid("dns"))
     with Driver(site) as driver:
         driver.attempt("www")
         lineage = driver.retry("www")  # a minute later

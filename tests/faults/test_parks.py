@@ -2,33 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
-
 import pytest
 
 from certd import due
 from certd.testing.exchanges import Exchange, Forward, Reply
-from certd.testing.pebble import RunningPebble
 from certd.testing.proxy import FaultyCA
 from tests.faults.driving import Driver
 from tests.site import Site
 
 ACT = Reply.problem(403, "userActionRequired", "agree to the new terms")
 DAY = 86400.0
-
-
-@pytest.fixture
-def second(pebble: RunningPebble, tmp_path: Path) -> Iterator[FaultyCA]:
-    with FaultyCA(pebble, tmp_path / "second") as ca:
-        yield ca
-
-
-@pytest.fixture
-def both(site: Site, second: FaultyCA) -> Site:
-    table = {"directory": second.directory, "ca_bundle": str(second.ca_bundle)}
-    site.tables["ca.second"] = {**table, "agree_tos": True}
-    return site.certificate("www", "www.example.com", ca=["test", "second"])
 
 
 def test_a_park_that_is_over_hides_none_that_holds(
