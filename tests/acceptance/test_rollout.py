@@ -234,7 +234,7 @@ def test_where_a_file_is_in_the_way_nothing_is_ordered(live: Served, tmp_path: P
     assert live.issued == 0
     (tmp_path / "file").unlink()
     live.web(reload=["true"], verify=[])
-    assert "www: issued, version 1" in live.renew()
+    assert "www: issued, version 1" in live.renew("www")
 
 
 def test_only_the_target_that_failed_is_done_again(live: Served, tmp_path: Path) -> None:
