@@ -53,9 +53,15 @@ def make(name: str, parent: int) -> None:
 def make_all(folder: Path) -> None:
     """The way to a folder, as far as it is missing."""
     for each in (*reversed(folder.parents), folder):
-        if not each.is_dir():
+        if each.is_dir():
+            continue
+        try:
             each.mkdir()
-            each.chmod(FOLDER_MODE)  # whatever the umask
+        except FileExistsError:
+            if not each.is_dir():
+                raise
+            continue  # another certificate's deployment was quicker
+        each.chmod(FOLDER_MODE)  # whatever the umask
 
 
 def write_folder(name: str, parent: int, files: Mapping[str, Content]) -> None:

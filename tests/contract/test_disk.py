@@ -16,11 +16,13 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from certd_deploy import folders
 from certd_deploy.disk import Disk
 
 from certd.api import Bundle, ConfigError, NotHere, Secret, TargetError
@@ -274,6 +276,23 @@ def test_links_swapped_during_deployments_redirect_nothing(
         done.set()
         swapper.join()
     assert list(elsewhere.iterdir()) == []
+
+
+def test_certificates_that_make_the_folder_above_them_at_once_are_all_deployed(
+    tmp_path: Path,
+) -> None:
+    """Eight threads meet before each missing folder; one makes it, the others go on with it."""
+    for number in range(100):
+        above = tmp_path / str(number) / "web" / "sites"
+        start = threading.Barrier(8)
+
+        def make(name: str, above: Path = above, start: threading.Barrier = start) -> None:
+            start.wait(10)
+            folders.make_all(above / name)
+
+        with ThreadPoolExecutor(8) as threads:
+            list(threads.map(make, map(str, range(8))))
+        assert {path.name for path in above.iterdir()} == set(map(str, range(8)))
 
 
 def test_a_folder_called_current_is_refused_before_anything_is_written(

@@ -40,14 +40,18 @@ class Killer:
         self.struck = ""  # the kind of the exchange that was the last one
         self._delivered = delivered
         self._count = itertools.count(1)
-        self._started = threading.Event()
+        self._started, self._killed = threading.Event(), threading.Event()
 
     def aim(self, pid: int) -> None:
         self._pid = pid
         self._started.set()
 
     def __call__(self, exchange: Exchange, forward: Forward) -> Reply | None:
-        if next(self._count) != self.number:
+        count = next(self._count)
+        if count > self.number:  # sent between the reply and the kill: the CA never sees it
+            self._killed.wait(SECONDS)
+            return None
+        if count < self.number:
             return forward()
         self.struck = exchange.kind
         self._started.wait(SECONDS)
@@ -60,6 +64,7 @@ class Killer:
     def _kill(self) -> None:
         with contextlib.suppress(ProcessLookupError):  # it may have come to its end
             os.kill(self._pid, signal.SIGKILL)
+        self._killed.set()
 
 
 @dataclass
