@@ -29,6 +29,11 @@ END_OF_HEAD = b"\r\n\r\n"
 NOT_FOUND = b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
 
 
+def nothing_else(received: bytes) -> bytes:
+    """The answer to a whole request that is for no token, whatever it is."""
+    return NOT_FOUND
+
+
 def checked(token: str) -> str:
     """The token itself.
 

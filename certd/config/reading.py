@@ -79,12 +79,19 @@ def _http(page: Page) -> HTTPSettings:
             "either certd answers the CA, or the web server of that folder does",
             "leave one of them out",
         )
+    if isinstance(raw, dict) and "redirect" in raw and "webroot" in raw:
+        page.add(
+            ("http", "redirect"),
+            "webroot and redirect are both there",
+            "certd does not listen where a web server answers, so it cannot redirect",
+            "leave it out, and let the web server redirect",
+        )
     right: HTTPTable | None = table or page.right_part(raw, wording)
     if right is not None:
         page.check_twice(("http", "listen"), right.listen)
     if table is None:
         return HTTPSettings()
-    return HTTPSettings(() if table.webroot else tuple(table.listen), table.webroot)
+    return HTTPSettings(() if table.webroot else tuple(table.listen), table.webroot, table.redirect)
 
 
 def _used(page: Page) -> set[str]:

@@ -6,7 +6,7 @@ import os
 import stat
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import (
     AfterValidator,
@@ -145,6 +145,9 @@ class HTTPTable(Table):
     )
     webroot: WebFolder | None = Field(
         None, description="folder of a web server that answers instead"
+    )
+    redirect: Literal["https"] | None = Field(
+        None, description="where certd sends whoever asks it for anything but a challenge"
     )
 
 

@@ -9,6 +9,7 @@ import hashlib
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from certd.api import DeployTarget
 from certd.config.findings import Finding
@@ -85,11 +86,13 @@ class CASettings:
 class HTTPSettings:
     """How HTTP-01 challenges are answered: by listening, or by files in ``webroot``.
 
-    ``listen`` is empty when there is a webroot.
+    ``listen`` is empty when there is a webroot. ``redirect``: whoever asks certd's responder
+    for anything but a challenge is sent to the same place there.
     """
 
     listen: tuple[ListenAddress, ...] = (ListenAddress("0.0.0.0", 80), ListenAddress("::", 80))  # noqa: S104 - a CA asks from anywhere
     webroot: Path | None = None
+    redirect: Literal["https"] | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,14 @@ from datetime import UTC, datetime
 
 from certd.authorize import Publisher, clean_up
 from certd.ca.clients import Clients
-from certd.challenges.http01 import PortTaken, Responder, Webroot, open_sockets
+from certd.challenges.http01 import (
+    PortTaken,
+    Responder,
+    Webroot,
+    nothing_else,
+    open_sockets,
+    to_https,
+)
 from certd.config import Config
 from certd.engine.local import LocalEngine
 from certd.issue import Say
@@ -49,7 +56,8 @@ class Node:
         self.store = store
         self.config = config
         self._clock = clock
-        self._responder = Responder(store.tokens.answer, self._served)
+        otherwise = to_https if config.http.redirect else nothing_else
+        self._responder = Responder(store.tokens.answer, self._served, otherwise=otherwise)
         self._listening = False
         self._listen_lock = threading.Lock()
         self._clients = self._clients_of(config)

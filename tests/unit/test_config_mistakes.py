@@ -193,6 +193,14 @@ targets = "web"
             id="one address twice",
         ),
         pytest.param(
+            '[http]\nredirect = "http"', '2: [http] redirect: unknown: "http"', id="redirect"
+        ),
+        pytest.param(
+            '[http]\nwebroot = "."\nredirect = "https"',
+            "3: [http] redirect: webroot and redirect are both there",
+            id="redirect beside a webroot",
+        ),
+        pytest.param(
             '[http]\nwebroot = "."\nlisten = ["[::]:80"]',
             "2: [http] webroot: listen and webroot are both there",
             id="two answerers",
