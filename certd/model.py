@@ -40,6 +40,7 @@ class CertificateSpec:
     targets: tuple[str, ...] = ()
     key_type: KeyType = "ec-p256"
     renew_after: float | None = None  # fraction of the lifetime, where the CA has no opinion
+    self_check: bool = True  # look at its own challenges before the CA does
 
 
 @dataclass(frozen=True, slots=True)

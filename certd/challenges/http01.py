@@ -27,6 +27,7 @@ from certd.challenges.webroot import Webroot
 from certd.challenges.wellknown import (
     END_OF_HEAD,
     NOT_FOUND,
+    OWN_LOOK,
     REQUEST,
     checked,
     found,
@@ -67,6 +68,7 @@ class Responder:
     ``lookup(token)`` gives the key authorization from the store or None. It may block: it
     runs in a thread pool, and only for tokens that ``publish`` did not name. ``on_served``
     is told of each token that was given out, on the responder's thread: it must be quick.
+    certd's own looks are not told.
 
     ``request_seconds`` is the time from accept to answer. ``connections`` bounds the open
     ones; the default is ``MAX_CONNECTIONS``, or less where RLIMIT_NOFILE is low. At the
@@ -86,7 +88,7 @@ class Responder:
         otherwise: Callable[[bytes], bytes] = nothing_else,
     ) -> None:
         self._lookup = lookup
-        self._on_served = on_served
+        self._on_served = on_served or (lambda token: None)
         self._request_seconds = request_seconds
         self._connections = connections
         self._otherwise = otherwise
@@ -243,7 +245,7 @@ class Responder:
         if connection.head:
             head, end, _ = answer.partition(END_OF_HEAD)
             self._answer(connection, head + end)
-        elif self._answer(connection, answer) and self._on_served is not None:
+        elif self._answer(connection, answer) and OWN_LOOK not in connection.received:
             self._on_served(connection.token)
 
     def _answer(self, connection: _Connection, answer: bytes) -> bool:

@@ -49,6 +49,7 @@ def config(source: Source, path: Path) -> Config:
         targets=built,
         certificates=specs,
         digest=source.digest,
+        resolver=certd.resolver,
         lacking=tuple(page.lacking),
     )
 
@@ -91,7 +92,12 @@ def _http(page: Page) -> HTTPSettings:
         page.check_twice(("http", "listen"), right.listen)
     if table is None:
         return HTTPSettings()
-    return HTTPSettings(() if table.webroot else tuple(table.listen), table.webroot, table.redirect)
+    return HTTPSettings(
+        () if table.webroot else tuple(table.listen),
+        table.webroot,
+        table.redirect,
+        table.validation_port,
+    )
 
 
 def _used(page: Page) -> set[str]:

@@ -93,6 +93,7 @@ class HTTPSettings:
     listen: tuple[ListenAddress, ...] = (ListenAddress("0.0.0.0", 80), ListenAddress("::", 80))  # noqa: S104 - a CA asks from anywhere
     webroot: Path | None = None
     redirect: Literal["https"] | None = None
+    validation_port: int = 80  # where the CA asks
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,12 +125,13 @@ class Config:
     targets: Mapping[str, TargetSettings]
     certificates: Mapping[str, CertificateSpec]
     digest: str  # SHA-256 of the file's bytes, lower-case hexadecimal
+    resolver: ListenAddress | None = None  # the DNS server for looks of our own; None: the system
     lacking: tuple[Finding, ...] = ()  # what this machine lacks of it; see certd.errors.NotHere
 
     @property
     def table_digests(self) -> dict[str, str]:
         """Of everything that certificates refer to, by table: another one is worth another try."""
-        tables: dict[str, CASettings | HTTPSettings] = {"http": self.http}
+        tables: dict[str, object] = {"http": (self.http, self.resolver)}
         tables |= {f"ca {name}": settings for name, settings in self.cas.items()}
         digests = {
             table: hashlib.sha256(repr(settings).encode()).hexdigest()

@@ -13,6 +13,7 @@ import secrets
 import socket
 import threading
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future
 from datetime import UTC, datetime
 
 from certd.authorize import Publisher, clean_up
@@ -25,6 +26,7 @@ from certd.challenges.http01 import (
     open_sockets,
     to_https,
 )
+from certd.challenges.selfcheck import SelfCheck, Way
 from certd.config import Config
 from certd.engine.local import LocalEngine
 from certd.issue import Say
@@ -58,6 +60,7 @@ class Node:
         self._clock = clock
         otherwise = to_https if config.http.redirect else nothing_else
         self._responder = Responder(store.tokens.answer, self._served, otherwise=otherwise)
+        self._self_check = SelfCheck()
         self._listening = False
         self._listen_lock = threading.Lock()
         self._clients = self._clients_of(config)
@@ -118,6 +121,7 @@ class Node:
         """Begin nothing new, end what runs; False when something still ran after a while."""
         stopped = self.engine.stop(STOP_SECONDS)
         self._responder.stop()
+        self._self_check.stop()
         if stopped:
             self._clients.close()
         return stopped
@@ -127,7 +131,8 @@ class Node:
 
     def _publisher(self, config: Config) -> Publisher:
         webroot = config.http.webroot
-        return _OnDemand(self._responder, self.listen) if webroot is None else Webroot(webroot)
+        shown = _OnDemand(self._responder, self.listen) if webroot is None else Webroot(webroot)
+        return _Shown(shown, self._self_check, config)
 
     def _served(self, token: str) -> None:
         name = self.reconciler.served(token)
@@ -150,6 +155,33 @@ class Node:
         finally:
             connection.close()
             probe.withdraw(token)
+
+
+class _Shown:
+    """What is published, and our own looks at it, as this configuration wants them."""
+
+    def __init__(
+        self, publisher: Webroot | _OnDemand, self_check: SelfCheck, config: Config
+    ) -> None:
+        self._publisher = publisher
+        self._self_check = self_check
+        self._certificates = config.certificates
+        server = (config.resolver.host, config.resolver.port) if config.resolver else None
+        self._way = Way(server, config.http.validation_port)
+
+    def publish(self, token: str, key_authorization: str) -> None:
+        self._publisher.publish(token, key_authorization)
+
+    def withdraw(self, token: str) -> None:
+        self._publisher.withdraw(token)
+
+    def check(
+        self, name: str, host: str, token: str, key_authorization: str
+    ) -> Future[None] | None:
+        spec = self._certificates.get(name)
+        if spec is None or not spec.self_check:
+            return None
+        return self._self_check.begin(self._way, host, token, key_authorization)
 
 
 class _OnDemand:

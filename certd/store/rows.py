@@ -60,6 +60,8 @@ def spec_text(spec: CertificateSpec) -> str:
         "key_type": spec.key_type,
         "renew_after": spec.renew_after,
     }
+    if not spec.self_check:
+        rest["self_check"] = False
     return f"{identifiers_text(spec.identifiers)}\n{json.dumps(rest)}"
 
 
@@ -80,6 +82,7 @@ def _rest(text: str) -> tuple[Any, ...]:
         tuple(it["targets"]),
         it["key_type"],
         it["renew_after"],
+        it.get("self_check", True),
     )
 
 

@@ -31,6 +31,7 @@ PATIENCE = 58.0  # seconds for all of it: Pebble may sleep 15 s before each vali
 CONFIGURATION = """\
 [certd]
 state = "state"
+resolver = "{resolver}"
 
 [ca.letsencrypt]
 directory = "{directory}"
@@ -39,6 +40,7 @@ agree_tos = true
 
 [http]
 listen = ["127.0.0.1:{http_port}"]
+validation_port = {http_port}
 
 [target.web]
 type = "disk"
@@ -94,6 +96,7 @@ class Demo:
                 directory=pebble.directory,
                 ca_bundle=pebble.ca_bundle,
                 http_port=pebble.http_port,
+                resolver=pebble.resolver,
                 reload=json.dumps(list(server.reload_argv)),
                 tls_port=server.port,
                 names=json.dumps(NAMES),
