@@ -23,8 +23,8 @@ from certd.store import Store
 
 log = logging.getLogger(__name__)
 
-CHECKED = 0.3  # seconds after publishing in which our own looks mostly come to an end
-CHECKING = 1.0  # seconds until it is asked whether they have, if they have not
+CHECKED = 0.5  # seconds after publishing in which our own looks mostly come to an end
+CHECKING = 0.5  # seconds until it is asked again whether they have
 TRIES = 3  # answers to one challenge within seconds, before a back-off
 
 
@@ -119,6 +119,10 @@ class Authorizations:
         self.answered_first = False
         asked = [item.retry_after for item in found if item.retry_after is not None]
         return max(asked, default=order.retry_after)
+
+    def looking(self) -> bool:
+        """Whether our own looks are still under way: there is nothing to ask the CA for."""
+        return any(not check.done() for check in self._checks)
 
     def _open_challenge(self, authorization: CAAuthorization) -> CAChallenge | None:
         """The challenge that we still have to answer, if any."""
@@ -215,10 +219,19 @@ class Authorizations:
         todo, self._checked = self._checked, []
         errors = [error for check in self._checks if (error := check.exception())]
         if errors:
-            raise _summed_up(errors)
+            raise self._summed_up(errors)
         self.answered_first = not self._answers
         waits = [self._answer(challenge) for challenge in todo]
         return max((seconds for seconds in waits if seconds is not None), default=None)
+
+    def _summed_up(self, errors: list[BaseException]) -> BaseException:
+        """The first of them, and how many more names it is about."""
+        first = errors[0]
+        if not isinstance(first, ChallengeError):
+            return first
+        more = f" (and {len(errors) - 1} more of its names)" if len(errors) > 1 else ""
+        step = f"{first.next}; then `certd renew {self.name}`"
+        return ChallengeError(first.what + more, first.why, step)
 
     def _answer(self, challenge: CAChallenge) -> float | None:
         wait = self._client.answer(challenge)
@@ -226,15 +239,6 @@ class Authorizations:
         self._answers[challenge.url] = self._answers.get(challenge.url, 0) + 1
         failpoint("issue: challenge answered")
         return wait
-
-
-def _summed_up(errors: list[BaseException]) -> BaseException:
-    """The first of them, and how many more names it is about."""
-    first = errors[0]
-    if len(errors) == 1 or not isinstance(first, ChallengeError):
-        return first
-    what = f"{first.what} (and {len(errors) - 1} more of its names)"
-    return ChallengeError(what, first.why, first.next)
 
 
 def clean_up(
