@@ -64,4 +64,6 @@ async def read(reader: asyncio.StreamReader) -> Reply:
     if size == 0:
         raise NoReply("hung up without an answer")
     reply.status = parser.get_status_code()
+    if reply.status == 0:
+        raise NoReply("hung up within the first line")
     return reply

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 
 from certd.challenges.http01 import Responder, to_https
 from tests.integration.test_http01 import (
@@ -128,3 +131,29 @@ def test_all_else_still_gets_the_constant_404(address: Address, request_: bytes)
 
 def test_a_published_token_is_answered_and_not_sent_on(address: Address) -> None:
     assert answer(address, get(TOKEN)).endswith(KEY_AUTHORIZATION.encode())
+
+
+SENT_ON = re.compile(
+    rb"HTTP/1\.1 301 Moved Permanently\r\nLocation: https://[A-Za-z0-9.:\[\]-]+/[!-~]*\r\n"
+    rb"Content-Length: 0\r\nConnection: close\r\n\r\n"
+)
+PIECES = (
+    b"GET /",
+    b" HTTP/1.1",
+    b"\r\n",
+    b"\n",
+    b"Host: ",
+    b"a.example",
+    b":80",
+    b"[",
+    b"]",
+    b"/",
+    b"@",
+)
+
+
+@given(st.lists(st.sampled_from(PIECES) | st.binary(max_size=6), max_size=12).map(b"".join))
+@example(b"GET / HTTP/1.1\r\nHost: a.example\r\n\r\n")
+def test_hostile_requests_get_one_location_or_the_404(received: bytes) -> None:
+    said = to_https(received)
+    assert said == NOT_FOUND or SENT_ON.fullmatch(said)

@@ -206,6 +206,7 @@ def test_what_a_ca_accepts_is_right(
         pytest.param(RIGHT.replace(b"200 OK", b"201 Created"), "answered 201", id="not 200"),
         pytest.param(b"SSH-2.0-OpenSSH_9.2\r\n", "the answer is no HTTP", id="SSH"),
         pytest.param(b"", "hung up without an answer", id="nothing"),
+        pytest.param(b"HTTP/1.1", "hung up within the first line", id="no line"),
         pytest.param(RIGHT[:-5], "answered 200 OK with '….", id="a part of it"),
         pytest.param(None, "no answer within 0.5 s", id="silence"),
         pytest.param(
