@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, MutableMapping
+from concurrent.futures import Future, wait
 from datetime import datetime
 from typing import Protocol
 
@@ -22,6 +23,8 @@ from certd.store import Store
 
 log = logging.getLogger(__name__)
 
+CHECKED = 0.5  # seconds after publishing in which our own looks mostly come to an end
+CHECKING = 0.5  # seconds until it is asked again whether they have
 TRIES = 3  # answers to one challenge within seconds, before a back-off
 
 
@@ -51,6 +54,15 @@ class Publisher(Protocol):
 
     def withdraw(self, token: str) -> None: ...
 
+    def check(
+        self, name: str, ca: str, host: str, token: str, key_authorization: str
+    ) -> Future[None] | None:
+        """Begin to look for it as this CA will; a ChallengeError is what is wrong.
+
+        ``name`` is the certificate's, ``host`` the identifier's; None: no look is wanted.
+        """
+        ...
+
 
 class Authorizations:
     """Of an order under way in this process. One thread at a time advances them."""
@@ -75,6 +87,8 @@ class Authorizations:
         self._clock = clock
         self._valid: set[str] = set()  # URLs of authorizations that need no more looks
         self._answers: dict[str, int] = {}  # challenge URL -> times that this process answered
+        self._checks: list[Future[None]] = []  # our own looks, under way
+        self._checked: list[CAChallenge] = []  # to be answered when those have gone well
         self.published: list[str] = []  # tokens
         self.unseen: set[str] = set()  # tokens that the CA has yet to fetch
         self.answered_first = False  # whether the last look gave the CA its first answers
@@ -88,21 +102,30 @@ class Authorizations:
             OrderFailed: the CA has given an authorization up.
             CAError, ChallengeError: this attempt failed; the order goes on after a back-off.
         """
+        if self._checked:
+            return self._answer_all(0.0)
         found = []
         for url in order.authorizations:
             if url not in self._valid:
                 found.append(self._client.authorization(url))
                 if found[-1].status == "valid":
                     self._valid.add(url)
-        todo = [challenge for item in found if (challenge := self._open_challenge(item))]
+        todo = [
+            (item.identifier, challenge)
+            for item in found
+            if (challenge := self._open_challenge(item))
+        ]
         if todo:
-            self.answered_first = not self._answers
-            self._publish(todo)
-            waits = [self._answer(challenge) for challenge in todo]
-            return max((wait for wait in waits if wait is not None), default=None)
+            self._publish([challenge for _, challenge in todo])
+            self._check(todo)
+            return self._answer_all(CHECKED)
         self.answered_first = False
         asked = [item.retry_after for item in found if item.retry_after is not None]
         return max(asked, default=order.retry_after)
+
+    def looking(self) -> bool:
+        """Whether our own looks are still under way: there is nothing to ask the CA for."""
+        return any(not check.done() for check in self._checks)
 
     def _open_challenge(self, authorization: CAAuthorization) -> CAChallenge | None:
         """The challenge that we still have to answer, if any."""
@@ -177,6 +200,46 @@ class Authorizations:
             self.published.append(item.token)
             self._publisher.publish(item.token, item.key_authorization.reveal())
         failpoint("issue: tokens are published")
+
+    def _check(self, todo: list[tuple[Identifier, CAChallenge]]) -> None:
+        self._checked = [challenge for _, challenge in todo]
+        checks = [
+            self._publisher.check(
+                self.name,
+                self._client.name,
+                host.value,
+                item.token,
+                item.key_authorization.reveal(),
+            )
+            for host, item in todo
+        ]
+        self._checks = [check for check in checks if check is not None]
+
+    def _answer_all(self, seconds: float) -> float | None:
+        """Once our own looks are over, which is waited for so long; none if one went wrong.
+
+        Raises:
+            ChallengeError: with what was seen; the CA was told nothing, and counts nothing.
+        """
+        self.answered_first = False
+        if wait(self._checks, seconds).not_done:
+            return CHECKING
+        todo, self._checked = self._checked, []
+        errors = [error for check in self._checks if (error := check.exception())]
+        if errors:
+            raise self._summed_up(errors)
+        self.answered_first = not self._answers
+        waits = [self._answer(challenge) for challenge in todo]
+        return max((seconds for seconds in waits if seconds is not None), default=None)
+
+    def _summed_up(self, errors: list[BaseException]) -> BaseException:
+        """The first of them, and how many more names it is about."""
+        first = errors[0]
+        if not isinstance(first, ChallengeError):
+            return first
+        more = f" (and {len(errors) - 1} more of its names)" if len(errors) > 1 else ""
+        step = f"{first.next}; then `certd renew {self.name}`"
+        return ChallengeError(first.what + more, first.why, step)
 
     def _answer(self, challenge: CAChallenge) -> float | None:
         wait = self._client.answer(challenge)

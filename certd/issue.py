@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from certd import x509
-from certd.authorize import Authorizations, OrderFailed, Publisher, clean_up
+from certd.authorize import CHECKING, Authorizations, OrderFailed, Publisher, clean_up
 from certd.ca.client import Client
 from certd.ca.problem import NoJSON, Problem
 from certd.ca.resources import CAOrder
@@ -200,6 +200,8 @@ class Issuance:
         return Look(wait)
 
     def _step(self) -> Look | None:
+        if self._authorizations.looking():
+            return Look(CHECKING)
         order = self._create() if self._url is None else self._fetch(self._url)
         self._asked = "authorization"
         if order.identifiers and order.identifiers != set(self.order.identifiers):

@@ -40,6 +40,7 @@ class CertificateSpec:
     targets: tuple[str, ...] = ()
     key_type: KeyType = "ec-p256"
     renew_after: float | None = None  # fraction of the lifetime, where the CA has no opinion
+    self_check: bool | None = None  # look at its own challenges; None: at public CAs
 
 
 @dataclass(frozen=True, slots=True)

@@ -32,6 +32,9 @@ class CA(Protocol):
     @property
     def http_port(self) -> int: ...
 
+    @property
+    def resolver(self) -> str | None: ...
+
 
 class Site:
     """``tables`` is the configuration by table name; ``write`` it after a change by hand.
@@ -51,8 +54,15 @@ class Site:
                 "ca_bundle": str(ca.ca_bundle),
                 "agree_tos": True,
             },
-            "http": {"listen": [f"127.0.0.1:{ca.http_port}"]},
+            "http": {
+                "listen": [f"127.0.0.1:{ca.http_port}"],
+                "validation_port": ca.http_port,
+            },
         }
+        # Names of tests mean something to the DNS of their CA only.
+        self._sight = {"self_check": True} if ca.resolver else {}
+        if ca.resolver:
+            self.tables["certd"]["resolver"] = ca.resolver
         self.write()
 
     def write(self) -> None:
@@ -67,7 +77,7 @@ class Site:
 
     def certificate(self, name: str, *names: str, **settings: Any) -> Self:
         """Want this certificate; in place of what was wanted under that name."""
-        table = {"names": list(names), "ca": ["test"], **settings}
+        table = {"names": list(names), "ca": ["test"], **self._sight, **settings}
         self.tables[f"certificate.{name}"] = table
         self.write()
         return self
@@ -84,6 +94,7 @@ class Site:
         shutil.copytree(self.folder, folder)
         twin = object.__new__(Site)
         twin.folder, twin.path, twin.state = folder, folder / "certd.toml", folder / "state"
+        twin._sight = self._sight
         twin.tables = {name: dict(table) for name, table in self.tables.items()}
         return twin
 

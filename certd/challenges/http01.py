@@ -11,7 +11,6 @@ from __future__ import annotations
 import asyncio
 import errno
 import logging
-import resource
 import socket
 import threading
 import time
@@ -22,16 +21,23 @@ from functools import partial
 from socket import MSG_DONTWAIT
 from typing import Any
 
-from certd.challenges.listening import PortTaken, open_sockets
+from certd.challenges.listening import PortTaken, affordable_connections, open_sockets
+from certd.challenges.redirect import to_https
 from certd.challenges.webroot import Webroot
-from certd.challenges.wellknown import END_OF_HEAD, NOT_FOUND, REQUEST, checked, found
+from certd.challenges.wellknown import (
+    END_OF_HEAD,
+    NOT_FOUND,
+    OWN_LOOK,
+    REQUEST,
+    checked,
+    found,
+    nothing_else,
+)
 
-__all__ = ["PortTaken", "Responder", "Webroot", "open_sockets"]
+__all__ = ["PortTaken", "Responder", "Webroot", "nothing_else", "open_sockets", "to_https"]
 
 REQUEST_SECONDS = 5.0  # from accept to answer; a CA sends its request at once
 MAX_REQUEST = 8 * 1024  # bytes of request line and headers
-MAX_CONNECTIONS = 15_000
-SPARE_FILES = 128  # descriptors that the rest of the daemon needs below RLIMIT_NOFILE
 MAX_LOOKUPS = 256  # tokens that wait for the store at once; invented ones past it get 404
 LOOKUP_THREADS = 2
 STARVED_SECONDS = 0.2  # pause in accepting when the machine has no descriptor left
@@ -62,11 +68,14 @@ class Responder:
     ``lookup(token)`` gives the key authorization from the store or None. It may block: it
     runs in a thread pool, and only for tokens that ``publish`` did not name. ``on_served``
     is told of each token that was given out, on the responder's thread: it must be quick.
+    certd's own looks are not told.
 
     ``request_seconds`` is the time from accept to answer. ``connections`` bounds the open
     ones; the default is ``MAX_CONNECTIONS``, or less where RLIMIT_NOFILE is low. At the
     bound the oldest that still waits makes room: a stalled one is always older than a
     real one, which is answered within a millisecond.
+
+    ``otherwise`` answers a whole request that is for no token; it must be quick.
     """
 
     def __init__(
@@ -76,11 +85,13 @@ class Responder:
         *,
         request_seconds: float = REQUEST_SECONDS,
         connections: int | None = None,
+        otherwise: Callable[[bytes], bytes] = nothing_else,
     ) -> None:
         self._lookup = lookup
-        self._on_served = on_served
+        self._on_served = on_served or (lambda token: None)
         self._request_seconds = request_seconds
         self._connections = connections
+        self._otherwise = otherwise
         self._answers: dict[bytes, bytes] = {}
         self._waiting: OrderedDict[int, _Connection] = OrderedDict()  # oldest first
         self._listeners: list[socket.socket] = []
@@ -111,7 +122,7 @@ class Responder:
         self._loop.set_debug(False)
         self._loop.set_exception_handler(self._on_bug)
         self._executor = ThreadPoolExecutor(LOOKUP_THREADS, "http01-lookup")
-        self._cap = self._connections or _affordable_connections()
+        self._cap = self._connections or affordable_connections()
         self._listeners = list(sockets)
         for listener in self._listeners:
             listener.setblocking(False)
@@ -186,7 +197,7 @@ class Responder:
         elif END_OF_HEAD not in received:
             self._wait(connection)
         elif (request := REQUEST.match(received)) is None:
-            self._answer(connection, NOT_FOUND)
+            self._answer(connection, self._otherwise(received))
         else:
             connection.head = request[1] == b"HEAD"
             connection.token = request[2].decode()
@@ -234,7 +245,7 @@ class Responder:
         if connection.head:
             head, end, _ = answer.partition(END_OF_HEAD)
             self._answer(connection, head + end)
-        elif self._answer(connection, answer) and self._on_served is not None:
+        elif self._answer(connection, answer) and OWN_LOOK not in connection.received:
             self._on_served(connection.token)
 
     def _answer(self, connection: _Connection, answer: bytes) -> bool:
@@ -283,10 +294,3 @@ class Responder:
     def _on_bug(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
         # asyncio's own would print the arguments. The type must do.
         self._complain("the HTTP-01 responder failed: %s", type(context.get("exception")).__name__)
-
-
-def _affordable_connections() -> int:
-    files = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
-    if files == resource.RLIM_INFINITY:
-        return MAX_CONNECTIONS
-    return max(16, min(MAX_CONNECTIONS, files - SPARE_FILES))

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import errno
+import resource
 import socket
 from collections.abc import Iterable
 
 from certd.errors import ChallengeError
 
+MAX_CONNECTIONS = 15_000  # open at once
+SPARE_FILES = 128  # descriptors that the rest of the daemon needs below RLIMIT_NOFILE
 BACKLOG = 4096  # the kernel lowers it to net.core.somaxconn
 _PROBE_SECONDS = 1.0  # to an address of this very machine
 
@@ -47,6 +50,14 @@ def open_sockets(addresses: Iterable[tuple[str, int]]) -> list[socket.socket]:
             sock.close()
         raise
     return opened
+
+
+def affordable_connections() -> int:
+    """How many connections this process may have open at once."""
+    files = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    if files == resource.RLIM_INFINITY:
+        return MAX_CONNECTIONS
+    return max(16, min(MAX_CONNECTIONS, files - SPARE_FILES))
 
 
 def _listen(host: str, port: int) -> socket.socket:

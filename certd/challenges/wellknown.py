@@ -24,9 +24,17 @@ REQUEST = re.compile(
 )
 END_OF_HEAD = b"\r\n\r\n"
 
+# In the request of certd's own look at a challenge. The CA's fetch is still to come then.
+OWN_LOOK = b"User-Agent: Mozilla/5.0 (compatible; certd self-check)\r\n"
+
 # No body, so that it is right for HEAD too, and the same bytes for everything: a stranger
 # learns nothing from it, not even whether a path was close.
 NOT_FOUND = b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+
+
+def nothing_else(received: bytes) -> bytes:
+    """The answer to a whole request that is for no token, whatever it is."""
+    return NOT_FOUND
 
 
 def checked(token: str) -> str:

@@ -41,6 +41,7 @@ def certificates(page: Page) -> dict[str, CertificateSpec]:
                 targets=tuple(table.targets),
                 key_type=table.key,
                 renew_after=table.renew_after,
+                self_check=table.self_check,
             )
     return specs
 

@@ -50,6 +50,7 @@ def config(source: Source, path: Path) -> Config:
         targets=built,
         certificates=specs,
         digest=source.digest,
+        resolver=certd.resolver,
         lacking=tuple(page.lacking),
     )
 
@@ -80,12 +81,24 @@ def _http(page: Page) -> HTTPSettings:
             "either certd answers the CA, or the web server of that folder does",
             "leave one of them out",
         )
+    if isinstance(raw, dict) and "redirect" in raw and "webroot" in raw:
+        page.add(
+            ("http", "redirect"),
+            "webroot and redirect are both there",
+            "certd does not listen where a web server answers, so it cannot redirect",
+            "leave it out, and let the web server redirect",
+        )
     right: HTTPTable | None = table or page.right_part(raw, wording)
     if right is not None:
         page.check_twice(("http", "listen"), right.listen)
     if table is None:
         return HTTPSettings()
-    return HTTPSettings(() if table.webroot else tuple(table.listen), table.webroot)
+    return HTTPSettings(
+        () if table.webroot else tuple(table.listen),
+        table.webroot,
+        table.redirect,
+        table.validation_port,
+    )
 
 
 def _used(page: Page) -> set[str]:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Callable, Mapping
+from ipaddress import ip_address
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import (
     AfterValidator,
@@ -67,6 +68,16 @@ def _challenge(text: str) -> str:
     raise ConfigError(what, "this version knows http-01", 'write challenge = "http-01"')
 
 
+def _server(text: str) -> ListenAddress:
+    host, port = identifiers.host_port(text)
+    try:
+        return ListenAddress(str(ip_address(host)), port)
+    except ValueError:
+        what = f"{shown(text)} is not an address and a port"
+        todo = 'write it as "192.0.2.53:53"'
+        raise ConfigError(what, "names are looked up there, its own too", todo) from None
+
+
 def _root_bundle(path: Path) -> Path:
     try:
         if b"-----BEGIN CERTIFICATE-----" in read_file(path, _LARGEST_BUNDLE):
@@ -101,6 +112,7 @@ Challenge = Annotated[str, _checked(_challenge)]
 Listen = Annotated[
     ListenAddress, _checked(lambda text: ListenAddress(*identifiers.host_port(text)))
 ]
+Server = Annotated[ListenAddress, _checked(_server)]
 Served = Annotated[Endpoint, _checked(lambda text: Endpoint(*identifiers.host_port(text)))]
 
 
@@ -118,6 +130,9 @@ class CertdTable(Table):
     state: FilePath = Field(Path(DEFAULT_STATE), description="folder for the database")
     contact: list[Contact] = Field(
         [], description="URLs at which the CA may reach you", examples=[["mailto:ops@example.com"]]
+    )
+    resolver: Server | None = Field(
+        None, description="DNS server to look names up at", examples=["192.0.2.53:53"]
     )
     workers: int = Field(8, ge=1, le=MOST_WORKERS, description="threads that work on orders")
 
@@ -153,6 +168,12 @@ class HTTPTable(Table):
     webroot: WebFolder | None = Field(
         None, description="folder of a web server that answers instead"
     )
+    redirect: Literal["https"] | None = Field(
+        None, description="where certd sends whoever asks it for anything but a challenge"
+    )
+    validation_port: int = Field(
+        80, ge=1, le=65535, description="port at which the CA asks; another for a test CA only"
+    )
 
 
 class TargetTable(Table):
@@ -187,6 +208,9 @@ class CertificateTable(Table):
     key: KeyType = Field("ec-p256", description="kind of private key")
     renew_after: float | None = Field(
         None, gt=0, lt=1, description="fraction of the lifetime, where the CA has no opinion"
+    )
+    self_check: bool | None = Field(
+        None, description="look at its own challenges before the CA is told to"
     )
 
 

@@ -9,6 +9,7 @@ import hashlib
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from certd.api import DeployTarget
 from certd.budget import LETS_ENCRYPT, NO_LIMITS, Limits
@@ -49,6 +50,7 @@ WELL_KNOWN: Mapping[str, WellKnownCA] = {
     "sslcom": WellKnownCA("https://acme.ssl.com/sslcom-dv-ecc"),
     "actalis": WellKnownCA("https://acme-api.actalis.com/acme/directory"),
 }
+_PUBLIC = {url for ca in WELL_KNOWN.values() for url in (ca.directory, ca.staging) if url}
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,16 +86,24 @@ class CASettings:
     staging: str | None = None  # the directory of the CA's staging service, if it has one
     limits: Limits = NO_LIMITS
 
+    @property
+    def public(self) -> bool:
+        """Whether it asks by the public DNS, and at the ports of RFC 8555 section 8.3."""
+        return self.directory in _PUBLIC
+
 
 @dataclass(frozen=True, slots=True)
 class HTTPSettings:
     """How HTTP-01 challenges are answered: by listening, or by files in ``webroot``.
 
-    ``listen`` is empty when there is a webroot.
+    ``listen`` is empty when there is a webroot. ``redirect``: whoever asks certd's responder
+    for anything but a challenge is sent to the same place there.
     """
 
     listen: tuple[ListenAddress, ...] = (ListenAddress("0.0.0.0", 80), ListenAddress("::", 80))  # noqa: S104 - a CA asks from anywhere
     webroot: Path | None = None
+    redirect: Literal["https"] | None = None
+    validation_port: int = 80  # where the CA asks
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,12 +135,20 @@ class Config:
     targets: Mapping[str, TargetSettings]
     certificates: Mapping[str, CertificateSpec]
     digest: str  # SHA-256 of the file's bytes, lower-case hexadecimal
+    resolver: ListenAddress | None = None  # the DNS server for looks of our own; None: the system
     lacking: tuple[Finding, ...] = ()  # what this machine lacks of it; see certd.errors.NotHere
+
+    def looks_first(self, name: str, ca: str) -> bool:
+        """Whether this certificate's challenges are looked at before this CA is told to."""
+        spec, settings = self.certificates.get(name), self.cas.get(ca)
+        if spec is None or settings is None:
+            return False
+        return settings.public if spec.self_check is None else spec.self_check
 
     @property
     def table_digests(self) -> dict[str, str]:
         """Of everything that certificates refer to, by table: another one is worth another try."""
-        tables: dict[str, object] = {"http": self.http}
+        tables: dict[str, object] = {"http": (self.http, self.resolver)}
         tables |= {f"ca {name}": (settings, self.contact) for name, settings in self.cas.items()}
         digests = {
             table: hashlib.sha256(repr(settings).encode()).hexdigest()

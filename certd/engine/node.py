@@ -13,11 +13,20 @@ import secrets
 import socket
 import threading
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future
 from datetime import UTC, datetime
 
 from certd.authorize import Publisher, clean_up
 from certd.ca.clients import Clients
-from certd.challenges.http01 import PortTaken, Responder, Webroot, open_sockets
+from certd.challenges.http01 import (
+    PortTaken,
+    Responder,
+    Webroot,
+    nothing_else,
+    open_sockets,
+    to_https,
+)
+from certd.challenges.selfcheck import SelfCheck, Way
 from certd.config import Config
 from certd.engine.local import LocalEngine
 from certd.issue import Say
@@ -49,7 +58,9 @@ class Node:
         self.store = store
         self.config = config
         self._clock = clock
-        self._responder = Responder(store.tokens.answer, self._served)
+        otherwise = to_https if config.http.redirect else nothing_else
+        self._responder = Responder(store.tokens.answer, self._served, otherwise=otherwise)
+        self._self_check = SelfCheck()
         self._listening = False
         self._listen_lock = threading.Lock()
         self._clients = self._clients_of(config)
@@ -112,6 +123,7 @@ class Node:
         """Begin nothing new, end what runs; False when something still ran after a while."""
         stopped = self.engine.stop(STOP_SECONDS)
         self._responder.stop()
+        self._self_check.stop()
         if stopped:
             self._clients.close()
         return stopped
@@ -121,7 +133,8 @@ class Node:
 
     def _publisher(self, config: Config) -> Publisher:
         webroot = config.http.webroot
-        return _OnDemand(self._responder, self.listen) if webroot is None else Webroot(webroot)
+        shown = _OnDemand(self._responder, self.listen) if webroot is None else Webroot(webroot)
+        return _Shown(shown, self._self_check, config)
 
     def _served(self, token: str) -> None:
         name = self.reconciler.served(token)
@@ -144,6 +157,32 @@ class Node:
         finally:
             connection.close()
             probe.withdraw(token)
+
+
+class _Shown:
+    """What is published, and our own looks at it, as this configuration wants them."""
+
+    def __init__(
+        self, publisher: Webroot | _OnDemand, self_check: SelfCheck, config: Config
+    ) -> None:
+        self._publisher = publisher
+        self._self_check = self_check
+        self._config = config
+        server = (config.resolver.host, config.resolver.port) if config.resolver else None
+        self._way = Way(server, config.http.validation_port)
+
+    def publish(self, token: str, key_authorization: str) -> None:
+        self._publisher.publish(token, key_authorization)
+
+    def withdraw(self, token: str) -> None:
+        self._publisher.withdraw(token)
+
+    def check(
+        self, name: str, ca: str, host: str, token: str, key_authorization: str
+    ) -> Future[None] | None:
+        if not self._config.looks_first(name, ca):
+            return None
+        return self._self_check.begin(self._way, host, token, key_authorization)
 
 
 class _OnDemand:

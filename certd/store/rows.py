@@ -60,6 +60,8 @@ def spec_text(spec: CertificateSpec) -> str:
         "key_type": spec.key_type,
         "renew_after": spec.renew_after,
     }
+    if spec.self_check is not None:
+        rest["self_check"] = spec.self_check
     return f"{identifiers_text(spec.identifiers)}\n{json.dumps(rest)}"
 
 
@@ -80,6 +82,7 @@ def _rest(text: str) -> tuple[Any, ...]:
         tuple(it["targets"]),
         it["key_type"],
         it["renew_after"],
+        it.get("self_check"),
     )
 
 

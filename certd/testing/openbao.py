@@ -56,6 +56,7 @@ class OpenBao:
             _LISTENER.format(port=port, cluster=cluster, fullchain=minted.fullchain, key=minted.key)
         )
         self.dns = ChallTestSrv(binaries.challtestsrv, folder, ipv4=self.address)
+        self.resolver = self.dns.dns
         self._child = Child(
             [
                 *(bao, "server", "-dev", "-dev-no-store-token"),

@@ -62,8 +62,11 @@ class RunningPebble:
     """What tests ask of a Pebble, wherever it runs.
 
     ``directory`` is its ACME directory, ``ca_bundle`` the root of its *HTTPS* certificate
-    (not of what it issues: that is ``root_pem``), ``http_port`` where it validates HTTP-01.
+    (not of what it issues: that is ``root_pem``), ``http_port`` where it validates HTTP-01,
+    ``resolver`` the ``host:port`` of its DNS, if that is known.
     """
+
+    resolver: str | None = None
 
     def __init__(self, directory: str, ca_bundle: Path, management: str, http_port: int) -> None:
         self.directory = directory
@@ -76,7 +79,8 @@ class RunningPebble:
         """The one that CERTD_TEST_PEBBLE_DIRECTORY names; None: it is not set.
 
         CERTD_TEST_PEBBLE_CA is needed with it; CERTD_TEST_PEBBLE_MANAGEMENT and
-        CERTD_TEST_PEBBLE_HTTP_PORT default to Pebble's own 15000 and 5002.
+        CERTD_TEST_PEBBLE_HTTP_PORT default to Pebble's own 15000 and 5002. Without
+        CERTD_TEST_PEBBLE_DNS, certd cannot look at its own challenges.
         """
         directory = os.environ.get("CERTD_TEST_PEBBLE_DIRECTORY")
         if not directory:
@@ -91,7 +95,9 @@ class RunningPebble:
         management = os.environ.get("CERTD_TEST_PEBBLE_MANAGEMENT")
         port = int(os.environ.get("CERTD_TEST_PEBBLE_HTTP_PORT", "5002"))
         default = f"https://{urlsplit(directory).hostname}:15000"
-        return cls(directory, Path(bundle).resolve(), management or default, port)
+        running = cls(directory, Path(bundle).resolve(), management or default, port)
+        running.resolver = os.environ.get("CERTD_TEST_PEBBLE_DNS") or None
+        return running
 
     def root_pem(self, number: int = 0) -> str:
         """The root of what it issues; numbers above 0 are the alternate ones."""
@@ -181,6 +187,7 @@ class Pebble(RunningPebble):
         try:
             if self.settings.dns_server is None:
                 self.dns = ChallTestSrv(self._binaries.challtestsrv, self.folder)
+            self.resolver = self.dns.dns if self.dns else self.settings.dns_server
             self._start()
         except BaseException:
             self.stop()

@@ -47,7 +47,7 @@ class _Rule:
 
 
 class FaultyCA:
-    """Stands in front of a Pebble, with its ``http_port``, and forwards what no rule takes.
+    """Stands in front of a Pebble, with its ``http_port`` and DNS, and forwards what no rule takes.
 
     ``exchanges`` are all so far. What a rule raises is raised again by ``stop``.
     """
@@ -56,6 +56,7 @@ class FaultyCA:
         """``folder`` gets the certificates that this is HTTPS with."""
         self.pebble = pebble
         self.http_port = pebble.http_port
+        self.resolver = pebble.resolver
         self.exchanges: list[Exchange] = []
         self._rules: list[_Rule] = []
         self._lock = threading.Lock()

@@ -454,14 +454,16 @@ def test_no_key_and_no_key_authorization_is_in_the_debug_log(
     assert pebble.dns is not None
     with FaultyCA(pebble, tmp_path / "proxy") as ca, stranger(pebble.http_port) as address:
         pebble.dns.add_a("theirs.example.com", address)
+        pebble.dns.add_a("seen.example.com", address)
         site = Site(tmp_path / "site", ca).disk().disk("bad", reload=["false"])
         site.certificate("www", "www.example.com", targets=["web", "bad"])
         site.certificate("rsa", "rsa.example.com", key="rsa-2048")
-        site.certificate("theirs", "theirs.example.com")
+        site.certificate("theirs", "theirs.example.com", self_check=False)
+        site.certificate("seen", "seen.example.com")
         with running(site, "--debug") as daemon:
             daemon.wait_until(lambda: phase(site, "bad") == "failed")
             wait_for_version(daemon, site, 1, "rsa")
-            daemon.wait_until(lambda: bool(lineage(site, "theirs").failure))
+            daemon.wait_until(lambda: all(lineage(site, x).failure for x in ("theirs", "seen")))
             ca.on("certificate", lambda exchange, forward: Reply(200, {}, b"<html>"), times=2)
             beside = site.certd("renew", "www", "--force", "--debug")
             tokens = {challenge["token"] for challenge in _http_challenges(ca)}
@@ -476,6 +478,7 @@ def test_no_key_and_no_key_authorization_is_in_the_debug_log(
     written = log(site) + beside.stdout + beside.stderr + str(site.status())
     assert "rsa: version 1 issued" in written, "this is not the log"
     assert "did not match this challenge" in written, "this failure shows what was expected"
+    assert "the challenge of seen.example.com is not to be seen" in written
     for key in keys:
         lines = key.splitlines()[1:-1]
         for text in (*lines, base64.b64decode("".join(lines)).hex()[-64:]):

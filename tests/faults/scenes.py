@@ -35,6 +35,12 @@ def from_nothing(site: Site, warm: Warm, pebble: Pebble) -> None:
     Store.open(site.state).close()  # making the tables is most of a first run
 
 
+def unseen(site: Site, warm: Warm, pebble: Pebble) -> None:
+    """The same; nobody looks at the challenges before the CA does."""
+    site.certificate("www", NAME, targets=["web"], self_check=False).disk()
+    Store.open(site.state).close()
+
+
 def deployed(site: Site, warm: Warm, pebble: Pebble) -> None:
     """Version 1 is in place."""
     site.certificate("www", NAME, targets=["web"]).disk()

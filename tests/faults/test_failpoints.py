@@ -58,7 +58,7 @@ SCENARIOS = {
         least=15,
     ),
     "failed validation": Scenario(
-        scenes.from_nothing,
+        scenes.unseen,
         ("renew",),
         ("renew", "www"),
         ends=1,

@@ -32,6 +32,7 @@ IMPORTED = (
     "certd.config.reading",
     "certd.engine.oneshot",
     "certd.store.store",
+    "dns.asyncquery",
     "certd_deploy.disk",
 )
 

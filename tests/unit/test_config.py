@@ -104,6 +104,32 @@ def test_the_known_staging_service_is_not_that_of_another_directory(write: Write
     assert configuration.load(path).cas["letsencrypt"].staging == "https://localhost:15000/dir"
 
 
+@pytest.mark.parametrize(
+    ("ca", "self_check", "looks"),
+    [
+        pytest.param("", "", True, id="a public CA"),
+        pytest.param("", "self_check = false", False, id="not wanted"),
+        pytest.param('directory = "https://localhost:14000/dir"', "", False, id="a test CA"),
+        pytest.param(
+            'directory = "https://localhost:14000/dir"', "self_check = true", True, id="wanted"
+        ),
+        pytest.param(
+            'directory = "https://acme-staging-v02.api.letsencrypt.org/directory"',
+            "",
+            True,
+            id="its staging",
+        ),
+    ],
+)
+def test_challenges_are_looked_at_first_for_public_cas(
+    write: Write, ca: str, self_check: str, looks: bool
+) -> None:
+    tables = f"[ca.letsencrypt]\n{ca}\nagree_tos = true\n[certificate.www]\n{self_check}\n"
+    config = configuration.load(write(f'{tables}names = ["www.example.com"]\n'))
+    assert config.looks_first("www", "letsencrypt") is looks
+    assert not config.looks_first("gone", "letsencrypt")
+
+
 def test_relative_paths_are_relative_to_the_file(tmp_path: Path) -> None:
     (tmp_path / "root.pem").write_text(ROOT)
     path = tmp_path / "certd.toml"

@@ -91,6 +91,18 @@ targets = "web"
             "[certd]\nstate = 1", "2: [certd] state: expected a string, found an", id="int"
         ),
         pytest.param('[certd]\nstate = ""', '2: [certd] state: "" is not a path', id="no path"),
+        pytest.param(
+            '[certd]\nresolver = "ns.example.com:53"',
+            '2: [certd] resolver: "ns.example.com:53" is not an address and a port: names are '
+            "looked up there, its own too; write it as",
+            id="a resolver's name",
+        ),
+        pytest.param(
+            '[certd]\nresolver = "192.0.2.53"', '2: [certd] resolver: "192.0.2.53" is', id="bare"
+        ),
+        pytest.param(
+            "[http]\nvalidation_port = 0", "2: [http] validation_port: 0 is out of", id="port"
+        ),
         pytest.param("[certd]\nworkers = 0", "2: [certd] workers: 0 is out of range", id="range"),
         pytest.param(
             "[certd]\nworkers = 2.5", "2: [certd] workers: expected a whole number, found a", id="f"
@@ -191,6 +203,14 @@ targets = "web"
             '[http]\nlisten = ["[::]:80", "[0::0]:80"]',
             '2: [http] listen: "[::]:80" is there twice',
             id="one address twice",
+        ),
+        pytest.param(
+            '[http]\nredirect = "http"', '2: [http] redirect: unknown: "http"', id="redirect"
+        ),
+        pytest.param(
+            '[http]\nwebroot = "."\nredirect = "https"',
+            "3: [http] redirect: webroot and redirect are both there",
+            id="redirect beside a webroot",
         ),
         pytest.param(
             '[http]\nwebroot = "."\nlisten = ["[::]:80"]',

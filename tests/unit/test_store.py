@@ -218,6 +218,18 @@ def test_a_corrected_certificate_is_tried_at_once(store: Store) -> None:
     assert store.leases.claim_due(NOW, 9) == ["b"]
 
 
+def test_a_self_check_that_is_switched_off_is_tried_at_once_and_only_then(store: Store) -> None:
+    blind = replace(specs("b")["b"], self_check=False)
+    tried = []
+    for digest, spec in (("second", blind), ("third", blind), ("fourth", specs("b")["b"])):
+        assert store.leases.claim(["b"]) == ["b"]
+        store.lineages.keep_failure("b", Failure("x", "y", "z", NOW), 3, NOW + HOUR)
+        store.leases.release("b", NOW + HOUR)
+        store.lineages.take_over({**specs(*NAMES), "b": spec}, digest)
+        tried.append(store.lineages.get("b").retry_at is None)
+    assert tried == [True, False, True]
+
+
 def test_the_longest_due_goes_first(store: Store) -> None:
     for hours, name in enumerate(("c", "a", "b")):
         settle(store, name, due_at=NOW + hours * HOUR)
