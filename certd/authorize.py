@@ -7,7 +7,7 @@ Asks and answers; who waits, and how long, is decided by ``certd.issue``.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, MutableMapping
+from collections.abc import Callable, Iterable, MutableMapping, Sized
 from concurrent.futures import Future, wait
 from datetime import datetime
 from typing import Protocol
@@ -38,13 +38,13 @@ class OrderFailed(CAError):
         next: str = "",
         refusal: Refusal | None = None,
         asked: Asked = "order",
-        identifier: Identifier | None = None,
+        invalid: tuple[Identifier, ...] = (),
     ) -> None:
-        """``identifier``: whose validation failed, where one did."""
+        """``invalid``: whose validation failed."""
         super().__init__(what, why, next)
         self.refusal = refusal
         self.asked = asked
-        self.identifier = identifier
+        self.invalid = invalid
 
 
 class Publisher(Protocol):
@@ -110,6 +110,8 @@ class Authorizations:
                 found.append(self._client.authorization(url))
                 if found[-1].status == "valid":
                     self._valid.add(url)
+        if refused := [item for item in found if item.status not in ("valid", "pending")]:
+            raise self._refused(refused)
         todo = [
             (item.identifier, challenge)
             for item in found
@@ -131,8 +133,6 @@ class Authorizations:
         """The challenge that we still have to answer, if any."""
         if authorization.status == "valid":
             return None
-        if authorization.status != "pending":
-            raise self._refused(authorization)
         for challenge in authorization.challenges:
             if challenge.type == self._challenge:
                 return challenge if self._wants_answer(challenge, authorization) else None
@@ -154,21 +154,23 @@ class Authorizations:
         if challenge.status != "pending" or (times and not challenge.error):
             return False
         if times > TRIES:
-            refused = self._refused(authorization)
+            refused = self._refused([authorization])
             raise ChallengeError(refused.what, refused.why, refused.next)
         return True
 
-    def _refused(self, authorization: CAAuthorization) -> OrderFailed:
+    def _refused(self, refused: list[CAAuthorization]) -> OrderFailed:
+        """The first of them, and how many more names it is about."""
+        authorization = refused[0]
         failed = next((item for item in authorization.challenges if item.error), None)
         error = failed.error if failed else ""
         name = f"{'*.' if authorization.wildcard else ''}{authorization.identifier}"
         return OrderFailed(
-            f"the CA could not validate {name}",
+            f"the CA could not validate {name}{_more(refused)}",
             error or f"the authorization is {authorization.status}",
             f"check that http://{name}/ reaches this machine from the internet, then "
             f"`certd renew {self.name}`",
             failed.refusal if failed else Refusal("", validation=True),
-            identifier=authorization.identifier,
+            invalid=tuple(item.identifier for item in refused),
         )
 
     def reason(self, order: CAOrder) -> str:
@@ -177,6 +179,7 @@ class Authorizations:
         Raises:
             OrderFailed: an authorization says it.
         """
+        refused = []
         for url in order.authorizations:
             try:
                 authorization = self._client.authorization(url)
@@ -185,7 +188,9 @@ class Authorizations:
                     raise
                 continue
             if authorization.status not in ("valid", "pending"):
-                raise self._refused(authorization)
+                refused.append(authorization)
+        if refused:
+            raise self._refused(refused)
         return order.error or "it does not say why"
 
     def _publish(self, todo: list[CAChallenge]) -> None:
@@ -237,9 +242,8 @@ class Authorizations:
         first = errors[0]
         if not isinstance(first, ChallengeError):
             return first
-        more = f" (and {len(errors) - 1} more of its names)" if len(errors) > 1 else ""
         step = f"{first.next}; then `certd renew {self.name}`"
-        return ChallengeError(first.what + more, first.why, step)
+        return ChallengeError(first.what + _more(errors), first.why, step)
 
     def _answer(self, challenge: CAChallenge) -> float | None:
         wait = self._client.answer(challenge)
@@ -247,6 +251,10 @@ class Authorizations:
         self._answers[challenge.url] = self._answers.get(challenge.url, 0) + 1
         failpoint("issue: challenge answered")
         return wait
+
+
+def _more(errors: Sized) -> str:
+    return f" (and {len(errors) - 1} more of its names)" if len(errors) > 1 else ""
 
 
 def clean_up(

@@ -95,9 +95,9 @@ def issuance(spec: CertificateSpec, lineage: Lineage, now: datetime) -> Decision
         return Decision(lineage.held_until, f"{wish.reason}; {lineage.held_for}")
     at, why = lineage.retry_at or wish.at, "waiting to try again"
     asked = max(wish.at, now)
-    if lineage.parks and ca(spec, lineage, asked) is None:
+    if lineage.parks and not askable(spec, lineage, asked):
         free = min(lineage.parks[name].until or NEVER for name in spec.cas)
-        if free > at:
+        if free > max(at, now):
             at, why = free, "no CA of its list may be asked"
     if at <= wish.at:
         return wish
@@ -106,21 +106,10 @@ def issuance(spec: CertificateSpec, lineage: Lineage, now: datetime) -> Decision
     return Decision(at, f"{wish.reason}; {failed}{why if at < NEVER else STOPPED}")
 
 
-def ca(spec: CertificateSpec, lineage: Lineage, at: datetime) -> str | None:
-    """The first CA of the list that may be asked then; None: there is none."""
-    for name in spec.cas:
-        if name not in lineage.parks or not lineage.parks[name].holds(at):
-            return name
-    return None
-
-
-def others(spec: CertificateSpec, lineage: Lineage, but: str, at: datetime) -> list[str]:
-    """The CAs of the list, besides this one, that may be asked then."""
-    return [
-        name
-        for name in spec.cas
-        if name != but and not (name in lineage.parks and lineage.parks[name].holds(at))
-    ]
+def askable(spec: CertificateSpec, lineage: Lineage, at: datetime) -> list[str]:
+    """The CAs of the list that may be asked then, in order."""
+    parks = lineage.parks
+    return [name for name in spec.cas if name not in parks or not parks[name].holds(at)]
 
 
 def over(spec: CertificateSpec, lineage: Lineage, now: datetime) -> bool:

@@ -162,6 +162,15 @@ class Order:
     # Attempts that failed since finalize was asked for; None: it was not.
     finalizing: int | None = None
 
+    def serves(self, spec: CertificateSpec, ca: str, directory: str) -> bool:
+        """Whether it is what would be ordered for this at that CA."""
+        return (
+            self.ca == ca
+            and self.directory in (None, directory)
+            and self.key_type == spec.key_type
+            and set(self.identifiers) == set(spec.identifiers)
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class Park:

@@ -13,7 +13,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from weakref import WeakValueDictionary
 
-from certd import due, issue, quota, renewal, setback
+from certd import due, issue, renewal, setback
 from certd.adoption import adopt
 from certd.authorize import Authorizations, Publisher, clean_up
 from certd.budget import NO_LIMITS, Limits
@@ -21,15 +21,12 @@ from certd.ca.client import Client
 from certd.config import Config
 from certd.errors import CertdError, StoreError, bug
 from certd.issue import Issuance, Look, Say
-from certd.model import (
-    CertificateSpec,
-    Lineage,
-    Order,
-    TargetState,
-)
+from certd.model import CertificateSpec, Lineage, Order, TargetState
 from certd.preflight import refuse_another, refuse_in_vain
+from certd.quota import Quota
 from certd.react import TRIES
 from certd.rollout import Rollout
+from certd.setback import Attempt
 from certd.store import LeaseLost, Store
 from certd.twins import Twins
 
@@ -66,6 +63,7 @@ class Reconciler:
         self._say = say
         self._under_way: dict[str, Issuance] = {}
         self._twins = Twins()
+        self._quota = Quota(store)
         self.adopted: dict[str, int] = {}  # versions taken back in from targets
         # By the tokens that a CA is about to fetch, for as long as the order is under way here.
         self._awaited: WeakValueDictionary[str, Authorizations] = WeakValueDictionary()
@@ -203,7 +201,7 @@ class Reconciler:
             issued = order.finalizing is not None and order.finalizing <= TRIES  # perhaps
             if order.ca in spec.cas and (issued or not (parked and parked.holds(now))):
                 return order.ca
-        return due.ca(spec, lineage, now) or spec.cas[0]
+        return (due.askable(spec, lineage, now) or spec.cas)[0]
 
     def _forget(self, name: str) -> Issuance | None:
         """The order is over here, or is given back to the store."""
@@ -219,33 +217,29 @@ class Reconciler:
         order = None
         if lineage is None or lineage.ordering:
             order = self._store.orders.live(spec.name)
-        if order and (
-            set(order.identifiers) != set(spec.identifiers)
-            or order.key_type != spec.key_type
-            or order.ca != ca
-            or order.directory not in (None, self._client(order.ca).directory_url)
-        ):
+        client = self._client(ca)
+        if order and not order.serves(spec, ca, client.directory_url):
             self._store.orders.end(order, "abandoned", "not wanted any more", now)
             order = None
             lineage = self._store.lineages.get(spec.name)
             if not due.issuance(spec, lineage, now).due(now):
                 clean_up(spec.name, self._store, self._publisher)
                 return None
-        if lineage and not (order and order.url) and self._spared(spec, lineage, order, ca, now):
-            return None
-        if order is None:
-            client = self._client(ca)
+        if order and order.url:
+            self._say(spec.name, f"going on with its order at {ca}")
+        else:
             lineage = lineage or self._store.lineages.get(spec.name)
-            if quota.held(spec, lineage, client, self._limits(ca), self._store, now):
+            if self._spared(spec, lineage, order, client, now):
                 return None
-            current = lineage.current
-            order = issue.begin(spec, client, self._store, current, now)
-        elif order.url:
-            self._say(spec.name, f"going on with its order at {order.ca}")
+            # One that was begun may have been made all the same: it counts twice then.
+            if self._quota.held(spec, lineage, client, self._limits(ca), now):
+                return None
+            if order is None:
+                order = issue.begin(spec, client, self._store, lineage.current, now)
         issuance = Issuance(
             order,
             spec.challenge,
-            self._client(order.ca),
+            client,
             self._store,
             self._publisher,
             self._awaited,
@@ -260,7 +254,7 @@ class Reconciler:
         spec: CertificateSpec,
         lineage: Lineage,
         order: Order | None,
-        ca: str,
+        client: Client,
         now: datetime,
     ) -> bool:
         """Whether a target has what newOrder is about to be sent for; it is current then.
@@ -275,23 +269,15 @@ class Reconciler:
                 self.adopted[spec.name] = number
                 return True
         if order is None:
-            refuse_another(spec, lineage, self._client(ca), store, now)
+            refuse_another(spec, lineage, client, store, now)
         refuse_in_vain(spec, lineage, targets, store, now)
         return False
 
     def _failed(self, spec: CertificateSpec, error: CertdError, ca: str) -> datetime:
         """Remember what went wrong at this CA, and clean up; returns when it is tried again."""
         issuance = self._forget(spec.name)
-        again = setback.keep(
-            spec,
-            error,
-            ca,
-            issuance,
-            self._limits(ca),
-            self._store,
-            self._draw(),
-            self._clock(),
-        )
+        attempt = Attempt(spec, ca, self._limits(ca), issuance)
+        again = setback.keep(attempt, error, self._store, self._draw(), self._clock())
         clean_up(spec.name, self._store, self._publisher)
         return again
 
@@ -306,10 +292,8 @@ class Reconciler:
         now, ours = self._clock(), True
         states: dict[str, TargetState] = dict(lineage.targets)
         for item in due.plan(spec, lineage, now).targets:
-            if not item.decision.due(now):
-                continue
-            if self._rollout.knows(item.target):
+            if item.decision.due(now) and self._rollout.knows(item.target):
                 states[item.target] = self._rollout.act(lineage, item.target)
-            else:
+            elif item.decision.due(now):
                 ours = False
         return replace(lineage, targets=states), ours

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from certd import due, quota
@@ -21,22 +21,23 @@ log = logging.getLogger(__name__)
 HOPELESS = timedelta(minutes=90)  # after which an order whose certificate is wrong is given up
 
 
-def keep(
-    spec: CertificateSpec,
-    error: CertdError,
-    ca: str,
-    issuance: Issuance | None,
-    limits: Limits,
-    store: Store,
-    draw: float,
-    now: datetime,
-) -> datetime:
-    """Write down why, and when to try again; end the order if it is lost.
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """What was tried: ``ca`` is who was asked, ``issuance`` the order that was under way there."""
 
-    ``ca`` is who was asked, ``issuance`` the order that was under way there. Where it may
-    help, the next CA of the list is asked at once. Returns when this one is asked again.
-    ``limits`` are the CA's.
+    spec: CertificateSpec
+    ca: str
+    limits: Limits  # the CA's
+    issuance: Issuance | None
+
+
+def keep(attempt: Attempt, error: CertdError, store: Store, draw: float, now: datetime) -> datetime:
+    """Write down why it failed, and when to try again; end the order if it is lost.
+
+    Where it may help, the next CA of the list is asked at once. Returns when this one is
+    asked again.
     """
+    spec, ca, issuance = attempt.spec, attempt.ca, attempt.issuance
     lineage = store.lineages.get(spec.name)
     failures = lineage.failures + 1
     left = lineage.current.certificate.not_after - now if lineage.current else None
@@ -44,9 +45,9 @@ def keep(
     lost = reaction.lost or (issuance is not None and _hopeless(error, issuance, lineage, now))
     if issuance and lost:
         store.orders.end(issuance.order, "failed", str(error), now)
-    if isinstance(error, OrderFailed) and error.identifier and issuance:
+    if isinstance(error, OrderFailed) and issuance:
         directory = issuance.order.directory or ""
-        quota.count_failure(error.identifier, directory, limits, store, now)
+        quota.count_failures(error.invalid, directory, attempt.limits, store, now)
     wait = max(due.backoff(failures, left, draw), reaction.wait)
     if isinstance(error, OrderFailed) and issuance and issuance.inherited and failures == 1:
         # Whoever began it was killed, and the CA has found nobody to answer it since:
@@ -64,8 +65,8 @@ def keep(
     parked = reaction.everyone or (several and not finalizing)
     if parked:
         until = None if reaction.stop else again
-        store.lineages.park(spec.name, ca, Park(until, failure, reaction.everyone))
-        if due.others(spec, lineage, ca, now):
+        store.parks.keep(spec.name, ca, Park(until, failure, reaction.everyone))
+        if set(due.askable(spec, lineage, now)) - {ca}:
             log.warning("%s: going on to the next CA after %s", spec.name, ca)
     retry_at = now + wait if finalizing else None if parked else again
     store.lineages.keep_failure(spec.name, failure, failures, retry_at)

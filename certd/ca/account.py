@@ -40,7 +40,7 @@ class AccountBook(Protocol):
     def keep_account_key(self, account: Account) -> None:
         """Another key, for an account that no CA has heard of."""
 
-    def keep_account_uri(self, account: Account) -> None: ...
+    def keep_account_uri(self, account: Account) -> bool: ...
 
 
 def new_account_key(algorithm: str = "ES256") -> Secret:
@@ -176,7 +176,10 @@ class OurAccount:
                         raise
             self._account = Account(account.directory, account.key_pem, uri)
             self._key = None
-            self._accounts.keep_account_uri(self._account)
+            if not self._accounts.keep_account_uri(self._account):
+                # Another process has given it another key meanwhile: that one's is the account.
+                self._account = None
+                return self._registered()
             log.info("account %s at %s", uri, self._name)
             return self._account
 

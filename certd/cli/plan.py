@@ -26,7 +26,9 @@ def command(context: click.Context, everything: bool) -> int:
     if not acts:
         later = [entry.plan.issue.at for entry in found.entries if not _failed(entry, found.now)]
         following = f"; the next renewal is due {instant(min(later))}" if later else ""
-        say(f"nothing to do now for {len(found.entries)} certificates{following}")
+        count = len(found.entries)
+        many = "1 certificate" if count == 1 else f"{count} certificates"
+        say(f"nothing to do now for {many}{following}")
     if line := _waiting(found):
         say(line)
     return 0
@@ -70,7 +72,7 @@ def _lines(found: Overview) -> Iterator[tuple[str, bool]]:
         if plan.issue.due(found.now):
             verb = "renew" if entry.lineage.current else "issue"
             names = ", ".join(name.value for name in spec.identifiers[:4])
-            ca = due.ca(spec, entry.lineage, found.now) or spec.cas[0]
+            ca = (due.askable(spec, entry.lineage, found.now) or spec.cas)[0]
             names += " …" if len(spec.identifiers) > 4 else ""
             line = f"{spec.name}: {verb} for {names} at {ca}: {plan.issue.reason}"
             yield line, True

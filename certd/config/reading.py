@@ -135,6 +135,7 @@ def _cas(page: Page, used: set[str]) -> dict[str, CASettings]:
         directory = table.directory or (known.directory if known else "")
         limits = known.limits if known and directory == known.directory else Limits()
         if table.limits is not None:
+            page.check_twice(("ca", name, "limits"), [kind for kind, _ in table.limits])
             limits = Limits(**dict(table.limits), renewals_exempt=limits.renewals_exempt)
         cas[name] = CASettings(name, directory, table.ca_bundle, table.agree_tos, staging, limits)
     return cas

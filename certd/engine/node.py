@@ -106,7 +106,7 @@ class Node:
         """Take over from killed processes: their leases, and the tokens they left behind."""
         self.store.leases.free_the_dead()
         self.store.budgets.forget_the_full(self._clock())
-        self.store.lineages.forget_parks(self._clock())
+        self.store.parks.forget(self._clock())
         for name in self.store.tokens.orphaned(self._clock()):
             clean_up(name, self.store, self._publisher(self.config))
 

@@ -42,14 +42,14 @@ class Accounts:
             )
         )
 
-    def keep_account_uri(self, registered: Account) -> None:
-        self._database.write(
-            lambda connection: connection.execute(
-                sa.update(account)
-                .where(account.c.directory == registered.directory)
-                .values(uri=registered.uri)
-            )
+    def keep_account_uri(self, registered: Account) -> bool:
+        """False: meanwhile another process has given the account another key."""
+        mine = sa.and_(
+            account.c.directory == registered.directory,
+            account.c.key_pem == registered.key_pem.reveal(),
         )
+        change = sa.update(account).where(mine).values(uri=registered.uri)
+        return bool(self._database.write(lambda c: c.execute(change).rowcount))
 
 
 def _account(connection: sa.Connection, directory: str) -> Account | None:

@@ -22,16 +22,16 @@ class Budgets:
 
     def take(
         self, needs: Mapping[str, Need], share: float, now: datetime
-    ) -> tuple[Need, datetime] | None:
+    ) -> tuple[str, datetime] | None:
         """Take what an order needs, of all buckets or of none.
 
-        None: it is taken; else which bucket has not enough, and until when. ``share`` of
-        each is left to others.
+        None: it is taken; else the key of the bucket that has not enough, and until when.
+        ``share`` of each is left to others.
         """
         if not needs:
             return None
 
-        def work(connection: sa.Connection) -> tuple[Need, datetime] | None:
+        def work(connection: sa.Connection) -> tuple[str, datetime] | None:
             full = _full(connection, needs)
             after: dict[str, datetime] = {}
             lacking: list[tuple[datetime, str]] = []
@@ -43,7 +43,7 @@ class Budgets:
                     after[key] = found
             if lacking:
                 until, key = max(lacking)
-                return needs[key], until
+                return key, until
             if after:
                 connection.execute(
                     _KEEP, [{"key": key, "full_at": full_at} for key, full_at in after.items()]

@@ -74,7 +74,8 @@ def _named(kind: str, tables: Collection[str]) -> Iterator[str]:
 
 
 def _asked(spec: CertificateSpec) -> Iterator[str]:
-    """The tables of those whom its issuance depends on."""
+    """The tables of those whom its issuance depends on; nothing is ordered in vain for a target."""
     yield from (f"ca {ca}" for ca in spec.cas)
+    yield from (f"target {target}" for target in spec.targets)
     if spec.challenge == "http-01":
         yield "http"

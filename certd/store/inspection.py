@@ -19,7 +19,8 @@ from certd.store.files import HEAD, newer
 
 MOST = 5  # of SQLite's own findings: one page can be the cause of hundreds
 _RESTORE = "restore a backup with `certd db restore FILE`"
-_TABLES = ("meta", "account", "lineage", "version", "certificate_order", "token", "target")
+_TABLES = {"meta", "account", "lineage", "version", "certificate_order", "token", "target"}
+_SINCE = {"0003": {"park", "bucket"}}  # by the migration that made them
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,15 +77,20 @@ def _damage(words: list[str]) -> Iterator[Finding]:
 
 def _recognise(connection: sqlite3.Connection, path: Path) -> None:
     have = {row[0] for row in connection.execute("SELECT name FROM sqlite_master")}
-    if lacking := {*_TABLES, "alembic_version"} - have:
+    row = None
+    if "alembic_version" in have:
+        row = connection.execute("SELECT version_num FROM alembic_version").fetchone()
+    if row and str(row[0]) > HEAD:
+        raise newer(path, str(row[0]))
+    due = {
+        name for since, names in _SINCE.items() if row and since <= str(row[0]) for name in names
+    }
+    if lacking := ({*_TABLES, "alembic_version"} | due) - have:
         raise StoreError(
             f"{path} is no database of certd's",
             f"it has no table {', '.join(sorted(lacking))}",
             "name the right file",
         )
-    row = connection.execute("SELECT version_num FROM alembic_version").fetchone()
-    if row and str(row[0]) > HEAD:
-        raise newer(path, str(row[0]))
 
 
 def _count(connection: sqlite3.Connection, what: str) -> int:

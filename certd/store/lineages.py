@@ -16,12 +16,11 @@ from certd.model import (
     CertificateSpec,
     Failure,
     Lineage,
-    Park,
     RenewalInfo,
     TargetState,
 )
 from certd.secrets import Secret
-from certd.store import rows
+from certd.store import parks, rows
 from certd.store.changes import AGAIN, AT_ONCE, changes
 from certd.store.database import Database
 from certd.store.leases import HELD, Leases
@@ -78,8 +77,6 @@ _WHICH = sa.update(lineage).where(lineage.c.name == sa.bindparam("which"))
 _WANT = _WHICH.values(configured=True, wanted=sa.bindparam("text"), due_at=EPOCH, **AT_ONCE)
 _LEAVE = _WHICH.values(configured=False)
 _KEEP = sa.update(lineage).where(lineage.c.name == sa.bindparam("lease_name"), HELD)
-_UNPARK = sa.delete(park).where(park.c.lineage == sa.bindparam("which"))
-_PARK = sa.insert(park).prefix_with("OR REPLACE")
 _KEEP_TARGET = sa.update(target).where(
     target.c.lineage == _NAME, target.c.target == sa.bindparam("which")
 )
@@ -132,9 +129,9 @@ class Lineages:
             if force:
                 values["forced"] = True
             connection.execute(sa.update(lineage).where(lineage.c.name == name).values(values))
-            connection.execute(sa.delete(park).where(park.c.lineage == name))
+            parks.lift(connection, [name])
             # Whom nobody asked is asked by all again, who may have been put off for good.
-            if connection.execute(sa.delete(park).where(park.c.lineage == "")).rowcount:
+            if parks.lift_for_all(connection):
                 connection.execute(
                     sa.update(lineage).where(lineage.c.configured).values(due_at=now)
                 )
@@ -192,30 +189,9 @@ class Lineages:
         }
         self._leases.write(name, _KEEP, values)
 
-    def forget_parks(self, now: datetime) -> None:
-        """Those that are over."""
-        over = park.c.until <= now
-        if self._database.read(lambda c: c.execute(sa.select(park.c.ca).where(over)).first()):
-            self._database.write(lambda c: c.execute(sa.delete(park).where(over)))
-
     def hold(self, name: str, until: datetime, why: str) -> None:
         """A CA's limit: no order before then."""
         self._leases.write(name, _KEEP, {"held_until": until, "held_for": why})
-
-    def park(self, name: str, ca: str, parked: Park) -> None:
-        """This certificate, or everyone, does not ask this CA for a while."""
-        values = {
-            "lineage": "" if parked.everyone else name,
-            "ca": ca,
-            "until": parked.until,
-            "failure": rows.failure_text(parked.failure),
-        }
-
-        def work(connection: sa.Connection) -> None:
-            self._leases.guard(connection, name)
-            connection.execute(_PARK, values)
-
-        self._database.write(work)
 
     def keep_renewal(
         self, name: str, info: RenewalInfo | None, ask_again: datetime, ask_failures: int
@@ -267,12 +243,12 @@ def _follow(
         connection.execute(
             _WANT, [{"which": name, "text": rows.spec_text(specs[name])} for name in known]
         )
-        connection.execute(_UNPARK, [{"which": name} for name in known])
+        parks.lift(connection, known)
     if left := followed.keys() - specs.keys():
         connection.execute(_LEAVE, [{"which": name} for name in left])
     for name in found.again:
         _do_again(connection, name)
-    connection.execute(sa.delete(park).where(park.c.lineage == "", park.c.ca.in_(found.cas)))
+    parks.lift_for_all(connection, found.cas)
     now = {"configuration": digest, **tables}
     connection.execute(sa.delete(meta).where(meta.c.key.in_(list(now))))
     connection.execute(sa.insert(meta), [{"key": k, "value": v} for k, v in now.items()])
@@ -306,11 +282,11 @@ def _lineages(
     targets: dict[str, dict[str, TargetState]] = {}
     for row in connection.execute(which.targets, values):
         targets.setdefault(row.lineage, {})[row.target] = rows.target(row)
-    parks = rows.parks(connection.execute(which.parks, values))
+    parked = rows.parks(connection.execute(which.parks, values))
     return [
         (
             rows.spec(row.name, row.wanted),
-            rows.lineage(row, targets.get(row.name, {}), row.order_url, parks),
+            rows.lineage(row, targets.get(row.name, {}), row.order_url, parked),
         )
         for row in connection.execute(which.lineages, values)
     ]

@@ -16,6 +16,7 @@ from certd.store.leases import Leases
 from certd.store.lineages import Lineages
 from certd.store.locks import FileLock, Worker
 from certd.store.orders import Orders, Tokens
+from certd.store.parks import Parks
 from certd.store.versions import Versions
 
 ORDER_OCTETS = 256 * 1024  # of an order and its version, in the database and its journal
@@ -30,6 +31,7 @@ class Store:
         self._worker = worker
         self.leases = Leases(database, worker)
         self.lineages = Lineages(database, self.leases)
+        self.parks = Parks(database, self.leases)
         self.orders = Orders(database, self.leases)
         self.versions = Versions(database, self.leases)
         self.tokens = Tokens(database)

@@ -70,6 +70,28 @@ def test_what_failed_counts_too(site: Site, faulty: FaultyCA) -> None:
         assert driver.attempt("www").current is not None
 
 
+def test_an_order_that_may_have_been_made_counts(limited: Site, faulty: FaultyCA) -> None:
+    """newOrder without an answer that says so: it is asked for again, and counts again."""
+    faulty.on("new-order", lambda _, __: Reply.of(500, {}))
+    with Driver(limited) as driver:
+        driver.attempt("www")
+        assert driver.retry("www").held_until is None
+        assert driver.retry("www").held_until is not None
+
+
+def test_every_name_that_failed_counts(site: Site, faulty: FaultyCA) -> None:
+    site.tables["ca.test"]["limits"] = ["failures 1/12m"]
+    site.certificate("www", "www.example.com", "example.com")
+    site.certificate("apex", "example.com").write()
+    faulty.on("authorization", invalid("dns"))
+    with Driver(site) as driver:
+        lineage = driver.attempt("www")
+        assert lineage.failure is not None
+        assert "(and 1 more of its names)" in lineage.failure.what
+        faulty.honest()
+        assert driver.attempt("apex").held_until is not None
+
+
 def test_the_next_ca_is_asked_where_a_certificate_cannot_wait(
     limited: Site, faulty: FaultyCA
 ) -> None:

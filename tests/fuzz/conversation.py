@@ -117,9 +117,10 @@ class _Book:
     def keep_account_key(self, account: Account) -> None:
         assert account.uri is None
 
-    def keep_account_uri(self, account: Account) -> None:
+    def keep_account_uri(self, account: Account) -> bool:
         assert account.uri is not None
         assert account.uri.isprintable()
+        return True
 
 
 class ByHeart:

@@ -103,6 +103,11 @@ targets = "web"
         pytest.param(
             "[http]\nvalidation_port = 0", "2: [http] validation_port: 0 is out of", id="port"
         ),
+        pytest.param(
+            '[ca.letsencrypt]\nlimits = ["orders 2/1h", "failures 1/1h", "orders 3/1h"]',
+            '2: [ca.letsencrypt] limits: "orders" is there twice; leave one of them out',
+            id="a limit twice",
+        ),
         pytest.param("[certd]\nworkers = 0", "2: [certd] workers: 0 is out of range", id="range"),
         pytest.param(
             "[certd]\nworkers = 2.5", "2: [certd] workers: expected a whole number, found a", id="f"

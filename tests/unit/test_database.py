@@ -26,7 +26,7 @@ from certd.store import FileLock, Store
 from certd.store.backup import KEPT, back_up
 from certd.store.database import Database
 from certd.store.files import HEAD, daemon_lock, database_file
-from certd.store.inspection import _TABLES, inspect
+from certd.store.inspection import _SINCE, _TABLES, inspect
 from certd.store.restoring import restore
 from certd.store.schema import metadata
 from certd.testing.chains import bundle
@@ -232,7 +232,20 @@ def test_what_must_hold_is_looked_at(state: Path, statement: str, said: str) -> 
 
 
 def test_the_inspection_knows_the_tables() -> None:
-    assert set(_TABLES) <= set(metadata.tables)
+    assert _TABLES.union(*_SINCE.values()) == set(metadata.tables)
+
+
+@pytest.mark.parametrize(
+    ("revision", "whole"), [("0003", False), ("0002", True)], ids=["of now", "of before"]
+)
+def test_a_table_that_is_lacking_is_told(state: Path, revision: str, whole: bool) -> None:
+    change(state, "DROP TABLE bucket")
+    change(state, f"UPDATE alembic_version SET version_num = '{revision}'")
+    if whole:
+        assert not inspect(database_file(state)).findings
+    else:
+        with pytest.raises(StoreError, match="it has no table bucket"):
+            inspect(database_file(state))
 
 
 def test_a_damaged_file_is_a_finding(state: Path) -> None:

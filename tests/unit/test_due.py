@@ -16,6 +16,7 @@ from certd.model import (
     Failure,
     Identifier,
     Lineage,
+    Park,
     RenewalInfo,
     TargetPhase,
     TargetState,
@@ -295,6 +296,16 @@ def test_a_target_that_is_no_longer_wanted_is_left_alone() -> None:
 
 
 # -- the plan as a whole ------------------------------------------------------------------
+
+
+def test_a_park_that_is_over_is_no_reason_any_more() -> None:
+    def parked(until: datetime) -> Lineage:
+        return Lineage("www", None, parks={"test": Park(until, FAILURE)})
+
+    held = due.issuance(SPEC, parked(ISSUED + DAY), ISSUED)
+    assert held.at == ISSUED + DAY
+    assert "no CA of its list may be asked" in held.reason
+    assert due.issuance(SPEC, parked(ISSUED), ISSUED).reason == "no certificate yet"
 
 
 def test_the_next_look_is_the_earliest_of_all() -> None:

@@ -26,6 +26,7 @@ from alembic.script import ScriptDirectory
 import certd.store.store
 from certd.errors import StoreError
 from certd.model import (
+    Account,
     Certificate,
     CertificateSpec,
     Failure,
@@ -228,6 +229,33 @@ def test_a_self_check_that_is_switched_off_is_tried_at_once_and_only_then(store:
         store.lineages.take_over({**specs(*NAMES), "b": spec}, digest)
         tried.append(store.lineages.get("b").retry_at is None)
     assert tried == [True, False, True]
+
+
+def test_a_corrected_target_is_worth_another_try(store: Store) -> None:
+    """Nothing is ordered while a target could not take it."""
+    wanted = {"a": replace(specs("a")["a"], targets=("web",)), **specs("b")}
+    store.lineages.take_over(wanted, "second", {"target web": "1", "target other": "1"})
+    store.leases.claim(NAMES)
+    for name in NAMES:
+        store.lineages.keep_failure(name, Failure("x", "y", "z", NOW), 3, NOW + HOUR)
+        store.leases.release(name, NOW + HOUR)
+    store.lineages.take_over(wanted, "third", {"target web": "1", "target other": "2"})
+    assert not store.leases.claim_due(NOW, 9)
+    store.lineages.take_over(wanted, "fourth", {"target web": "2", "target other": "2"})
+    assert store.leases.claim_due(NOW, 9) == ["a"]
+
+
+def test_an_account_has_the_key_that_it_was_made_with(store: Store) -> None:
+    """Two processes registered it, one with another key: only one of the two is the account."""
+    url = "https://ca.example/dir"
+    mine, theirs = Account(url, Secret("mine")), Account(url, Secret("theirs"))
+    assert store.accounts.keep_account(mine) == mine
+    store.accounts.keep_account_key(theirs)
+    assert not store.accounts.keep_account_uri(replace(mine, uri="https://ca.example/1"))
+    assert store.accounts.keep_account_uri(replace(theirs, uri="https://ca.example/2"))
+    found = store.accounts.account(url)
+    assert found is not None
+    assert (found.key_pem.reveal(), found.uri) == ("theirs", "https://ca.example/2")
 
 
 def test_the_longest_due_goes_first(store: Store) -> None:

@@ -1,0 +1,56 @@
+"""CAs that are not asked for a while, by one certificate or by all."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+from datetime import datetime
+
+import sqlalchemy as sa
+
+from certd.model import Park
+from certd.store import rows
+from certd.store.database import Database
+from certd.store.leases import Leases
+from certd.store.schema import park
+
+_KEEP = sa.insert(park).prefix_with("OR REPLACE")
+_LIFT = sa.delete(park).where(park.c.lineage == sa.bindparam("which"))
+
+
+class Parks:
+    def __init__(self, database: Database, leases: Leases) -> None:
+        self._database = database
+        self._leases = leases
+
+    def keep(self, name: str, ca: str, parked: Park) -> None:
+        """This certificate, or everyone, does not ask this CA for a while."""
+        values = {
+            "lineage": "" if parked.everyone else name,
+            "ca": ca,
+            "until": parked.until,
+            "failure": rows.failure_text(parked.failure),
+        }
+
+        def work(connection: sa.Connection) -> None:
+            self._leases.guard(connection, name)
+            connection.execute(_KEEP, values)
+
+        self._database.write(work)
+
+    def forget(self, now: datetime) -> None:
+        """Those that are over."""
+        over = park.c.until <= now
+        if self._database.read(lambda c: c.execute(sa.select(park.c.ca).where(over)).first()):
+            self._database.write(lambda c: c.execute(sa.delete(park).where(over)))
+
+
+def lift(connection: sa.Connection, names: Iterable[str]) -> None:
+    """These certificates may ask whom they like again."""
+    if which := [{"which": name} for name in names]:
+        connection.execute(_LIFT, which)
+
+
+def lift_for_all(connection: sa.Connection, cas: Collection[str] | None = None) -> bool:
+    """These CAs, or all, may be asked again by everyone; whether one could not be."""
+    which = sa.true() if cas is None else park.c.ca.in_(cas)
+    return bool(connection.execute(sa.delete(park).where(park.c.lineage == "", which)).rowcount)
