@@ -334,7 +334,7 @@ def test_a_ca_that_cannot_be_reached(site: Site, free_port: Callable[[], int]) -
     assert entry["failures"] == 1
     assert entry["renew_reason"] == "no certificate yet; failed once, waiting to try again"
     nothing, waiting = result(site.certd("plan")).splitlines()
-    assert nothing == "nothing to do now for 1 certificates"
+    assert nothing == "nothing to do now for 1 certificate"
     assert re.fullmatch(
         r"failed and waiting: www; the next attempt is due 20.* \(in \d+ s\)", waiting
     )
@@ -442,7 +442,7 @@ def test_status_and_plan_of_a_certificate(issued: Site) -> None:
     ]
     table = result(issued.certd("status"))
     assert "web verified" in table
-    assert result(issued.certd("plan")).startswith("nothing to do now for 1 certificates; the next")
+    assert result(issued.certd("plan")).startswith("nothing to do now for 1 certificate; the next")
     assert "www: renew 20" in result(issued.certd("plan", "--all"))
     assert "www: not due before" in result(issued.certd("renew"))
     assert result(issued.certd("renew", "-q")) == ""
@@ -492,7 +492,7 @@ def test_plan_has_the_retry_of_a_target_and_the_question_for_the_window(site: Si
         store.lineages.keep_renewal("www", None, again, 0)
         store.settle()
         nothing, waiting = result(site.certd("plan")).splitlines()
-        assert nothing.startswith("nothing to do now for 1 certificates; the next renewal is due")
+        assert nothing.startswith("nothing to do now for 1 certificate; the next renewal is due")
         attempt = f"{again:%Y-%m-%d %H:%M}Z (in 10 min)"
         assert waiting == f"failed and waiting: www; the next attempt is due {attempt}"
         store.lineages.keep_renewal("www", None, now, 0)
