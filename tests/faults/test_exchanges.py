@@ -141,8 +141,19 @@ def _kill_and_repeat(killer: Killer, site: Site, ca: FaultyCA, warm: Warm) -> Ou
     assert finalized == 1, where
     # A lost answer to newOrder must be asked for again, and after the challenge was answered
     # the CA may have come while nobody was there. Nothing else makes another order.
-    assert books.orders <= 1 + (killer.struck in ("new-order", "challenge")), where  # I4
+    more = killer.struck == "new-order" or _awaited(ca.exchanges[seen:][: killer.number])
+    assert books.orders <= 1 + more, where  # I4
     return Outcome(killer.number, killer.struck, books.orders, finalized, len(books.serials))
+
+
+def _awaited(exchanges: list[Exchange]) -> bool:
+    """Whether the CA had been told to come, and had not said yet that it has been there."""
+    last = exchanges[-1]
+    if last.kind == "challenge" or not last.upstream:
+        return last.kind == "challenge"
+    return any(item.kind == "challenge" for item in exchanges) and (
+        b'"pending"' in last.upstream.body
+    )
 
 
 def _status(exchange: Exchange) -> int:
