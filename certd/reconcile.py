@@ -206,7 +206,9 @@ class Reconciler:
     def _forget(self, name: str) -> Issuance | None:
         """The order is over here, or is given back to the store."""
         self._twins.leave(name)
-        return self._under_way.pop(name, None)
+        if issuance := self._under_way.pop(name, None):
+            issuance.authorizations.cancel()
+        return issuance
 
     def _resume(self, spec: CertificateSpec, lineage: Lineage | None, ca: str) -> Issuance | None:
         """Go on with the order under way at this CA, or begin one to replace what is current.
