@@ -369,7 +369,8 @@ def test_a_resolver_that_hangs_up_is_said(self_check: SelfCheck) -> None:
                 response.flags |= dns.flags.TC
                 udp.sendto(response.to_wire(), client)
             for _ in range(2):
-                tcp.accept()[0].close()
+                with tcp.accept()[0] as connection:
+                    connection.recv(4096)  # else it would be reset
 
         thread = threading.Thread(target=answer, daemon=True)
         thread.start()
