@@ -81,7 +81,9 @@ def _candidates(
                 current and current.fingerprint == x509.fingerprint(pair.fullchain_pem)
             ):
                 continue
-            leaf, chain, facts = x509.check(pair.fullchain_pem, pair.key_pem, spec.identifiers, now)
+            leaf, chain, facts = x509.check(
+                pair.fullchain_pem, pair.key_pem, spec.identifiers, now, usages=spec.usages
+            )
         except CertdError as error:
             why = error.why or error.what
             say(spec.name, f"what {name} holds is not taken back in: {why}")

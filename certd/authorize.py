@@ -12,7 +12,7 @@ from concurrent.futures import FIRST_EXCEPTION, Future, wait
 from datetime import datetime
 from typing import Protocol
 
-from certd.ca.client import Client
+from certd.ca.issuer import Issuer
 from certd.ca.problem import Problem
 from certd.ca.resources import CAAuthorization, CAChallenge, CAOrder
 from certd.errors import CAError, ChallengeError
@@ -71,7 +71,7 @@ class Authorizations:
         self,
         name: str,
         challenge: str,
-        client: Client,
+        client: Issuer,
         store: Store,
         publisher: Publisher,
         awaited: MutableMapping[str, Authorizations],

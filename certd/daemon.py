@@ -64,7 +64,9 @@ class Daemon:
     def _serve(self, config: Config, store: Store) -> int:
         self._node = Node(config, store, _say)
         store.lineages.take_over(config.certificates, config.digest, config.table_digests)
-        self._node.listen(systemd.listen_sockets())
+        passed = systemd.listen_sockets()
+        if passed or any(config.is_challenged(name) for name in config.certificates):
+            self._node.listen(passed)
         self._node.start()
         scheduler = self._scheduler()
         scheduler.start()

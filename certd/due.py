@@ -128,6 +128,8 @@ def _wish(spec: CertificateSpec, lineage: Lineage, now: datetime) -> Decision:
     if lineage.current.key_type != spec.key_type:
         change = f"{lineage.current.key_type} to {spec.key_type}"
         return Decision(now, f"the key type has changed from {change}")
+    if lacking := [usage for usage in spec.usages if usage not in certificate.usages]:
+        return Decision(now, f"it is to be for a TLS {' and '.join(lacking)} as well")
     return renewal(certificate, lineage.renewal, spec.renew_after)
 
 

@@ -15,7 +15,7 @@ from datetime import datetime, timedelta
 
 from certd import x509
 from certd.authorize import CHECKING, Authorizations, OrderFailed, Publisher, clean_up
-from certd.ca.client import Client
+from certd.ca.issuer import Issuer
 from certd.ca.problem import NoJSON, Problem
 from certd.ca.resources import CAOrder
 from certd.errors import BadCertificate, CAError
@@ -47,7 +47,7 @@ class Look:
 
 
 def replaced(
-    spec: CertificateSpec, client: Client, current: Version | None, now: datetime
+    spec: CertificateSpec, client: Issuer, current: Version | None, now: datetime
 ) -> str | None:
     """What an order says that it replaces (RFC 9773 section 5); None: nothing."""
     if (
@@ -64,7 +64,7 @@ def replaced(
 
 
 def begin(
-    spec: CertificateSpec, client: Client, store: Store, current: Version | None, now: datetime
+    spec: CertificateSpec, client: Issuer, store: Store, current: Version | None, now: datetime
 ) -> Order:
     """Make key and CSR for a new order, and write them down.
 
@@ -73,7 +73,7 @@ def begin(
     """
     replaces = replaced(spec, client, current, now)
     key = x509.new_key(spec.key_type)
-    csr = x509.csr(key, spec.identifiers)
+    csr = x509.csr(key, spec.identifiers, spec.usages)
     order = store.orders.begin(
         spec.name,
         client.name,
@@ -96,7 +96,7 @@ class Issuance:
         self,
         order: Order,
         challenge: str,
-        client: Client,
+        client: Issuer,
         store: Store,
         publisher: Publisher,
         awaited: MutableMapping[str, Authorizations],
@@ -261,7 +261,8 @@ class Issuance:
                 raise
         self.troubles.progress = True
         failpoint("issue: finalized")
-        self._say(self.order.name, "names validated, certificate asked for")
+        validated = "names validated, " if order.authorizations else ""
+        self._say(self.order.name, f"{validated}certificate asked for")
         self._looks = 0
         return order
 
@@ -270,7 +271,13 @@ class Issuance:
         pem = self._client.download(url)
         failpoint("issue: certificate downloaded")
         now = self._clock()
-        leaf, chain, facts = x509.check(pem, self.order.key_pem, self.order.identifiers, now)
+        leaf, chain, facts = x509.check(
+            pem,
+            self.order.key_pem,
+            self.order.identifiers,
+            now,
+            usages=x509.csr_usages(self.order.csr_pem),
+        )
         number = self._store.orders.complete(self.order, leaf, chain, facts, now)
         failpoint("issue: version is current")
         self._say(self.order.name, f"version {number} issued, valid until {facts.not_after:%F}")
@@ -293,7 +300,7 @@ class Issuance:
 
 def _key_and_csr(order: Order) -> tuple[Secret, str]:
     key = x509.new_key(order.key_type)
-    return key, x509.csr(key, order.identifiers)
+    return key, x509.csr(key, order.identifiers, x509.csr_usages(order.csr_pem))
 
 
 def _names(identifiers: Iterable[Identifier]) -> str:

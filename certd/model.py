@@ -8,11 +8,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from ipaddress import IPv4Network, IPv6Network
 from typing import Literal
 
 from certd.secrets import Secret
 
 KeyType = Literal["ec-p256", "ec-p384", "rsa-2048", "rsa-3072", "rsa-4096"]
+Usage = Literal["server", "client"]  # of TLS
+SERVER: tuple[Usage, ...] = ("server",)
+IPNetwork = IPv4Network | IPv6Network
+Subtree = str | IPNetwork  # a DNS name and all below it, or a network (RFC 5280 section 4.2.1.10)
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -41,6 +46,7 @@ class CertificateSpec:
     key_type: KeyType = "ec-p256"
     renew_after: float | None = None  # fraction of the lifetime, where the CA has no opinion
     self_check: bool | None = None  # look at its own challenges; None: at public CAs
+    usages: tuple[Usage, ...] = SERVER
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +61,7 @@ class Certificate:
     spki_sha256: str  # SHA-256 of the SubjectPublicKeyInfo, base64: an SPKI pin
     ari_id: str | None  # RFC 9773 section 4.1; None without an authority key identifier
     issuer: str
+    usages: tuple[Usage, ...] = SERVER
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,6 +148,19 @@ class Account:
 
 
 @dataclass(frozen=True, slots=True)
+class Authority:
+    """A root or an intermediate of our own, with its key. ``id`` is 0 until it is kept."""
+
+    ca: str  # the name of the CA that it belongs to
+    role: Literal["root", "intermediate"]
+    key_pem: Secret
+    certificate_pem: str
+    not_before: datetime
+    not_after: datetime
+    id: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class Order:
     """An ACME order of ours, as the store keeps it.
 
@@ -162,13 +182,16 @@ class Order:
     # Attempts that failed since finalize was asked for; None: it was not.
     finalizing: int | None = None
 
-    def serves(self, spec: CertificateSpec, ca: str, directory: str) -> bool:
-        """Whether it is what would be ordered for this at that CA."""
+    def serves(
+        self, spec: CertificateSpec, ca: str, directory: str, usages: tuple[Usage, ...]
+    ) -> bool:
+        """Whether it is what would be ordered for this at that CA; ``usages`` are its CSR's."""
         return (
             self.ca == ca
             and self.directory in (None, directory)
             and self.key_type == spec.key_type
             and set(self.identifiers) == set(spec.identifiers)
+            and usages == spec.usages
         )
 
 

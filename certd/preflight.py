@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from datetime import datetime, timedelta
 
 from certd import due
-from certd.ca.client import Client
+from certd.ca.issuer import Issuer
 from certd.config import TargetSettings
 from certd.errors import CertdError, TargetError
 from certd.model import CertificateSpec, Lineage
@@ -60,7 +60,7 @@ def refuse_in_vain(
 
 
 def refuse_another(
-    spec: CertificateSpec, lineage: Lineage, client: Client, store: Store, now: datetime
+    spec: CertificateSpec, lineage: Lineage, client: Issuer, store: Store, now: datetime
 ) -> None:
     """Of a renewal that only time asks for: is the time right, and was it not just done?
 

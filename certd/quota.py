@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 
 from certd import budget, issue
 from certd.budget import Limits
-from certd.ca.client import Client
+from certd.ca.issuer import Issuer
 from certd.model import CertificateSpec, Failure, Identifier, Lineage, Park
 from certd.store import Store
 
@@ -75,7 +75,7 @@ class Quota:
         self,
         spec: CertificateSpec,
         lineage: Lineage,
-        client: Client,
+        client: Issuer,
         limits: Limits,
         now: datetime,
     ) -> bool:

@@ -13,11 +13,11 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from weakref import WeakValueDictionary
 
-from certd import due, issue, renewal, setback
+from certd import due, issue, renewal, setback, x509
 from certd.adoption import adopt
 from certd.authorize import Authorizations, Publisher, clean_up
 from certd.budget import NO_LIMITS, Limits
-from certd.ca.client import Client
+from certd.ca.issuer import Issuer
 from certd.config import Config
 from certd.errors import CertdError, StoreError, bug
 from certd.issue import Issuance, Look, Say
@@ -50,7 +50,7 @@ class Reconciler:
         self,
         config: Config,
         store: Store,
-        client: Callable[[str], Client],
+        client: Callable[[str], Issuer],
         publisher: Publisher,
         clock: Clock,
         draw: Callable[[], float],
@@ -69,7 +69,7 @@ class Reconciler:
         self._awaited: WeakValueDictionary[str, Authorizations] = WeakValueDictionary()
         self.follow(config, client, publisher)
 
-    def follow(self, config: Config, client: Callable[[str], Client], publisher: Publisher) -> None:
+    def follow(self, config: Config, client: Callable[[str], Issuer], publisher: Publisher) -> None:
         """From now on, this is what is wanted, and with whom."""
         self._client = client
         self._publisher = publisher
@@ -220,7 +220,8 @@ class Reconciler:
         if lineage is None or lineage.ordering:
             order = self._store.orders.live(spec.name)
         client = self._client(ca)
-        if order and not order.serves(spec, ca, client.directory_url):
+        usages = x509.csr_usages(order.csr_pem) if order else ()
+        if order and not order.serves(spec, ca, client.directory_url, usages):
             self._store.orders.end(order, "abandoned", "not wanted any more", now)
             order = None
             lineage = self._store.lineages.get(spec.name)
@@ -256,7 +257,7 @@ class Reconciler:
         spec: CertificateSpec,
         lineage: Lineage,
         order: Order | None,
-        client: Client,
+        client: Issuer,
         now: datetime,
     ) -> bool:
         """Whether a target has what newOrder is about to be sent for; it is current then.

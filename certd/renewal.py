@@ -9,7 +9,7 @@ from datetime import datetime
 
 from certd import due
 from certd.ca import ari
-from certd.ca.client import Client
+from certd.ca.issuer import Issuer
 from certd.errors import CertdError
 from certd.model import CertificateSpec, Lineage, RenewalInfo
 from certd.store import Store
@@ -20,7 +20,7 @@ log = logging.getLogger(__name__)
 def ask(
     spec: CertificateSpec,
     lineage: Lineage,
-    client_of: Callable[[str], Client],
+    client_of: Callable[[str], Issuer],
     store: Store,
     draw: Callable[[], float],
     now: datetime,

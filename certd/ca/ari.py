@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from certd.ca.client import Client
+from certd.ca.issuer import Issuer
 from certd.ca.net import is_url
 from certd.ca.problem import Problem
 from certd.errors import CAError, plain
@@ -29,7 +29,7 @@ class NoAnswer(CAError):
         self.silent = silent
 
 
-def ask(client: Client, ari_id: str) -> Window:
+def ask(client: Issuer, ari_id: str) -> Window:
     """The window for one certificate.
 
     Raises:

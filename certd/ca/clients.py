@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from datetime import timedelta
 
 from certd.ca.account import AccountBook
 from certd.ca.client import Client
+from certd.ca.issuer import Issuer
 from certd.ca.net import Network
 from certd.ca.wire import SILENCE
 from certd.config import CASettings
@@ -14,7 +16,7 @@ from certd.errors import ConfigError
 
 
 class Clients:
-    """``clients(name)`` is the one Client of that CA, shared by all threads."""
+    """``clients(name)`` is the one Issuer of that name, shared by all threads."""
 
     def __init__(
         self,
@@ -22,17 +24,22 @@ class Clients:
         accounts: AccountBook,
         contact: tuple[str, ...],
         silence: float = SILENCE,
+        local: Callable[[str, timedelta], Issuer] | None = None,
     ) -> None:
-        """``silence`` is in seconds: how long a CA's answer is waited for."""
+        """``silence`` is in seconds: how long a CA's answer is waited for.
+
+        ``local`` makes the one of our own of that name, whose leaves live so long.
+        """
         self._cas = cas
         self._accounts = accounts
         self._contact = contact
         self._silence = silence
-        self._clients: dict[str, Client] = {}
+        self._local = local
+        self._clients: dict[str, Issuer] = {}
         self._networks: list[Network] = []
         self._lock = threading.Lock()
 
-    def __call__(self, name: str) -> Client:
+    def __call__(self, name: str) -> Issuer:
         """
         Raises:
             ConfigError: it is not configured, or not any more; or its ca_bundle is no PEM file.
@@ -47,18 +54,22 @@ class Clients:
                         "it is not in the configuration",
                         f"add [ca.{name}] again if it is to be asked",
                     )
-                network = Network(settings.ca_bundle, name, self._silence)
-                self._networks.append(network)
-                client = Client(
-                    name,
-                    settings.directory,
-                    network,
-                    self._accounts,
-                    self._contact,
-                    agreed=settings.agree_tos,
-                )
-                self._clients[name] = client
+                client = self._clients[name] = self._client(name, settings)
             return client
+
+    def _client(self, name: str, settings: CASettings) -> Issuer:
+        if settings.lifetime is not None and self._local is not None:
+            return self._local(name, settings.lifetime)
+        network = Network(settings.ca_bundle, name, self._silence)
+        self._networks.append(network)
+        return Client(
+            name,
+            settings.directory,
+            network,
+            self._accounts,
+            self._contact,
+            agreed=settings.agree_tos,
+        )
 
     def close(self) -> None:
         """Hang up on all of them."""

@@ -7,29 +7,34 @@ a second time as the lack of that table.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, get_args
 
 from certd.config import identifiers
+from certd.config.local import local_cas
 from certd.config.page import Page
 from certd.config.places import Location
 from certd.config.tables import NEEDED, CertificateTable
-from certd.config.values import WELL_KNOWN
+from certd.config.values import DEFAULT_CA, WELL_KNOWN
 from certd.config.words import Wording
 from certd.errors import ConfigError
-from certd.model import CertificateSpec, Identifier
+from certd.model import CertificateSpec, Identifier, Usage
 
 _WORDING = Wording(CertificateTable, {"names": NEEDED["certificate", "names"]})
 
 
 def certificates(page: Page) -> dict[str, CertificateSpec]:
     """Every certificate whose table is right; what is wrong is noted on the page."""
-    targets, cas = page.tables("target"), {**WELL_KNOWN, **page.tables("ca")}
+    targets, own = page.tables("target"), local_cas(page)
+    cas = {**WELL_KNOWN, **page.tables("ca"), **dict.fromkeys(own)}
     specs: dict[str, CertificateSpec] = {}
     for name, raw in page.named("certificate"):
         location = ("certificate", name)
         table: CertificateTable | None = page.check(location, raw, _WORDING)
         names = enumerate(table.names) if table else _readable(raw.get("names"))
-        _check_names(page, (*location, "names"), dict(names), raw)
+        ours = own.issuperset(_strings({"ca": [DEFAULT_CA], **raw}, "ca"))
+        challenge = "" if ours else str(raw.get("challenge", "http-01"))
+        _check_names(page, (*location, "names"), dict(names), challenge)
+        _check_usage(page, location, raw, ours=ours)
         page.check_references((*location, "targets"), _strings(raw, "targets"), "target", targets)
         page.check_references((*location, "ca"), _strings(raw, "ca"), "ca", cas)
         if table is not None:
@@ -42,26 +47,51 @@ def certificates(page: Page) -> dict[str, CertificateSpec]:
                 key_type=table.key,
                 renew_after=table.renew_after,
                 self_check=table.self_check,
+                usages=tuple(usage for usage in get_args(Usage) if usage in table.usage),
             )
     return specs
 
 
 def _check_names(
-    page: Page, location: Location, names: Mapping[int, Identifier], raw: Mapping[str, Any]
+    page: Page, location: Location, names: Mapping[int, Identifier], challenge: str
 ) -> None:
+    """``challenge`` is empty where no CA wants to see any."""
     seen: set[Identifier] = set()
     for index, name in names.items():
         if name in seen:
             what = f"{name} is there twice"
             page.add((*location, index), what, "", "leave one of them out")
         seen.add(name)
-        if name.value.startswith("*.") and raw.get("challenge", "http-01") == "http-01":
+        if name.value.startswith("*.") and challenge == "http-01":
             page.add(
                 (*location, index),
                 f"{name} is a wildcard",
                 "a wildcard needs dns-01, which is not yet available in this version and "
                 "arrives with the DNS providers",
                 "list the names one by one until then",
+            )
+
+
+def _check_usage(page: Page, location: Location, raw: Mapping[str, Any], *, ours: bool) -> None:
+    """``ours``: its CAs are all of certd's own."""
+    usages = _strings(raw, "usage")
+    page.check_twice((*location, "usage"), usages)
+    if "client" in usages and not ours:
+        page.add(
+            (*location, "usage", usages.index("client")),
+            "client needs a CA of certd's own",
+            "public CAs certify servers",
+            'write ca = ["local"], or leave it out',
+        )
+    if usages != ["client"]:
+        return
+    for index, target in enumerate(_strings(raw, "targets")):
+        if page.tables("target").get(target, {}).get("verify"):
+            page.add(
+                (*location, "targets", index),
+                f"{target} is verified at its endpoints",
+                "no server presents a certificate that is for clients only",
+                "use a target without verify",
             )
 
 

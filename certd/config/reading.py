@@ -12,14 +12,14 @@ from pydantic import Field
 
 from certd import plugins
 from certd.budget import Limits
-from certd.config import identifiers
+from certd.config import identifiers, local
 from certd.config.certificates import certificates
 from certd.config.findings import BadConfig, shown
 from certd.config.page import Page
 from certd.config.source import Source
 from certd.config.tables import CATable, CertdTable, HTTPTable, root_model
 from certd.config.targets import TargetType, targets
-from certd.config.values import DEFAULT_CA, WELL_KNOWN, CASettings, Config, HTTPSettings
+from certd.config.values import DEFAULT_CA, LOCAL, WELL_KNOWN, CASettings, Config, HTTPSettings
 from certd.config.words import Wording, unknown
 from certd.errors import ConfigError
 
@@ -114,8 +114,14 @@ def _cas(page: Page, used: set[str]) -> dict[str, CASettings]:
         for name, known in WELL_KNOWN.items()
         if name in used
     }
+    if LOCAL in used:
+        cas[LOCAL] = local.settings(LOCAL)
     for name, raw in page.named("ca"):
         table: CATable | None = page.check(("ca", name), raw, Wording(CATable))
+        local.check_keys(page, name, raw)
+        if local.is_local(name, raw):
+            cas[name] = local.settings(name, table)
+            continue
         known = WELL_KNOWN.get(name)
         if known is None and "directory" not in raw:
             near = unknown("", name, WELL_KNOWN)[2]
@@ -124,7 +130,8 @@ def _cas(page: Page, used: set[str]) -> dict[str, CASettings]:
                 ("ca", name, "directory"),
                 "missing",
                 "only the well-known CAs need none",
-                f'{near}add directory = "https://ca.example/directory"',
+                f'{near}add directory = "https://ca.example/directory", or type = "local" for a '
+                "CA of certd's own",
             )
         if table is None:
             continue

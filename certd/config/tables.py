@@ -26,10 +26,11 @@ from certd.config.findings import shown
 from certd.config.source import read_file
 from certd.config.values import DEFAULT_CA, DEFAULT_STATE, Endpoint, HTTPSettings, ListenAddress
 from certd.errors import ConfigError, NotHere
-from certd.model import Identifier, KeyType
+from certd.model import SERVER, Identifier, KeyType, Usage
 from certd.plugins import PATH, mistake, note_lacking
 
 MOST_WORKERS = 64
+SHORTEST_LEAF, LONGEST_LEAF = 60.0, 90 * 86400.0  # seconds
 _LARGEST_BUNDLE = 16 * 2**20  # bytes: a hundred times all the roots that browsers trust
 
 
@@ -140,6 +141,9 @@ class CertdTable(Table):
 class CATable(Table):
     """A CA; a well-known one needs no directory."""
 
+    type: Literal["acme", "local"] | None = Field(
+        None, description="an ACME server, or a CA of certd's own"
+    )
     directory: URL | None = Field(
         None, description="URL of its ACME directory; known for the well-known names"
     )
@@ -154,6 +158,12 @@ class CATable(Table):
         None,
         description="its limits on orders, instead of those that are known of it",
         examples=[["orders 300/3h", "domain 50/7d", "same 5/7d", "failures 5/1h"]],
+    )
+    lifetime: float = Field(
+        604800.0,
+        ge=SHORTEST_LEAF,
+        le=LONGEST_LEAF,
+        description="seconds for which a leaf of certd's own CA is valid",
     )
 
 
@@ -206,6 +216,12 @@ class CertificateTable(Table):
     )
     targets: list[str] = Field([], description="where it is deployed", examples=[["web"]])
     key: KeyType = Field("ec-p256", description="kind of private key")
+    usage: list[Usage] = Field(
+        list(SERVER),
+        min_length=1,
+        description="what it is for; clients are certified by certd's own CA only",
+        examples=[["server", "client"]],
+    )
     renew_after: float | None = Field(
         None, gt=0, lt=1, description="fraction of the lifetime, where the CA has no opinion"
     )

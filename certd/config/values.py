@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from datetime import timedelta
 from pathlib import Path
 from typing import Literal
 
@@ -18,6 +19,7 @@ from certd.model import CertificateSpec
 
 DEFAULT_STATE = "/var/lib/certd"
 DEFAULT_CA = "letsencrypt"
+LOCAL = "local"  # the CA of our own that needs no table
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +87,13 @@ class CASettings:
     agree_tos: bool = False
     staging: str | None = None  # the directory of the CA's staging service, if it has one
     limits: Limits = NO_LIMITS
+    # Of the leaves of a CA of our own; None: it is an ACME server.
+    lifetime: timedelta | None = field(default=None, repr=False)
+
+    @property
+    def local(self) -> bool:
+        """Whether it is one of our own, which asks nobody for anything."""
+        return self.lifetime is not None
 
     @property
     def public(self) -> bool:
@@ -154,7 +163,10 @@ class Config:
     def table_digests(self) -> dict[str, str]:
         """Of everything that certificates refer to, by table: another one is worth another try."""
         tables: dict[str, object] = {"http": (self.http, self.resolver)}
-        tables |= {f"ca {name}": (settings, self.contact) for name, settings in self.cas.items()}
+        tables |= {
+            f"ca {name}": (settings, settings.lifetime or self.contact)
+            for name, settings in self.cas.items()
+        }
         digests = {
             table: hashlib.sha256(repr(settings).encode()).hexdigest()
             for table, settings in tables.items()
@@ -164,13 +176,23 @@ class Config:
     def lacking_for(self, names: Collection[str]) -> list[Finding]:
         """What this machine lacks of what these certificates need."""
         used = {f"target.{target}" for name in names for target in self.certificates[name].targets}
-        return [lack for lack in self.lacking if lack.table in (*used, "http")]
+        if any(self.is_challenged(name) for name in names):
+            used.add("http")
+        return [lack for lack in self.lacking if lack.table in used]
+
+    def is_challenged(self, name: str) -> bool:
+        """Whether a CA of this certificate may want to see that its names are ours."""
+        return not all(self.cas[ca].local for ca in self.certificates[name].cas)
 
     @property
     def unaccepted(self) -> list[str]:
         """The CAs that certificates use though their terms of service are not accepted."""
         used = {ca for spec in self.certificates.values() for ca in spec.cas}
-        return [ca for ca in self.cas if ca in used and not self.cas[ca].agree_tos]
+        return [
+            name
+            for name, ca in self.cas.items()
+            if name in used and not ca.agree_tos and not ca.local
+        ]
 
 
 def _joined(host: str, port: int) -> str:

@@ -14,10 +14,11 @@ import socket
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 from certd.authorize import Publisher, clean_up
 from certd.ca.clients import Clients
+from certd.ca.local import LocalCA
 from certd.challenges.http01 import (
     PortTaken,
     Responder,
@@ -107,6 +108,7 @@ class Node:
         self.store.leases.free_the_dead()
         self.store.budgets.forget_the_full(self._clock())
         self.store.parks.forget(self._clock())
+        self.store.authorities.forget_expired(self._clock())
         for name in self.store.tokens.orphaned(self._clock()):
             clean_up(name, self.store, self._publisher(self.config))
 
@@ -129,7 +131,10 @@ class Node:
         return stopped
 
     def _clients_of(self, config: Config) -> Clients:
-        return Clients(config.cas, self.store.accounts, config.contact)
+        return Clients(config.cas, self.store.accounts, config.contact, local=self._local_ca)
+
+    def _local_ca(self, name: str, lifetime: timedelta) -> LocalCA:
+        return LocalCA(name, lifetime, self.store.authorities, self._clock)
 
     def _publisher(self, config: Config) -> Publisher:
         webroot = config.http.webroot

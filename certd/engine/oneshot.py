@@ -51,7 +51,7 @@ def renew(node: Node, names: Collection[str], *, named: bool, force: bool) -> li
         if plan.next_look() <= now()
         or due.over(node.config.certificates[name], lineages[name], now())
     }
-    if any(plans[name].issue.due(now()) for name in todo):
+    if any(plans[name].issue.due(now()) and node.config.is_challenged(name) for name in todo):
         node.listen()
     node.start()
     while todo or node.engine.in_flight():
@@ -145,11 +145,7 @@ def rehearse(config: Config, store: Store, names: Iterable[str], say: Say) -> li
             staged_cas = tuple(ca for ca in spec.cas if config.cas[ca].staging)
             specs[name] = replace(spec, targets=(), cas=staged_cas)
         else:
-            text = (
-                f"{spec.cas[0]} has no staging directory to rehearse at; if it offers one, add "
-                f'staging = "https://…" to [ca.{spec.cas[0]}]'
-            )
-            outcomes.append(Outcome(name, "failed", text))
+            outcomes.append(Outcome(name, "failed", _no_rehearsal(name, config.cas[spec.cas[0]])))
     if specs:
         empty = Store.in_memory()
         empty.tokens = store.tokens.apart("rehearsal ")
@@ -166,6 +162,15 @@ def rehearse(config: Config, store: Store, names: Iterable[str], say: Say) -> li
             text = "the staging CA issued it; nothing was kept" if good else outcome.text
             outcomes.append(replace(outcome, text=f"dry run: {text}"))
     return outcomes
+
+
+def _no_rehearsal(name: str, ca: CASettings) -> str:
+    if ca.local:
+        return f"{ca.name} is certd's own CA, and has no limits: `certd renew {name}` may be tried"
+    return (
+        f"{ca.name} has no staging directory to rehearse at; if it offers one, add "
+        f'staging = "https://…" to [ca.{ca.name}]'
+    )
 
 
 def _staging(cas: Mapping[str, CASettings]) -> dict[str, CASettings]:

@@ -20,7 +20,10 @@ from certd.store.files import HEAD, newer
 MOST = 5  # of SQLite's own findings: one page can be the cause of hundreds
 _RESTORE = "restore a backup with `certd db restore FILE`"
 _TABLES = {"meta", "account", "lineage", "version", "certificate_order", "token", "target"}
-_SINCE = {"0003": {"park", "bucket"}}  # by the migration that made them
+_SINCE = {
+    "0003": {"park", "bucket"},
+    "0004": {"authority", "issued"},
+}  # by the migration that made them
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,10 +188,20 @@ def _accounts(connection: sqlite3.Connection) -> Iterator[Finding]:
             yield Finding(f"the key of the account at {row['directory']} cannot be read", _RESTORE)
 
 
+def _authorities(connection: sqlite3.Connection) -> Iterator[Finding]:
+    """Every root and intermediate of our own is a pair."""
+    if not connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'authority'").fetchone():
+        return
+    for row in connection.execute("SELECT ca, role, key_pem, certificate_pem FROM authority"):
+        if not x509.pair_matches(row["certificate_pem"], Secret(row["key_pem"])):
+            what = f"the {row['role']} of {row['ca']}, or its key, cannot be read, or is another's"
+            yield Finding(what, _RESTORE)
+
+
 def _restore(name: str) -> str:
     return (
         f"{_RESTORE}; without one, `certd db adopt` takes back in what the targets of {name} hold"
     )
 
 
-_LOOKS = (_lineages, _versions, _orders, _targets, _orphans, _accounts)
+_LOOKS = (_lineages, _versions, _orders, _targets, _orphans, _accounts, _authorities)

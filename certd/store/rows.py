@@ -9,6 +9,7 @@ from functools import lru_cache
 from typing import Any, cast
 
 from certd.model import (
+    SERVER,
     Certificate,
     CertificateSpec,
     Failure,
@@ -20,6 +21,7 @@ from certd.model import (
     RenewalInfo,
     TargetPhase,
     TargetState,
+    Usage,
     Version,
 )
 from certd.secrets import Secret
@@ -62,6 +64,8 @@ def spec_text(spec: CertificateSpec) -> str:
     }
     if spec.self_check is not None:
         rest["self_check"] = spec.self_check
+    if spec.usages != SERVER:
+        rest["usages"] = spec.usages
     return f"{identifiers_text(spec.identifiers)}\n{json.dumps(rest)}"
 
 
@@ -83,7 +87,18 @@ def _rest(text: str) -> tuple[Any, ...]:
         it["key_type"],
         it["renew_after"],
         it.get("self_check"),
+        tuple(it.get("usages", SERVER)),
     )
+
+
+def usages_text(usages: Iterable[Usage]) -> str | None:
+    """NULL for a server, as nearly always, and as before it was kept."""
+    text = " ".join(usages)
+    return None if text == "server" else text
+
+
+def usages(text: str | None) -> tuple[Usage, ...]:
+    return SERVER if text is None else cast("tuple[Usage, ...]", tuple(text.split()))
 
 
 def failure_text(failure: Failure | None) -> str | None:
@@ -112,6 +127,7 @@ def version(row: Any) -> Version:
         row.spki_sha256,
         row.ari_id,
         row.issuer,
+        usages(row.usages),
     )
     return Version(row.number, row.ca, facts, row.key_type, row.directory)
 
@@ -126,6 +142,7 @@ def facts_values(facts: Certificate) -> dict[str, Any]:
         "spki_sha256": facts.spki_sha256,
         "ari_id": facts.ari_id,
         "issuer": facts.issuer,
+        "usages": usages_text(facts.usages),
     }
 
 

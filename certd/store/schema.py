@@ -84,6 +84,7 @@ version = sa.Table(
     sa.Column("spki_sha256", sa.String, nullable=False),
     sa.Column("ari_id", sa.String),
     sa.Column("issuer", sa.String, nullable=False),
+    sa.Column("usages", sa.String),  # "server client"; NULL: a server
     sa.Column("created_at", Instant, nullable=False),
     # Last, and so not read where they are not asked for: they fill pages.
     sa.Column("key_pem", sa.String, nullable=False),
@@ -152,6 +153,28 @@ park = sa.Table(
     sa.Column("ca", sa.String, primary_key=True),
     sa.Column("until", Instant),  # NULL: until the operator acts
     sa.Column("failure", sa.String, nullable=False),  # JSON
+)
+
+# The roots and intermediates of our own CAs: the newest of each role signs.
+authority = sa.Table(
+    "authority",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True),
+    sa.Column("ca", sa.String, nullable=False),
+    sa.Column("role", sa.String, nullable=False),  # root, intermediate
+    sa.Column("key_pem", sa.String, nullable=False),
+    sa.Column("certificate_pem", sa.String, nullable=False),
+    sa.Column("not_before", Instant, nullable=False),
+    sa.Column("not_after", Instant, nullable=False),
+)
+
+# What they have signed, by the order that asked for it, until it expires.
+issued = sa.Table(
+    "issued",
+    metadata,
+    sa.Column("url", sa.String, primary_key=True),
+    sa.Column("chain_pem", sa.String, nullable=False),  # with the leaf
+    sa.Column("not_after", Instant, nullable=False),
 )
 
 # What is left of a CA's limits: when each is whole again. Shared by all who use the account.

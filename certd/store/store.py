@@ -9,6 +9,7 @@ from pathlib import Path
 from certd.errors import StoreError
 from certd.room import Lack, lack
 from certd.store.accounts import Accounts
+from certd.store.authorities import Authorities
 from certd.store.budgets import Budgets
 from certd.store.database import Database
 from certd.store.files import advice, database_file, gate, workers
@@ -36,6 +37,7 @@ class Store:
         self.versions = Versions(database, self.leases)
         self.tokens = Tokens(database)
         self.accounts = Accounts(database)
+        self.authorities = Authorities(database)
         self.budgets = Budgets(database)
 
     @classmethod

@@ -4,19 +4,34 @@ Sources: RFC 5280 (certificates), RFC 8555 sections 7.4 and 9.1 (CSR and chain i
 RFC 9773 section 4.1 (the identifier of a certificate for renewal information).
 """
 
+from certd.x509.authority import (
+    INTERMEDIATE_LIFETIME,
+    new_intermediate,
+    new_leaf,
+    new_root,
+    outside,
+    permits,
+)
 from certd.x509.checking import check, pair_matches
-from certd.x509.keys import csr, csr_der, new_key, type_of
+from certd.x509.keys import csr, csr_der, csr_usages, new_key, type_of
 from certd.x509.reading import facts, facts_of_der, fingerprint, read_chain, shown_name
 
 __all__ = [
+    "INTERMEDIATE_LIFETIME",
     "check",
     "csr",
     "csr_der",
+    "csr_usages",
     "facts",
     "facts_of_der",
     "fingerprint",
+    "new_intermediate",
     "new_key",
+    "new_leaf",
+    "new_root",
+    "outside",
     "pair_matches",
+    "permits",
     "read_chain",
     "shown_name",
     "type_of",

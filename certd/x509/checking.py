@@ -9,10 +9,9 @@ from datetime import datetime, timedelta
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.serialization import Encoding
-from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from certd.errors import BadCertificate, CertdError, plain
-from certd.model import Certificate, Identifier
+from certd.model import SERVER, Certificate, Identifier, Usage
 from certd.secrets import Secret
 from certd.x509.keys import load_key, spki
 from certd.x509.reading import ASK_AGAIN, distrust, facts, read_chain, san_of, shown_name
@@ -26,6 +25,7 @@ def check(
     identifiers: Iterable[Identifier],
     now: datetime,
     *,
+    usages: Iterable[Usage] = SERVER,
     chain_required: bool = True,
 ) -> tuple[str, str, Certificate]:
     """The leaf, its chain (both PEM) and its facts, if this is what was asked for.
@@ -48,6 +48,9 @@ def check(
             raise _refused(wanted, "its public key is not the one that was asked for")
         found = facts(leaf)
         _check_leaf(leaf, found, wanted, now)
+        for usage in usages:
+            if usage not in found.usages:
+                raise _refused(wanted, f"it may not be used by a TLS {usage} (extended key usage)")
         chain = _chain_of(leaf, certificates)
         if chain is None:
             if chain_required:
@@ -89,12 +92,6 @@ def _check_leaf(
         )
     if _is_ca(leaf):
         raise _refused(wanted, "it is the certificate of a CA, not of a server")
-    try:
-        usage = leaf.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value
-    except x509.ExtensionNotFound:
-        return
-    if ExtendedKeyUsageOID.SERVER_AUTH not in usage:
-        raise _refused(wanted, "it may not be used by a TLS server (extended key usage)")
 
 
 def _chain_of(

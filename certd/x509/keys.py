@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
@@ -16,12 +16,18 @@ from cryptography.hazmat.primitives.serialization import (
     PublicFormat,
     load_pem_private_key,
 )
+from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from certd.errors import StoreError
-from certd.model import Identifier, KeyType
+from certd.model import SERVER, Identifier, KeyType, Usage
 from certd.secrets import Secret
 
 PrivateKey = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey
+
+EXTENDED: Mapping[Usage, x509.ObjectIdentifier] = {  # RFC 5280 section 4.2.1.12
+    "server": ExtendedKeyUsageOID.SERVER_AUTH,
+    "client": ExtendedKeyUsageOID.CLIENT_AUTH,
+}
 
 
 def new_key(key_type: KeyType) -> Secret:
@@ -36,12 +42,34 @@ def new_key(key_type: KeyType) -> Secret:
     return Secret(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode())
 
 
-def csr(key_pem: Secret, identifiers: Iterable[Identifier]) -> str:
-    """A signing request in PEM: the names as SAN only, for CAs ignore or refuse a subject."""
+def csr(
+    key_pem: Secret, identifiers: Iterable[Identifier], usages: tuple[Usage, ...] = SERVER
+) -> str:
+    """A signing request in PEM: the names as SAN only, for CAs ignore or refuse a subject.
+
+    For a server alone it names no usage: that is what every CA gives without being asked.
+    """
     names = x509.SubjectAlternativeName([_general_name(one) for one in identifiers])
-    builder = x509.CertificateSigningRequestBuilder(x509.Name([]))
-    request = builder.add_extension(names, False).sign(load_key(key_pem), hashes.SHA256())
+    builder = x509.CertificateSigningRequestBuilder(x509.Name([])).add_extension(names, False)
+    if usages != SERVER:
+        extended = x509.ExtendedKeyUsage([EXTENDED[usage] for usage in usages])
+        builder = builder.add_extension(extended, False)
+    request = builder.sign(load_key(key_pem), hashes.SHA256())
     return request.public_bytes(Encoding.PEM).decode()
+
+
+def csr_usages(csr_pem: str) -> tuple[Usage, ...]:
+    """What a signing request of ours asks for."""
+    return usages_of(x509.load_pem_x509_csr(csr_pem.encode()))
+
+
+def usages_of(signed: x509.Certificate | x509.CertificateSigningRequest) -> tuple[Usage, ...]:
+    """What it is for, or asks to be for; a server where it does not say."""
+    try:
+        found = signed.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value
+    except x509.ExtensionNotFound:
+        return SERVER
+    return tuple(usage for usage, identifier in EXTENDED.items() if identifier in found)
 
 
 def csr_der(csr_pem: str) -> bytes:

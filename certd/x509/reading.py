@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives import hashes
 
 from certd.errors import BadCertificate, CertdError, plain
 from certd.model import Certificate, Identifier
-from certd.x509.keys import spki
+from certd.x509.keys import spki, usages_of
 
 MOST_BYTES = 256 * 1024  # of a chain; Let's Encrypt's is about 4 KiB
 MOST_CERTIFICATES = 20
@@ -63,6 +63,7 @@ def facts(leaf: x509.Certificate) -> Certificate:
             spki_sha256=_pin(spki(leaf.public_key())),
             ari_id=_ari_id(leaf),
             issuer=shown_name(leaf.issuer),
+            usages=usages_of(leaf),
         )
 
 

@@ -1,0 +1,41 @@
+"""What certd asks of a CA, whether it is an ACME server or our own."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Protocol
+
+from certd.ca.net import Reply
+from certd.ca.resources import CAAuthorization, CAChallenge, CAOrder
+from certd.model import Identifier
+
+
+class Issuer(Protocol):
+    """``Client`` is one at an ACME server, ``LocalCA`` one that needs nobody.
+
+    What a method means and raises is said at ``Client``.
+    """
+
+    name: str
+    directory_url: str
+
+    @property
+    def offers_renewal_info(self) -> bool: ...
+
+    def clock_ahead(self) -> timedelta: ...
+
+    def new_order(self, identifiers: tuple[Identifier, ...], replaces: str | None) -> CAOrder: ...
+
+    def order(self, url: str) -> CAOrder: ...
+
+    def authorization(self, url: str) -> CAAuthorization: ...
+
+    def answer(self, challenge: CAChallenge) -> float | None: ...
+
+    def finalize(self, order: CAOrder, csr_der: bytes) -> CAOrder: ...
+
+    def download(self, url: str) -> str: ...
+
+    def renewal_info(self, ari_id: str) -> Reply: ...
+
+    def check_account(self) -> None: ...

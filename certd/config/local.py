@@ -1,0 +1,49 @@
+"""CAs of certd's own: which they are, and what belongs in their tables."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from datetime import timedelta
+from typing import Any
+
+from certd.config.page import Page
+from certd.config.tables import CATable
+from certd.config.values import LOCAL, CASettings
+
+_OF_A_SERVER = ("directory", "ca_bundle", "agree_tos", "staging", "limits")
+
+
+def is_local(name: str, raw: Mapping[str, Any]) -> bool:
+    """Whether a table ``[ca.NAME]`` is for one; ``local`` has been a free name once."""
+    return raw.get("type") == "local" or (
+        name == LOCAL and "type" not in raw and "directory" not in raw
+    )
+
+
+def local_cas(page: Page) -> set[str]:
+    """Their names, whatever else is wrong with their tables."""
+    tables = {LOCAL: {}, **page.tables("ca")}
+    return {name for name, raw in tables.items() if is_local(name, raw)}
+
+
+def settings(name: str, table: CATable | None = None) -> CASettings:
+    lifetime = table.lifetime if table else CATable.model_fields["lifetime"].default
+    return CASettings(name, f"local:{name}", lifetime=timedelta(seconds=lifetime))
+
+
+def check_keys(page: Page, name: str, raw: Mapping[str, Any]) -> None:
+    """Note what a CA of the other kind would need."""
+    if is_local(name, raw):
+        _refuse(page, name, raw, _OF_A_SERVER, "a CA of certd's own has none", "leave it out")
+    else:
+        why = "an ACME server decides that by itself"
+        todo = 'leave it out, or write type = "local" for a CA of certd\'s own'
+        _refuse(page, name, raw, ("lifetime",), why, todo)
+
+
+def _refuse(
+    page: Page, name: str, raw: Mapping[str, Any], keys: Iterable[str], why: str, todo: str
+) -> None:
+    for key in keys:
+        if key in raw:
+            page.add(("ca", name, key), "does not belong here", why, todo)
