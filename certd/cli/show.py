@@ -11,7 +11,7 @@ from certd.cli.options import config_path, instant
 from certd.cli.overview import overview
 from certd.config import state_folder
 from certd.errors import ConfigError
-from certd.model import Certificate
+from certd.model import SERVER, Certificate
 from certd.store.glance import chain
 
 
@@ -28,6 +28,8 @@ def command(context: click.Context, name: str) -> int:
     spec, lineage = entry.spec, entry.lineage
     facts = [("name", name), ("state", entry.state)]
     facts.append(("names", ", ".join(item.value for item in spec.identifiers)))
+    if spec.usages != SERVER:
+        facts.append(("usage", ", ".join(spec.usages)))
     if lineage.current is None:
         facts.append(("certificate", "none yet: `certd renew` gets it"))
     else:

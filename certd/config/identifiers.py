@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 from certd.budget import Limit
 from certd.config.findings import shown
 from certd.errors import ConfigError
-from certd.model import Identifier
+from certd.model import Identifier, Subtree
 
 # Letters, digits, hyphens (RFC 5890 section 2.3.1); 63 a label (RFC 1035 section 2.3.4).
 _LABEL = r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"
@@ -56,6 +56,27 @@ def identifier(text: str) -> Identifier:
             "name a domain below it, such as *.example.com",
         )
     return Identifier("dns", name if bare == text else f"*.{name}")
+
+
+def subtree(text: str) -> Subtree:
+    """What a root permits: ``example.internal`` and all below it, ``10.0.0.0/8``, an address."""
+    try:
+        return ipaddress.ip_network(text)
+    except ValueError as error:
+        if "/" in text or ":" in text:
+            raise ConfigError(
+                f"{shown(text)} is no network",
+                str(error),
+                'write it as "10.0.0.0/8" or "2001:db8::/32"',
+            ) from None
+    if text.startswith(("*.", ".")):
+        bare = text.lstrip("*.")
+        raise ConfigError(
+            f"{shown(text)} is more than is needed",
+            "a name stands for itself and all below it",
+            f"write {shown(bare)}",
+        )
+    return _dns_name(text)
 
 
 def host_port(text: str) -> tuple[str, int]:

@@ -12,7 +12,7 @@ from certd.model import Park
 from certd.store import rows
 from certd.store.database import Database
 from certd.store.leases import Leases
-from certd.store.schema import park
+from certd.store.schema import lineage, park
 
 _NEW = sqlite.insert(park)
 # Two orders may come back with refusals at once: the longer one holds.
@@ -44,6 +44,21 @@ class Parks:
         def work(connection: sa.Connection) -> None:
             self._leases.guard(connection, name)
             connection.execute(_KEEP, values)
+
+        self._database.write(work)
+
+    def lift(self, ca: str, names: Collection[str], now: datetime) -> None:
+        """What kept this CA from being asked is mended: these certificates ask it at once."""
+
+        def work(connection: sa.Connection) -> None:
+            connection.execute(
+                sa.delete(park).where(park.c.ca == ca, park.c.lineage.in_([*names, ""]))
+            )
+            connection.execute(
+                sa.update(lineage)
+                .where(lineage.c.name.in_(names), lineage.c.failure.is_not(None))
+                .values(retry_at=None, due_at=now)
+            )
 
         self._database.write(work)
 
