@@ -39,31 +39,36 @@ class CA(Protocol):
 class Site:
     """``tables`` is the configuration by table name; ``write`` it after a change by hand.
 
-    There is one CA, named ``test``, whose HTTP-01 questions certd answers itself.
+    There is one ACME CA, named ``test``, whose HTTP-01 questions certd answers itself.
     """
 
-    def __init__(self, folder: Path, ca: CA) -> None:
+    def __init__(self, folder: Path, ca: CA | None) -> None:
+        """``ca`` None: certificates are wanted of certd's own CA, and nobody is asked."""
         folder.mkdir(parents=True, exist_ok=True)
         self.folder = folder
         self.path = folder / "certd.toml"
         self.state = folder / "state"
-        self.tables: dict[str, dict[str, Any]] = {
-            "certd": {"state": "state"},
-            "ca.test": {
-                "directory": ca.directory,
-                "ca_bundle": str(ca.ca_bundle),
-                "agree_tos": True,
-            },
-            "http": {
-                "listen": [f"127.0.0.1:{ca.http_port}"],
-                "validation_port": ca.http_port,
-            },
-        }
-        # Names of tests mean something to the DNS of their CA only.
-        self._sight = {"self_check": True} if ca.resolver else {}
-        if ca.resolver:
-            self.tables["certd"]["resolver"] = ca.resolver
+        self.tables: dict[str, dict[str, Any]] = {"certd": {"state": "state"}}
+        self._usual: dict[str, Any] = {"ca": ["local"]}
+        if ca is not None:
+            self._ask(ca)
         self.write()
+
+    def _ask(self, ca: CA) -> None:
+        self.tables["ca.test"] = {
+            "directory": ca.directory,
+            "ca_bundle": str(ca.ca_bundle),
+            "agree_tos": True,
+        }
+        self.tables["http"] = {
+            "listen": [f"127.0.0.1:{ca.http_port}"],
+            "validation_port": ca.http_port,
+        }
+        self._usual = {"ca": ["test"]}
+        # Names of tests mean something to the DNS of their CA only.
+        if ca.resolver:
+            self._usual["self_check"] = True
+            self.tables["certd"]["resolver"] = ca.resolver
 
     def write(self) -> None:
         # Strings, numbers, booleans and lists of them are the same in JSON and TOML.
@@ -77,7 +82,7 @@ class Site:
 
     def certificate(self, name: str, *names: str, **settings: Any) -> Self:
         """Want this certificate; in place of what was wanted under that name."""
-        table = {"names": list(names), "ca": ["test"], **self._sight, **settings}
+        table = {"names": list(names), **self._usual, **settings}
         self.tables[f"certificate.{name}"] = table
         self.write()
         return self
@@ -94,7 +99,7 @@ class Site:
         shutil.copytree(self.folder, folder)
         twin = object.__new__(Site)
         twin.folder, twin.path, twin.state = folder, folder / "certd.toml", folder / "state"
-        twin._sight = self._sight
+        twin._usual = self._usual
         twin.tables = {name: dict(table) for name, table in self.tables.items()}
         return twin
 
