@@ -65,7 +65,7 @@ class Daemon:
         self._node = Node(config, store, _say)
         store.lineages.take_over(config.certificates, config.digest, config.table_digests)
         passed = systemd.listen_sockets()
-        if passed or any(config.is_challenged(name) for name in config.certificates):
+        if passed or config.listens:
             self._node.listen(passed)
         self._node.start()
         scheduler = self._scheduler()

@@ -91,15 +91,19 @@ def person(environment: Mapping[str, str]) -> Person:
     return Person(Path(environment.get("HOME") or "/root"))
 
 
-def system(root: Root, *, install: bool, top: Path = Path("/")) -> Iterator[Step]:
-    """Into the system's store or out of it; ``top`` is where the system's files are.
+def system(
+    root: Root, *, install: bool, top: Path = Path("/"), programs: str = _PATH
+) -> Iterator[Step]:
+    """Into the system's store or out of it.
+
+    ``top`` is where the system's files are; ``programs`` the PATH of its tools.
 
     Raises:
         CertdError: this system has none that is known here.
     """
     for known in _SYSTEMS:
         folder = top / known.folder
-        if folder.is_dir() and (program := shutil.which(known.update[0], path=_PATH)):
+        if folder.is_dir() and (program := shutil.which(known.update[0], path=programs)):
             break
     else:
         raise CertdError(

@@ -214,6 +214,9 @@ def _of_file(file: Path) -> Root:
         return _of_pem(file.read_text(encoding="utf-8", errors="replace"), "root")
     except OSError as error:
         raise CertdError(f"cannot read {file}", error.strerror or str(error)) from error
+    except CertdError as error:
+        todo = "name a file that `certd ca root -o FILE` has written"
+        raise CertdError(f"{file} is no root", error.why, todo) from error
 
 
 def _of_pem(pem: str, ca: str) -> Root:

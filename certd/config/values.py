@@ -160,6 +160,12 @@ class Config:
         return settings.public if spec.self_check is None else spec.self_check
 
     @property
+    def listens(self) -> bool:
+        """Whether port 80 may be asked anything: not where all CAs are our own."""
+        names = self.certificates
+        return not names or bool(self.http.redirect) or any(map(self.is_challenged, names))
+
+    @property
     def table_digests(self) -> dict[str, str]:
         """Of everything that certificates refer to, by table: another one is worth another try."""
         tables: dict[str, object] = {"http": (self.http, self.resolver)}

@@ -9,21 +9,28 @@ import ssl
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from certd import trust
 from certd.testing.processes import NotInstalled
+from tests.faults.warm import Warm, WarmSite
 from tests.site import CERTD, Site
 
 NAME = "www.example.internal"
 
 
+@pytest.fixture(scope="module")
+def warm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Warm]:
+    with Warm(tmp_path_factory.mktemp("warm")) as warm:
+        yield warm
+
+
 @pytest.fixture
-def site(tmp_path: Path) -> Site:
-    return Site(tmp_path / "site", None).certificate("www", NAME, targets=["web"]).disk()
+def site(warm: Warm, tmp_path: Path) -> Site:
+    return WarmSite(tmp_path / "site", warm).certificate("www", NAME, targets=["web"]).disk()
 
 
 def test_from_nothing_to_a_certificate(site: Site) -> None:
@@ -84,15 +91,14 @@ def test_a_root_that_is_there_is_replaced_by_the_word_only(site: Site) -> None:
         (("init", "--permit", "10.0.0.1/8"), "has host bits set"),
         (("init", "--label", ""), "'' is no label"),
         (("trust", "--root", "nowhere.pem"), "cannot read nowhere.pem"),
-        (("trust", "--root", "certd.toml"), "there is no certificate chain"),
+        (("trust", "--root", os.devnull), "/dev/null is no root: found nothing"),
     ],
 )
 def test_wrong_uses_are_told(site: Site, words: tuple[str, ...], said: str) -> None:
     site.tables["ca.own"] = {"type": "local"}
     site.tables["ca.acme"] = {"directory": "https://ca.example/dir"}
     site.write()
-    argv = [str(CERTD), "-c", str(site.path), "ca", *words]
-    done = subprocess.run(argv, check=False, capture_output=True, text=True, cwd=site.folder)
+    done = site.certd("ca", *words)
     assert done.returncode in (1, 2)
     assert said in done.stderr
 

@@ -25,14 +25,17 @@ from tests.site import SECONDS, Site
 ROOT = Path(__file__).parents[2]
 # Also what certd imports late, when it turns out to be needed.
 IMPORTED = (
+    "certd.cli.ca",
     "certd.cli.main",
     "certd.cli.renew",
     "certd.cli.status",
+    "certd.ca.local",
     "certd.ca.ari",
     "certd.config.reading",
     "certd.engine.oneshot",
     "certd.store.store",
     "dns.asyncquery",
+    "certd.trust",
     "certd_deploy.disk",
 )
 
@@ -89,6 +92,17 @@ class Warm:
         trace: TracebackType | None,
     ) -> None:
         self._process.communicate()  # its input ends, and so does it
+
+
+class WarmSite(Site):
+    """A site without an ACME CA, whose commands cost no imports."""
+
+    def __init__(self, folder: Path, warm: Warm) -> None:
+        self._warm = warm
+        super().__init__(folder, None)
+
+    def certd(self, *words: str, **environment: str) -> subprocess.CompletedProcess[str]:
+        return self._warm.certd(self, *words, started=lambda pid: None, **environment)
 
 
 def serve() -> None:

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import time
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -91,6 +92,36 @@ def test_a_well_known_ca_needs_no_table(write: Write) -> None:
     assert configuration.load(write(AGREED + WWW)).unaccepted == []
     assert configuration.load(write(AGREED + WWW + other)).unaccepted == ["actalis"]
     assert configuration.load(write(AGREED.replace("true", "false"))).unaccepted == []
+
+
+def test_a_ca_of_our_own_needs_no_table_and_no_consent(write: Write) -> None:
+    names = 'names = ["*.example.internal", "localhost"]'
+    www = f'[certificate.www]\n{names}\nca = ["local"]\nusage = ["client", "server"]\n'
+    config = configuration.load(write(www))
+    assert config.cas["local"].lifetime == timedelta(days=7)
+    assert config.unaccepted == []
+    assert not config.is_challenged("www")
+    assert not config.listens
+    assert configuration.load(write('[http]\nredirect = "https"\n' + www)).listens
+    assert configuration.load(write(AGREED + WWW.replace("www]", "pub]") + www)).listens
+    assert config.certificates["www"].usages == ("server", "client")
+    own = '[ca.local]\nlifetime = 3600\n[ca.own]\ntype = "local"\n'
+    other = configuration.load(write(own + www))
+    assert other.cas["local"].lifetime == timedelta(hours=1)
+    assert other.cas["own"].local
+    # Another lifetime is another CA; a contact is none of its business.
+    assert other.table_digests["ca local"] != config.table_digests["ca local"]
+    contact = '[certd]\ncontact = ["mailto:me@example.com"]\n'
+    reached = configuration.load(write(contact + www))
+    assert reached.table_digests["ca local"] == config.table_digests["ca local"]
+
+
+def test_an_acme_server_may_be_called_local(write: Write) -> None:
+    """As it might have been before there was one of our own."""
+    table = '[ca.local]\ndirectory = "https://localhost:14000/dir"\nagree_tos = true\n'
+    config = configuration.load(write(table + WWW + 'ca = ["local"]\n'))
+    assert not config.cas["local"].local
+    assert config.is_challenged("www")
 
 
 def test_an_empty_file_is_a_configuration_without_certificates(write: Write) -> None:

@@ -294,6 +294,66 @@ targets = "web"
             id="wildcard",
         ),
         pytest.param(
+            '[certificate.www]\nnames = ["*.example.com"]\nca = ["local", "letsencrypt"]',
+            "2: [certificate.www] names: *.example.com is a wildcard",
+            id="a wildcard, and one of its CAs would have to see a challenge",
+        ),
+        pytest.param(
+            '[ca.own]\ntype = "locl"\ndirectory = "https://ca.example/dir"',
+            '2: [ca.own] type: unknown: "locl"; did you mean local?',
+            id="type of CA",
+        ),
+        pytest.param(
+            '[ca.own]\ntype = "local"\ndirectory = "https://ca.example/dir"',
+            "3: [ca.own] directory: does not belong here: a CA of certd's own has none; leave it",
+            id="a local CA with a directory",
+        ),
+        pytest.param(
+            "[ca.local]\nagree_tos = true",
+            "2: [ca.local] agree_tos: does not belong here: a CA of certd's own has none; leave",
+            id="terms of a local CA",
+        ),
+        pytest.param(
+            "[ca.letsencrypt]\nlifetime = 3600",
+            "2: [ca.letsencrypt] lifetime: does not belong here: an ACME server decides that by "
+            'itself; leave it out, or write type = "local" for a CA of certd\'s own',
+            id="lifetime at an ACME server",
+        ),
+        pytest.param(
+            "[ca.local]\nlifetime = 31536000",
+            "2: [ca.local] lifetime: 31536000 is out of range: it must be less than or equal to 77",
+            id="lifetime",
+        ),
+        pytest.param(
+            AGREED + WWW + 'usage = ["client"]',
+            "5: [certificate.www] usage: client needs a CA of certd's own: public CAs certify "
+            'servers; write ca = ["local"], or leave it out',
+            id="a client's certificate of a public CA",
+        ),
+        pytest.param(
+            WWW + 'ca = ["local"]\nusage = []',
+            "4: [certificate.www] usage: the list is empty",
+            id="no usage",
+        ),
+        pytest.param(
+            WWW + 'ca = ["local"]\nusage = ["sever"]',
+            '4: [certificate.www] usage: unknown: "sever"; did you mean server?',
+            id="usage",
+        ),
+        pytest.param(
+            WWW + 'ca = ["local"]\nusage = ["client", "client"]',
+            '4: [certificate.www] usage: "client" is there twice',
+            id="a usage twice",
+        ),
+        pytest.param(
+            '[target.x]\ntype = "shelf"\npath = "x"\nverify = ["a:443"]\n'
+            + WWW
+            + 'ca = ["local"]\nusage = ["client"]\ntargets = ["x"]',
+            "9: [certificate.www] targets: x is verified at its endpoints: no server presents a "
+            "certificate that is for clients only; use a target without verify",
+            id="a client's certificate at an endpoint",
+        ),
+        pytest.param(
             AGREED + WWW + 'challenge = "dns-01"',
             "5: [certificate.www] challenge: dns-01 is not yet available in this version: it arr",
             id="dns-01",

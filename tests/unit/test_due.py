@@ -48,6 +48,7 @@ def window(start: timedelta, end: timedelta, selected: timedelta) -> RenewalInfo
 
 
 HELD = Lineage("www", leaf())
+FOR_BOTH = replace(leaf(), certificate=replace(leaf().certificate, usages=("server", "client")))
 ORDERED = replace(HELD, ordering=True, placed=True)
 FAILURE = Failure("the CA refused", "it said so", "wait", ISSUED)
 
@@ -160,6 +161,22 @@ EARLY = ISSUED + 1 * DAY
             True,
             "the key type has changed from ec-p256 to rsa-2048",
             id="the key type has changed",
+        ),
+        pytest.param(
+            replace(SPEC, usages=("server", "client")),
+            HELD,
+            EARLY,
+            True,
+            "it is to be for a TLS client as well",
+            id="it is to be for clients too",
+        ),
+        pytest.param(
+            SPEC,
+            replace(HELD, current=FOR_BOTH),
+            EARLY,
+            False,
+            "2/3",
+            id="it is for more than is wanted, as public CAs' have been",
         ),
         pytest.param(
             replace(SPEC, targets=("web", "mail")), HELD, EARLY, False, "2/3", id="one more target"
