@@ -271,14 +271,9 @@ class Issuance:
         pem = self._client.download(url)
         failpoint("issue: certificate downloaded")
         now = self._clock()
-        leaf, chain, facts = x509.check(
-            pem,
-            self.order.key_pem,
-            self.order.identifiers,
-            now,
-            usages=x509.csr_usages(self.order.csr_pem),
-        )
-        number = self._store.orders.complete(self.order, leaf, chain, facts, now)
+        order, usages = self.order, x509.csr_usages(self.order.csr_pem)
+        leaf, chain, facts = x509.check(pem, order.key_pem, order.identifiers, now, usages=usages)
+        number = self._store.orders.complete(order, leaf, chain, facts, now)
         failpoint("issue: version is current")
         self._say(self.order.name, f"version {number} issued, valid until {facts.not_after:%F}")
         published = None if self._resumed else self.authorizations.published
