@@ -29,6 +29,7 @@ from certd.ca.resources import (
 )
 from certd.errors import CAError
 from certd.model import Identifier
+from certd.secrets import Secret
 
 log = logging.getLogger(__name__)
 
@@ -172,6 +173,27 @@ class Client:
         """The chain as the CA sends it, unchecked (RFC 8555 section 7.4.2)."""
         reply = self._post(url, None, accept="application/pem-certificate-chain")
         return reply.body.decode("utf-8", "replace")
+
+    def revoke(self, leaf_der: bytes, reason: int, key_pem: Secret | None = None) -> None:
+        """RFC 8555 section 7.6: signed by our account, or by the certificate's own key.
+
+        ``reason`` is a number of RFC 5280 section 5.3.1; 0, unspecified, is not sent.
+        """
+        url = self.directory().get("revokeCert")
+        if not isinstance(url, str):
+            raise CAError(
+                f"{self.name} does not revoke over ACME",
+                "its directory has no revokeCert",
+                "ask its support, or revoke on its web pages",
+            )
+        payload: dict[str, Any] = {"certificate": josepy.encode_b64jose(leaf_der)}
+        if reason:
+            payload["reason"] = reason
+        if key_pem is None:
+            self._post(url, payload)
+            return
+        key = josepy.JWK.load(key_pem.reveal().encode())
+        self._network.post(url, json.dumps(payload).encode(), key, None)
 
     def renewal_info(self, ari_id: str) -> Reply:
         """The raw answer (RFC 9773 section 4.1); ``certd.ca.ari`` reads it."""

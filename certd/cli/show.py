@@ -35,6 +35,9 @@ def command(context: click.Context, name: str) -> int:
         facts += [("version", str(current.number)), ("CA", current.ca), ("key", current.key_type)]
         facts += _leaf(current.certificate)
         facts += _chain(path, name, current.number)
+    for one in lineage.revocations:
+        when = f", {instant(one.revoked_at)}" if one.revoked_at else ""
+        facts.append(("revoked", f"version {one.number} {one}{when}"))
     for item in entry.targets():
         served = f"version {item.serving}" if item.serving else "nothing of ours yet"
         facts.append(("target", f"{item.target}: {item.phase}, serves {served}"))

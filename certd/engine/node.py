@@ -16,6 +16,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from datetime import UTC, datetime
 
+from certd import revocation
 from certd.authorize import Publisher, clean_up
 from certd.ca.clients import Clients
 from certd.challenges.http01 import (
@@ -30,6 +31,7 @@ from certd.challenges.selfcheck import SelfCheck, Way
 from certd.config import Config
 from certd.engine.local import LocalEngine
 from certd.issue import Say
+from certd.model import Revocation
 from certd.reconcile import Reconciler
 from certd.secrets import Secret
 from certd.store import Store
@@ -58,6 +60,7 @@ class Node:
         self.store = store
         self.config = config
         self._clock = clock
+        self._draw = draw
         otherwise = to_https if config.http.redirect else nothing_else
         self._responder = Responder(store.tokens.answer, self._served, otherwise=otherwise)
         self._self_check = SelfCheck()
@@ -109,6 +112,14 @@ class Node:
         self.store.parks.forget(self._clock())
         for name in self.store.tokens.orphaned(self._clock()):
             clean_up(name, self.store, self._publisher(self.config))
+
+    def revoke(self, asked: Revocation) -> None:
+        """Ask the CA that issued it; see ``certd.revocation.ask``."""
+        revocation.ask(asked, self.store, self._clients, self.config.cas, self._clock())
+
+    def watch(self) -> None:
+        """Ask for revocations that are still to be asked for."""
+        revocation.resume(self.store, self._clients, self.config.cas, self._draw, self._clock())
 
     def follow(self, config: Config) -> None:
         """Go over to another configuration; what is under way goes on."""

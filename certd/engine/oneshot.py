@@ -39,6 +39,7 @@ def renew(node: Node, names: Collection[str], *, named: bool, force: bool) -> li
         ChallengeError: something must be issued and the CA's questions cannot be answered.
     """
     store = node.store
+    node.watch()
     before = _lineages(node, names)
     if named:
         for name in names:

@@ -20,7 +20,10 @@ from certd.store.files import HEAD, newer
 MOST = 5  # of SQLite's own findings: one page can be the cause of hundreds
 _RESTORE = "restore a backup with `certd db restore FILE`"
 _TABLES = {"meta", "account", "lineage", "version", "certificate_order", "token", "target"}
-_SINCE = {"0003": {"park", "bucket"}}  # by the migration that made them
+_SINCE = {
+    "0003": {"park", "bucket"},
+    "0004": {"revocation", "compromised_key", "crl"},
+}  # by the migration that made them
 
 
 @dataclass(frozen=True, slots=True)

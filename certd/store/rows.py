@@ -18,6 +18,8 @@ from certd.model import (
     Order,
     Park,
     RenewalInfo,
+    Revocation,
+    Signer,
     TargetPhase,
     TargetState,
     Version,
@@ -135,6 +137,21 @@ def renewal(row: Any) -> RenewalInfo | None:
     return RenewalInfo(row.window_start, row.window_end, row.window_selected, row.explanation_url)
 
 
+def revocation(row: Any) -> Revocation:
+    return Revocation(
+        row.fingerprint,
+        row.lineage,
+        row.number,
+        row.reason,
+        cast(Signer, row.signer),
+        row.asked_at,
+        row.revoked_at,
+        row.failures,
+        row.retry_at,
+        failure(row.failure),
+    )
+
+
 def target(row: Any) -> TargetState:
     return TargetState(
         row.target,
@@ -201,6 +218,7 @@ def lineage(
     targets: Mapping[str, TargetState],
     order: str | None,
     parks: Mapping[str, Mapping[str, Park]],
+    revocations: Iterable[Revocation] = (),
 ) -> Lineage:
     """``order``: the URL of the one under way, "" before the CA has told it; None: no order.
 
@@ -222,4 +240,5 @@ def lineage(
         _longer(parks.get(row.name, {}), parks.get("", {})) if parks else {},
         row.held_until,
         row.held_for or "",
+        tuple(revocations),
     )

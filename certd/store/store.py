@@ -17,6 +17,7 @@ from certd.store.lineages import Lineages
 from certd.store.locks import FileLock, Worker
 from certd.store.orders import Orders, Tokens
 from certd.store.parks import Parks
+from certd.store.revocations import Revocations
 from certd.store.versions import Versions
 
 ORDER_OCTETS = 256 * 1024  # of an order and its version, in the database and its journal
@@ -34,6 +35,7 @@ class Store:
         self.parks = Parks(database, self.leases)
         self.orders = Orders(database, self.leases)
         self.versions = Versions(database, self.leases)
+        self.revocations = Revocations(database)
         self.tokens = Tokens(database)
         self.accounts = Accounts(database)
         self.budgets = Budgets(database)
