@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from datetime import UTC, datetime, timedelta
 
+from certd.model import Version
 from certd.store import Store
 from certd.testing.pebble import Pebble
 from tests.faults.warm import Warm
@@ -45,6 +46,19 @@ def deployed(site: Site, warm: Warm, pebble: Pebble) -> None:
     """Version 1 is in place."""
     site.certificate("www", NAME, targets=["web"]).disk()
     assert warm.certd(site, "renew").returncode == 0
+
+
+def assert_revoked(site: Site, pebble: Pebble) -> None:
+    """Version 1 is, at the CA and here, and no other has its key."""
+    with site.store() as store:
+        lineage = store.lineages.get("www")
+        [revoked] = lineage.revocations
+        first = store.lineages.bundle("www", 1).certificate
+        assert store.revocations.same_key(first.spki_sha256, datetime.now(UTC)) == [
+            ("www", Version(1, "test", first, "ec-p256", pebble.directory))
+        ]
+    assert (revoked.number, revoked.revoked_at is None) == (1, False)
+    assert pebble.cert_status(first.serial)["Status"] == "Revoked"
 
 
 def due(site: Site, warm: Warm, pebble: Pebble) -> None:
