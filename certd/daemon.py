@@ -92,7 +92,9 @@ class Daemon:
         )
         scheduler.add_job(self._take_due, "interval", seconds=DUE_TICK, next_run_time=now())
         scheduler.add_job(self._node.tidy, "interval", seconds=TIDY_TICK)
-        scheduler.add_job(self._node.watch, "interval", seconds=WATCH_TICK, next_run_time=now())
+        scheduler.add_job(
+            self._node.watch, "interval", [WATCH_TICK], seconds=WATCH_TICK, next_run_time=now()
+        )
         watchdog = systemd.watchdog_interval()
         if watchdog is not None:
             scheduler.add_job(self._feed_watchdog, "interval", seconds=watchdog)

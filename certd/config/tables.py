@@ -150,6 +150,7 @@ class CATable(Table):
     staging: URL | None = Field(
         None, description="URL of its staging directory, for certd renew --dry-run"
     )
+    crl: bool = Field(True, description="look at its lists of what it has revoked, by plain http")
     limits: list[CALimit] | None = Field(
         None,
         description="its limits on orders, instead of those that are known of it",

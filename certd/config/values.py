@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
@@ -85,6 +85,8 @@ class CASettings:
     agree_tos: bool = False
     staging: str | None = None  # the directory of the CA's staging service, if it has one
     limits: Limits = NO_LIMITS
+    # Not in the digest of the table: no order fails or succeeds by it.
+    crl: bool = field(default=True, repr=False)  # look at its lists of what it has revoked
 
     @property
     def public(self) -> bool:

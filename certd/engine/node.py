@@ -16,7 +16,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from datetime import UTC, datetime
 
-from certd import revocation
+from certd import crls, revocation
 from certd.authorize import Publisher, clean_up
 from certd.ca.clients import Clients
 from certd.challenges.http01 import (
@@ -117,9 +117,14 @@ class Node:
         """Ask the CA that issued it; see ``certd.revocation.ask``."""
         revocation.ask(asked, self.store, self._clients, self.config.cas, self._clock())
 
-    def watch(self) -> None:
-        """Ask for revocations that are still to be asked for."""
-        revocation.resume(self.store, self._clients, self.config.cas, self._draw, self._clock())
+    def watch(self, seconds: float) -> None:
+        """Ask for revocations that are still to be asked for, and look at the CAs' lists.
+
+        No list is begun with after ``seconds``: what is due then waits for the next time.
+        """
+        cas, clock = self.config.cas, self._clock
+        revocation.resume(self.store, self._clients, cas, self._draw, clock())
+        crls.look(self.store, cas, self._draw, clock, seconds)
 
     def follow(self, config: Config) -> None:
         """Go over to another configuration; what is under way goes on."""

@@ -10,6 +10,7 @@ from certd.errors import StoreError
 from certd.room import Lack, lack
 from certd.store.accounts import Accounts
 from certd.store.budgets import Budgets
+from certd.store.crls import CRLs
 from certd.store.database import Database
 from certd.store.files import advice, database_file, gate, workers
 from certd.store.leases import Leases
@@ -36,6 +37,7 @@ class Store:
         self.orders = Orders(database, self.leases)
         self.versions = Versions(database, self.leases)
         self.revocations = Revocations(database)
+        self.crls = CRLs(database)
         self.tokens = Tokens(database)
         self.accounts = Accounts(database)
         self.budgets = Budgets(database)

@@ -5,11 +5,15 @@ RFC 9773 section 4.1 (the identifier of a certificate for renewal information).
 """
 
 from certd.x509.checking import check, pair_matches
+from certd.x509.crl import BadCRL, Listed, crl_url, read_crl
 from certd.x509.keys import csr, csr_der, new_key, pin_of_csr, type_of
 from certd.x509.reading import facts, facts_of_der, fingerprint, read_chain, shown_name
 
 __all__ = [
+    "BadCRL",
+    "Listed",
     "check",
+    "crl_url",
     "csr",
     "csr_der",
     "facts",
@@ -19,6 +23,7 @@ __all__ = [
     "pair_matches",
     "pin_of_csr",
     "read_chain",
+    "read_crl",
     "shown_name",
     "type_of",
 ]
