@@ -104,7 +104,9 @@ def _compare(der: bytes, url: str, store: Store, now: datetime) -> datetime:
 def _notice(found: list[tuple[Naming, x509.Listed]], store: Store, now: datetime) -> None:
     if not found:
         return
-    pins = [(one.spki_sha256, one.name) for one, said in found if said.reason == KEY_COMPROMISE]
+    pins = [
+        (one.spki_sha256, one.name, now) for one, said in found if said.reason == KEY_COMPROMISE
+    ]
     revoked = [
         Revocation(one.fingerprint, one.name, one.number, said.reason, "ca", now, said.revoked_at)
         for one, said in found

@@ -11,7 +11,7 @@ from ipaddress import IPv6Address, ip_address
 from urllib.parse import SplitResult, urlsplit
 
 from certd.ca.net import USER_AGENT
-from certd.ca.wire import _Reading, _request
+from certd.ca.wire import WireError, _Reading, _request
 from certd.errors import CAError, plain
 
 MOST_OCTETS = 16 << 20  # of a list; Let's Encrypt's parts have some 100 KiB
@@ -34,12 +34,14 @@ def fetch(url: str, *, public: bool) -> bytes:
     try:
         parts = urlsplit(url)
         address = (parts.hostname or "", parts.port or 80)
+        if not address[0]:
+            raise _failed(url, "it names no host")
         if public and address[1] != 80:
             raise _failed(url, f"port {address[1]} is none at which a public CA has its list")
         return _exchange(url, parts, _addresses(url, address, public=public))
     except TimeoutError as error:
         raise _failed(url, "it did not answer in time") from error
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, WireError) as error:
         words = getattr(error, "strerror", None) or str(error)
         raise _failed(url, plain(words)) from error
 

@@ -12,7 +12,7 @@ from certd.cli.overview import overview
 from certd.config import state_folder
 from certd.errors import ConfigError
 from certd.model import Certificate
-from certd.store.glance import chain
+from certd.store.glance import chain, crl
 
 
 @certd_command("show")
@@ -35,6 +35,7 @@ def command(context: click.Context, name: str) -> int:
         facts += [("version", str(current.number)), ("CA", current.ca), ("key", current.key_type)]
         facts += _leaf(current.certificate)
         facts += _chain(path, name, current.number)
+        facts += _crl(path, name)
     for one in lineage.revocations:
         when = f", {instant(one.revoked_at)}" if one.revoked_at else ""
         facts.append(("revoked", f"version {one.number} {one}{when}"))
@@ -66,3 +67,11 @@ def _chain(path: Path, name: str, number: int) -> list[tuple[str, str]]:
         ("chain", f"{x509.shown_name(one.subject)}, issued by {x509.shown_name(one.issuer)}")
         for one in (x509.read_chain(pem) if pem else [])
     ]
+
+
+def _crl(path: Path, name: str) -> list[tuple[str, str]]:
+    found = crl(state_folder(path)[0], name)
+    if found is None:
+        return []
+    url, look_at, failure = found
+    return [("CRL", f"{url}, {failure or 'good'}, next look {instant(look_at)}")]

@@ -21,14 +21,14 @@ from typing import Any
 
 from certd import model
 from certd.errors import StoreError
-from certd.model import CertificateSpec, Lineage, TargetState
+from certd.model import CertificateSpec, Failure, Lineage, TargetState
 from certd.store import rows
 from certd.store.changes import changes
 from certd.store.files import HEAD, advice, database_file, newer
 
 _INSTANTS = {
     *("retry_at", "window_start", "window_end", "window_selected", "ask_again", "since"),
-    *("not_before", "not_after", "until", "held_until", "asked_at", "revoked_at"),
+    *("not_before", "not_after", "until", "held_until", "asked_at", "revoked_at", "look_at"),
 }
 _LINEAGE = (
     *("name", "wanted", "configured", "forced", "failures", "retry_at", "failure"),
@@ -71,6 +71,10 @@ _TARGETS = f"SELECT {_columns('target', _TARGET)} FROM target"  # noqa: S608
 _REVOCATIONS = f"SELECT {_columns('revocation', _REVOCATION)} FROM revocation"  # noqa: S608
 _ORDERS = "SELECT lineage, coalesce(url, '') FROM certificate_order WHERE state = 'live'"
 _CHAIN = "SELECT chain_pem FROM version WHERE lineage = ? AND number = ?"
+_CRL = (
+    f"SELECT {_columns('crl', ('url', 'look_at', 'failure'))} "  # noqa: S608
+    "FROM lineage JOIN crl ON crl.url = lineage.crl_url WHERE lineage.name = ?"
+)
 _EMPTY = "SELECT count(*) = 0 FROM sqlite_master"
 _REVISION = "SELECT version_num FROM alembic_version"
 _META = "SELECT key, value FROM meta"
@@ -134,6 +138,16 @@ def chain(state: Path, name: str, number: int) -> str:
     with _reading(state) as connection:
         row = connection.execute(_CHAIN, (name, number)).fetchone() if connection else None
         return str(row[0]) if row else ""
+
+
+def crl(state: Path, name: str) -> tuple[str, datetime, Failure | None] | None:
+    """The list that the current leaf names, when it is looked at next, and what failed there.
+
+    None: it names none, or nobody has looked yet.
+    """
+    with _reading(state) as connection:
+        row = connection.execute(_CRL, (name,)).fetchone() if connection else None
+        return (row[0], row[1], rows.failure(row[2])) if row else None
 
 
 @contextmanager

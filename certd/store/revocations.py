@@ -69,10 +69,7 @@ class Revocations:
 
     def same_key(self, pin: str, now: datetime) -> list[tuple[str, Version]]:
         """The versions, of whatever certificate, with this SPKI pin that are still valid."""
-        statement = sa.select(version).where(
-            version.c.spki_sha256 == pin, version.c.not_after > now
-        )
-        found = self._database.read(lambda connection: connection.execute(statement).all())
+        found = self._database.read(lambda c: c.execute(_same_key(pin, now)).all())
         return [(row.lineage, rows.version(row)) for row in found]
 
     def intend(
@@ -134,16 +131,32 @@ class Revocations:
             )
         )
 
-    def noticed(self, found: Iterable[Revocation], pins: Iterable[tuple[str, str]]) -> None:
-        """The CA has revoked these by itself. ``pins``: compromised keys, and who had them."""
+    def noticed(
+        self, found: Iterable[Revocation], pins: Iterable[tuple[str, str, datetime]]
+    ) -> None:
+        """The CA has revoked these by itself.
+
+        ``pins``: compromised keys, who had them, and since when: whatever else has them is to
+        be revoked too.
+        """
         listed, compromised = list(found), list(pins)
 
         def work(connection: sa.Connection) -> None:
             for one in listed:
-                _keep(connection, one)
+                there = connection.execute(_ONE, {"fingerprint": one.fingerprint}).first()
+                if there is None:
+                    _keep(connection, one)
+                else:  # we had asked for it
+                    values = {"revoked_at": one.revoked_at, "failure": None, "retry_at": None}
+                    connection.execute(_WHICH, {"which": one.fingerprint, **values})
                 _replace(connection, one.name, one.number, one.asked_at, force=False)
-                for pin, name in compromised:
-                    _compromise(connection, pin, name, one.asked_at)
+            for pin, name, now in compromised:
+                _compromise(connection, pin, name, now)
+                for row in connection.execute(_same_key(pin, now)).all():
+                    facts = rows.version(row).certificate
+                    _intend(
+                        connection, row.lineage, row.number, facts, KEY_COMPROMISE, "account", now
+                    )
 
         if listed:
             self._database.write(work)
@@ -159,6 +172,10 @@ class Revocations:
             return f"its private key is compromised since {key.since:%F}" if key else ""
 
         return self._database.read(look)
+
+
+def _same_key(pin: str, now: datetime) -> sa.Select[Any]:
+    return sa.select(version).where(version.c.spki_sha256 == pin, version.c.not_after > now)
 
 
 def refuse_compromised(connection: sa.Connection, csr_pem: str) -> None:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+import requests
 from cryptography import x509
 
+from certd.store import Store
 from certd.testing.caddy import Caddy
 from certd.testing.openbao import OpenBao
 from certd.testing.pebble_binary import Binaries
@@ -88,6 +90,47 @@ def test_caddy_that_looked_in_vain_is_not_asked_again_for_ever(
     site.tables["http"]["listen"] = [f"{caddy.address}:80"]
     site.write()
     assert "issued, version 1" in site.renew("www").stdout
+
+
+def test_what_openbao_has_revoked_by_itself_is_replaced(openbao: OpenBao, tmp_path: Path) -> None:
+    """By the list that its leaves name, which is asked for only when it is due."""
+    site = site_of(openbao, tmp_path / "site")
+    site.renew()
+    site.renew()
+    first = site.status()["www"]
+    assert f"CRL          {openbao.crl}, good, next look" in site.certd("show", "www").stdout
+    openbao.revoke(first["serial"])
+    assert "not due before" in site.renew().stdout  # the list that was read is still good
+    store = Store.open(site.state)
+    store.crls.keep(openbao.crl, datetime.now(UTC))
+    store.close()
+    done = site.renew()
+    assert "renewed, version 2" in done.stdout
+    second = site.status()["www"]
+    assert (second["state"], second["version"]) == ("ok", 2)
+    [told] = second["revocations"]
+    assert (told["version"], told["by_ca"], told["reason"]) == (1, True, "unspecified")
+    shown = site.certd("show", "www").stdout
+    assert "version 1 was revoked by its CA (unspecified)" in shown
+    # Its files put back are not taken for newer ones, and the list is not asked for again.
+    assert "not due before" in site.renew().stdout
+
+
+def test_openbao_revokes_for_the_account_and_for_the_key(openbao: OpenBao, tmp_path: Path) -> None:
+    site = site_of(openbao, tmp_path / "site")
+    site.renew()
+    done = site.certd("revoke", "www", "--yes")
+    assert done.returncode == 0, done.stderr
+    assert "renewed, version 2" in done.stdout
+    done = site.certd("revoke", "www", "--reason", "keyCompromise", "--with-key", "--yes")
+    assert done.returncode == 0, done.stderr
+    listed = x509.load_der_x509_crl(requests.get(openbao.crl, timeout=5).content)
+    with site.store() as store:
+        gone = [store.lineages.bundle("www", number).certificate.serial for number in (1, 2)]
+    assert {f"{entry.serial_number:x}".zfill(40) for entry in listed} >= {
+        serial.zfill(40) for serial in gone
+    }
+    assert site.status()["www"]["version"] == 3
 
 
 def test_openbao_issues_and_renews(openbao: OpenBao, tmp_path: Path) -> None:
