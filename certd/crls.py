@@ -10,9 +10,11 @@ import logging
 import time
 from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
+from typing import NoReturn
 
 from certd import x509
 from certd.ca import crl
+from certd.ca.roots import known_roots
 from certd.config import CASettings
 from certd.errors import CertdError
 from certd.failpoint import failpoint
@@ -46,7 +48,7 @@ def look(
         if time.monotonic() >= until:
             return
         if settings is None or settings.crl:
-            _look(due, settings is None or settings.public, store, draw(), clock())
+            _look(due, settings, store, draw(), clock())
 
 
 def next_look(next_update: datetime, draw: float, now: datetime) -> datetime:
@@ -55,12 +57,16 @@ def next_look(next_update: datetime, draw: float, now: datetime) -> datetime:
     return now + wait * (1 + draw / 10)
 
 
-def _look(due: DueList, public: bool, store: Store, draw: float, now: datetime) -> None:
+def _look(
+    due: DueList, settings: CASettings | None, store: Store, draw: float, now: datetime
+) -> None:
+    public = settings is None or settings.public  # of whom nothing is known: the stricter way
     # First, so that another certd leaves it alone meanwhile.
     store.crls.keep(due.url, now + SOON, due.failures)
     try:
         der = crl.fetch(due.url, public=public)
-        next_update = _compare(der, due.url, store, now)
+        roots = known_roots(settings.roots if settings else None)
+        next_update = _compare(der, due, roots, store, now)
         if next_update <= now:
             raise x509.BadCRL(
                 f"the list {due.url} is old", f"it was good until {next_update:%F %H:%MZ}"
@@ -75,18 +81,19 @@ def _look(due: DueList, public: bool, store: Store, draw: float, now: datetime) 
     store.crls.keep(due.url, next_look(next_update, draw, now))
 
 
-def _compare(der: bytes, url: str, store: Store, now: datetime) -> datetime:
+def _compare(der: bytes, due: DueList, roots: x509.Roots, store: Store, now: datetime) -> datetime:
     """Keep which versions are revoked; returns until when the list is good."""
-    naming = store.crls.naming(url, now)
+    naming = store.crls.naming(due.url, now)
     signers: dict[tuple[str, str], list[Naming]] = {}
     for one in naming:
         signers.setdefault(one.signer, []).append(one)
     good, error = [], None
     for several in signers.values():
-        chain = store.crls.chain(several[0].name, several[0].number)
+        leaf, chain = store.crls.pems(several[0].name, several[0].number)
         try:
             serials = {one.serial for one in several}
-            read = x509.read_crl(der, chain, url, serials, now)
+            issuer = chain or x509.root_of(leaf, roots) or _unknown(due)
+            read = x509.read_crl(der, issuer, due.url, serials, now)
         except CertdError as failed:
             error = failed
             continue
@@ -99,6 +106,14 @@ def _compare(der: bytes, url: str, store: Store, now: datetime) -> datetime:
     if error is not None and not good:
         raise error
     return min(good, default=now + SELDOM)
+
+
+def _unknown(due: DueList) -> NoReturn:
+    raise x509.BadCRL(
+        f"the list {due.url} is not believed",
+        "who signs it is not known here: the chain is empty, for a root has signed the leaf",
+        f"name that root by roots in [ca.{due.ca}]",
+    )
 
 
 def _notice(found: list[tuple[Naming, x509.Listed]], store: Store, now: datetime) -> None:

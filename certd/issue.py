@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, MutableMapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from certd import x509
+from certd import chains, x509
 from certd.authorize import CHECKING, Authorizations, OrderFailed, Publisher, clean_up
 from certd.ca.client import Client
 from certd.ca.problem import NoJSON, Problem
@@ -94,7 +94,7 @@ class Issuance:
     def __init__(
         self,
         order: Order,
-        challenge: str,
+        spec: CertificateSpec,
         client: Client,
         store: Store,
         publisher: Publisher,
@@ -105,9 +105,10 @@ class Issuance:
         """``awaited`` gets the authorizations, under each token that they publish."""
         self.order = order
         self._authorizations = Authorizations(
-            order.name, challenge, client, store, publisher, awaited, clock
+            order.name, spec.challenge, client, store, publisher, awaited, clock
         )
         self._client = client
+        self._wish = spec.preferred_chain or client.preferred_chain
         self._store = store
         self._publisher = publisher
         self._clock = clock
@@ -266,13 +267,16 @@ class Issuance:
 
     def _download(self, url: str) -> None:
         self._asked = "certificate"
-        pem = self._client.download(url)
+        now, patient = self._clock(), self._troubles < TRIES
+        got = chains.fetch(self._client, url, self.order, self._wish, now, patient=patient)
         failpoint("issue: certificate downloaded")
-        now = self._clock()
-        leaf, chain, facts = x509.check(pem, self.order.key_pem, self.order.identifiers, now)
-        number = self._store.orders.complete(self.order, leaf, chain, facts, now)
+        facts = got.facts
+        number = self._store.orders.complete(self.order, got.leaf_pem, got.chain_pem, facts, now)
         failpoint("issue: version is current")
         self._say(self.order.name, f"version {number} issued, valid until {facts.not_after:%F}")
+        if got.note:
+            log.warning("%s: %s", self.order.name, got.note)
+            self._say(self.order.name, got.note)
         published = None if self._resumed else self._authorizations.published
         clean_up(self.order.name, self._store, self._publisher, published)
 

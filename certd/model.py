@@ -43,6 +43,7 @@ class CertificateSpec:
     key_type: KeyType = "ec-p256"
     renew_after: float | None = None  # fraction of the lifetime, where the CA has no opinion
     self_check: bool | None = None  # look at its own challenges; None: at public CAs
+    preferred_chain: str | None = None  # name or fingerprint of a root or an intermediate
 
 
 @dataclass(frozen=True, slots=True)

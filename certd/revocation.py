@@ -17,7 +17,7 @@ from certd.ca.problem import Problem
 from certd.config import WELL_KNOWN, CASettings
 from certd.errors import CAError, CertdError, ConfigError
 from certd.failpoint import failpoint
-from certd.model import Failure, Revocation, Version
+from certd.model import KEY_COMPROMISE, Failure, Revocation, Version
 from certd.store import Store
 
 log = logging.getLogger(__name__)
@@ -44,8 +44,10 @@ def ask(
     client_of: ClientOf,
     cas: Mapping[str, CASettings],
     now: datetime,
-) -> None:
-    """Ask the CA that issued it, and keep that it is revoked.
+) -> str:
+    """Ask the CA that issued it, and keep that it is revoked; returns the published reason.
+
+    A compromised certificate is revoked without a reason where the CA takes none.
 
     Raises:
         Refused: it will not; the text says why, and what to do.
@@ -57,8 +59,15 @@ def ask(
     client = _issuer(found[0], client_of, cas)
     bundle = store.lineages.bundle(asked.name, asked.number)
     key = bundle.key_pem if asked.signer == "key" else None
+    der, reason = ssl.PEM_cert_to_DER_cert(bundle.leaf_pem), asked.reason
     try:
-        client.revoke(ssl.PEM_cert_to_DER_cert(bundle.leaf_pem), REASONS[asked.reason], key)
+        try:
+            client.revoke(der, REASONS[reason], key)
+        except Problem as problem:
+            if problem.type != "badRevocationReason" or reason != KEY_COMPROMISE:
+                raise
+            reason = "unspecified"
+            client.revoke(der, REASONS[reason], key)
     except Problem as problem:
         if problem.type != "alreadyRevoked":
             if problem.transient or problem.untrusted or problem.type in ("", "rateLimited"):
@@ -67,7 +76,8 @@ def ask(
     failpoint("revocation: the CA has revoked")
     store.revocations.done(asked, now)
     failpoint("revocation: kept as revoked")
-    log.info("version %d of %s is revoked: %s", asked.number, asked.name, asked.reason)
+    log.info("version %d of %s is revoked: %s", asked.number, asked.name, reason)
+    return reason
 
 
 def postpone(
@@ -116,8 +126,7 @@ def _refused(asked: Revocation, ca: str, problem: Problem) -> Refused:
     next = problem.next
     match problem.type:
         case "badRevocationReason":
-            others = ", ".join(name for name in REASONS if name != asked.reason)
-            next = f"{ca} does not take the reason {asked.reason}: try another of {others}"
+            next = f"leave --reason {asked.reason} out, or give another"
         case "unauthorized" if asked.signer == "account":
             next = (
                 "the account here is perhaps not the one that it was issued to: --with-key "

@@ -146,9 +146,9 @@ def _ask(node: Node, asked: Revocation) -> bool:
 
     which = f"{asked.name}: version {asked.number}"
     try:
-        if asked.revoked_at is None:
-            node.revoke(asked)
-        say(f"{which} is revoked ({asked.reason})")
+        reason = node.revoke(asked) if asked.revoked_at is None else asked.reason
+        note = "" if reason == asked.reason else f": the CA takes no {asked.reason}"
+        say(f"{which} is revoked ({reason}{note})")
         return True
     except revocation.Refused as error:
         node.store.revocations.drop(asked)

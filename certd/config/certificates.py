@@ -42,6 +42,7 @@ def certificates(page: Page) -> dict[str, CertificateSpec]:
                 key_type=table.key,
                 renew_after=table.renew_after,
                 self_check=table.self_check,
+                preferred_chain=table.preferred_chain,
             )
     return specs
 

@@ -144,6 +144,8 @@ def _cas(page: Page, used: set[str]) -> dict[str, CASettings]:
             table.agree_tos,
             staging,
             limits,
+            table.preferred_chain,
+            table.roots,
             table.crl,
         )
     return cas

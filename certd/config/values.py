@@ -85,7 +85,9 @@ class CASettings:
     agree_tos: bool = False
     staging: str | None = None  # the directory of the CA's staging service, if it has one
     limits: Limits = NO_LIMITS
-    # Not in the digest of the table: no order fails or succeeds by it.
+    # Not in the digest of the table: no order fails or succeeds by these.
+    preferred_chain: str | None = field(default=None, repr=False)
+    roots: Path | None = field(default=None, repr=False)  # what its certificates lead to
     crl: bool = field(default=True, repr=False)  # look at its lists of what it has revoked
 
     @property

@@ -113,9 +113,9 @@ class Node:
         for name in self.store.tokens.orphaned(self._clock()):
             clean_up(name, self.store, self._publisher(self.config))
 
-    def revoke(self, asked: Revocation) -> None:
+    def revoke(self, asked: Revocation) -> str:
         """Ask the CA that issued it; see ``certd.revocation.ask``."""
-        revocation.ask(asked, self.store, self._clients, self.config.cas, self._clock())
+        return revocation.ask(asked, self.store, self._clients, self.config.cas, self._clock())
 
     def watch(self, seconds: float) -> None:
         """Ask for revocations that are still to be asked for, and look at the CAs' lists.

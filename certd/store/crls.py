@@ -57,7 +57,7 @@ _NAMING = sa.select(
     version.c.issuer,
     version.c.ari_id,
 ).where(_CURRENT, lineage.c.crl_url == sa.bindparam("url"))
-_CHAIN = sa.select(version.c.chain_pem).where(
+_PEMS = sa.select(version.c.leaf_pem, version.c.chain_pem).where(
     version.c.lineage == sa.bindparam("name"), version.c.number == sa.bindparam("number")
 )
 _KEEP = sa.insert(crl).prefix_with("OR REPLACE")
@@ -119,10 +119,11 @@ class CRLs:
             for row in found
         ]
 
-    def chain(self, name: str, number: int) -> str:
-        """The intermediates of a version, as PEM."""
+    def pems(self, name: str, number: int) -> tuple[str, str]:
+        """The leaf of a version, and its intermediates."""
         values = {"name": name, "number": number}
-        return str(self._database.read(lambda c: c.execute(_CHAIN, values).scalar()) or "")
+        row = self._database.read(lambda c: c.execute(_PEMS, values).one())
+        return row.leaf_pem, row.chain_pem
 
     def keep(
         self, url: str, look_at: datetime, failures: int = 0, failure: Failure | None = None

@@ -64,6 +64,8 @@ def spec_text(spec: CertificateSpec) -> str:
     }
     if spec.self_check is not None:
         rest["self_check"] = spec.self_check
+    if spec.preferred_chain is not None:
+        rest["preferred_chain"] = spec.preferred_chain
     return f"{identifiers_text(spec.identifiers)}\n{json.dumps(rest)}"
 
 
@@ -85,6 +87,7 @@ def _rest(text: str) -> tuple[Any, ...]:
         it["key_type"],
         it["renew_after"],
         it.get("self_check"),
+        it.get("preferred_chain"),
     )
 
 

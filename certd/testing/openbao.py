@@ -79,6 +79,10 @@ class OpenBao:
         self.dns.stop()
         self._ports.close()
 
+    def root_pem(self) -> str:
+        """Of what it issues: it signs leaves with the root itself."""
+        return self._call("GET", "pki/ca/pem").text
+
     def revoke(self, serial: str) -> None:
         """As its operator does, without a word to the subscriber; ``serial`` in hexadecimal."""
         colons = ":".join(serial[at : at + 2] for at in range(0, len(serial), 2))

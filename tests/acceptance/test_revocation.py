@@ -161,7 +161,7 @@ def test_a_ca_that_is_away_is_asked_later_and_the_key_is_given_up_at_once(
 @pytest.mark.parametrize(
     ("type", "words"),
     [
-        ("badRevocationReason", "does not take the reason superseded: try another of unspecified"),
+        ("badRevocationReason", "leave --reason superseded out, or give another"),
         ("unauthorized", "--with-key signs with the certificate's own key instead"),
         ("malformed", "(malformed, HTTP 403)"),
     ],

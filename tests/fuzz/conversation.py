@@ -200,7 +200,7 @@ def converse(folder: Path, answers: Mapping[str, Answer]) -> str:
                 assert TOKEN.fullmatch(challenge.token)
                 client.answer(challenge)
     order = client.finalize(order, _CSR)
-    _, _, facts = check(client.download(order.certificate or ""), KEY, ASKED, NOW)
+    _, _, facts = check(client.download(order.certificate or "").pem, KEY, ASKED, NOW)
     window = ari.ask(client, facts.ari_id or "")
     shown.append(window.explanation_url or "")
     info = renewal_info(window.start, window.end, window.explanation_url, None, 0.5)
