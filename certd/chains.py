@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from certd import x509
@@ -21,12 +21,16 @@ MOST = 8  # alternates that are looked at; Let's Encrypt has one
 
 @dataclass(frozen=True, slots=True)
 class Fetched:
-    """A checked certificate: leaf and chain in PEM. ``note``: what the operator should know."""
+    """A checked certificate: leaf and chain in PEM. ``note``: what is to be said with it."""
 
     leaf_pem: str
     chain_pem: str
     facts: Certificate
     note: str = ""
+
+    @property
+    def parts(self) -> tuple[str, str, Certificate]:
+        return self.leaf_pem, self.chain_pem, self.facts
 
     @property
     def fullchain_pem(self) -> str:
@@ -67,7 +71,8 @@ def fetch(
         return best
     listed = ", ".join(dict.fromkeys(offered))
     note = f"{client.name} offers no chain to {plain(wish)}, but to {listed}: its first is taken"
-    return Fetched(first.leaf_pem, first.chain_pem, first.facts, note)
+    log.warning("%s: %s", order.name, note)
+    return replace(first, note=f"; {note}")
 
 
 def _alternates(

@@ -17,7 +17,6 @@ from certd.ca import crl
 from certd.ca.roots import known_roots
 from certd.config import CASettings
 from certd.errors import CertdError
-from certd.failpoint import failpoint
 from certd.model import KEY_COMPROMISE, Failure, Revocation
 from certd.store import Store
 from certd.store.crls import DueList, Naming
@@ -127,6 +126,5 @@ def _notice(found: list[tuple[Naming, x509.Listed]], store: Store, now: datetime
         for one, said in found
     ]
     store.revocations.noticed(revoked, pins)
-    failpoint("revocation: the CA's list is kept")
     for each in revoked:
         log.error("%s: version %d %s: it is replaced", each.name, each.number, each)

@@ -25,7 +25,7 @@ from certd.store.changes import AGAIN, AT_ONCE, changes
 from certd.store.database import Database
 from certd.store.leases import HELD, Leases
 from certd.store.rows import EPOCH
-from certd.store.schema import lineage, meta, order, park, revocation, target, version
+from certd.store.schema import lineage, meta, order, park, target, version
 
 # Statements are made once: building one costs more than running it. The PEM texts stay
 # out of the look at a lineage: 10,000 of them are most of what the database holds.
@@ -33,7 +33,6 @@ _FACTS = [c for c in version.c if c.name not in ("lineage", "key_pem", "leaf_pem
 _COLUMNS = [c for c in lineage.c if c.name not in ("current", "crl_url")]
 _CURRENT = sa.and_(version.c.lineage == lineage.c.name, version.c.number == lineage.c.current)
 _NAME: sa.BindParameter[str] = sa.bindparam("name")
-
 
 _ORDER = (
     sa.select(sa.func.coalesce(order.c.url, ""))
@@ -51,12 +50,8 @@ class _Look:
     parks: sa.Select[Any]
 
 
-# Hardly any certificate has one: whether there is any costs less than reading them.
-_REVOKED = (
-    sa.select(revocation.c.fingerprint).where(revocation.c.lineage == lineage.c.name).exists()
-)
 _ALL = _Look(
-    sa.select(*_COLUMNS, *_FACTS, _ORDER.label("order_url"), _REVOKED.label("revoked"))
+    sa.select(*_COLUMNS, *_FACTS, _ORDER.label("order_url"), revocations.ANY.label("revoked"))
     .select_from(lineage.outerjoin(version, _CURRENT))
     .where(lineage.c.configured)
     .order_by(lineage.c.name),
@@ -80,6 +75,18 @@ _THERE = sa.select(lineage.c.name, lineage.c.wanted, lineage.c.configured)
 _WHICH = sa.update(lineage).where(lineage.c.name == sa.bindparam("which"))
 _WANT = _WHICH.values(configured=True, wanted=sa.bindparam("text"), due_at=EPOCH, **AT_ONCE)
 _LEAVE = _WHICH.values(configured=False)
+_NOW = sa.bindparam("now", type_=lineage.c.due_at.type)
+# Due in the order of expiry: who is due longest is leased first. New ones come last.
+_LONG = 10 * 366 * 86_400 * 1_000_000  # microseconds: more than any certificate has
+_EXPIRES = sa.select(sa.type_coerce(version.c.not_after, sa.BigInteger)).where(_CURRENT)
+_ASK_ALL = (
+    sa.update(lineage)
+    .where(lineage.c.configured)
+    .values(
+        ask_again=_NOW,
+        due_at=sa.func.min(_NOW, sa.func.coalesce(_EXPIRES.scalar_subquery() - _LONG, _NOW)),
+    )
+)
 _KEEP = sa.update(lineage).where(lineage.c.name == sa.bindparam("lease_name"), HELD)
 _KEEP_TARGET = sa.update(target).where(
     target.c.lineage == _NAME, target.c.target == sa.bindparam("which")
@@ -107,7 +114,6 @@ class Lineages:
         target that has changed is to be done again, and what failed with a CA or a responder
         that has changed need not wait.
         """
-
         if self.configuration() != digest:
             self._database.write(lambda connection: _follow(connection, specs, digest, tables))
 
@@ -148,12 +154,11 @@ class Lineages:
         self._database.write(work)
 
     def ask_all(self, now: datetime) -> None:
-        """Look at every certificate, and ask the CAs for renewal windows afresh."""
-        self._database.write(
-            lambda connection: connection.execute(
-                sa.update(lineage).where(lineage.c.configured).values(ask_again=now, due_at=now)
-            )
-        )
+        """Look at every certificate, and ask the CAs for renewal windows afresh.
+
+        What expires next is looked at first, for it may be that there is not room for all.
+        """
+        self._database.write(lambda connection: connection.execute(_ASK_ALL, {"now": now}))
 
     # -- what is ---------------------------------------------------------------------------
 
@@ -186,11 +191,8 @@ class Lineages:
     def keep_failure(
         self, name: str, failure: Failure | None, failures: int, retry_at: datetime | None
     ) -> None:
-        values = {
-            "failure": rows.failure_text(failure),
-            "failures": failures,
-            "retry_at": retry_at,
-        }
+        text = rows.failure_text(failure)
+        values = {"failure": text, "failures": failures, "retry_at": retry_at}
         self._leases.write(name, _KEEP, values)
 
     def hold(self, name: str, until: datetime, why: str) -> None:
@@ -293,11 +295,7 @@ def _lineages(
         (
             rows.spec(row.name, row.wanted),
             rows.lineage(
-                row,
-                targets.get(row.name, {}),
-                row.order_url,
-                parked,
-                revoked.get(row.name, ()),
+                row, targets.get(row.name, {}), row.order_url, parked, revoked.get(row.name, ())
             ),
         )
         for row in found

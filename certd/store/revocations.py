@@ -22,6 +22,8 @@ from certd.store.schema import compromised_key, lineage, revocation, version
 _COMPROMISED = sa.select(compromised_key.c.lineage, compromised_key.c.since).where(
     compromised_key.c.spki_sha256 == sa.bindparam("pin")
 )
+# Hardly any certificate has one: whether there is any costs less than reading them.
+ANY = sa.select(revocation.c.fingerprint).where(revocation.c.lineage == lineage.c.name).exists()
 _ANY = sa.select(sa.select(compromised_key.c.spki_sha256).exists())
 _COMPROMISE = sa.insert(compromised_key).prefix_with("OR IGNORE")
 _KEEP = sa.insert(revocation).prefix_with("OR REPLACE")
