@@ -20,7 +20,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from tests.site import SECONDS, Site
+from tests.site import CA, SECONDS, Site
 
 ROOT = Path(__file__).parents[2]
 # Also what certd imports late, when it turns out to be needed.
@@ -90,6 +90,17 @@ class Warm:
         trace: TracebackType | None,
     ) -> None:
         self._process.communicate()  # its input ends, and so does it
+
+
+class WarmSite(Site):
+    """A site whose commands are run so."""
+
+    def __init__(self, folder: Path, ca: CA, warm: Warm) -> None:
+        super().__init__(folder, ca)
+        self._warm = warm
+
+    def certd(self, *words: str, **environment: str) -> subprocess.CompletedProcess[str]:
+        return self._warm.certd(self, *words, **environment)  # type: ignore[arg-type]  # no pid
 
 
 def serve() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pty
 import shutil
+import signal
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,33 +17,26 @@ from certd.secrets import Secret
 from certd.testing.exchanges import Reply
 from certd.testing.pebble import RunningPebble
 from certd.testing.proxy import FaultyCA
-from tests.site import Site
+from tests.faults.warm import Warm, WarmSite
 
 COMPROMISED = ("revoke", "www", "--reason", "keyCompromise", "--yes")
 
 
-@pytest.fixture
-def faulty(pebble: RunningPebble, tmp_path: Path) -> Iterator[FaultyCA]:
-    with FaultyCA(pebble, tmp_path / "proxy") as proxy:
-        yield proxy
+@pytest.fixture(scope="module")
+def warm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Warm]:
+    with Warm(tmp_path_factory.mktemp("warm")) as warm:
+        yield warm
 
 
 @pytest.fixture
-def site(pebble: RunningPebble, tmp_path: Path) -> Site:
+def site(faulty: FaultyCA, warm: Warm, tmp_path: Path) -> WarmSite:
     """Version 1 is in place."""
-    made = Site(tmp_path / "site", pebble).disk().certificate("www", "www.test", targets=["web"])
-    made.renew()
-    return made
-
-
-def behind(site: Site, faulty: FaultyCA) -> Site:
-    """The same site; from now on all that it asks of the CA goes by way of this proxy."""
-    site.tables["ca.test"] |= {"directory": faulty.directory, "ca_bundle": str(faulty.ca_bundle)}
-    site.write()
+    site = WarmSite(tmp_path / "site", faulty, warm)
+    site.disk().certificate("www", "www.test", targets=["web"]).renew()
     return site
 
 
-def ca_says(ca: RunningPebble, site: Site, number: int) -> tuple[str, int | None]:
+def ca_says(ca: RunningPebble, site: WarmSite, number: int) -> tuple[str, int | None]:
     """What the CA has of a version: its status, and the number of the reason."""
     with site.store() as store:
         serial = store.lineages.bundle("www", number).certificate.serial
@@ -50,14 +44,14 @@ def ca_says(ca: RunningPebble, site: Site, number: int) -> tuple[str, int | None
     return status["Status"], status.get("Reason")
 
 
-def in_place(site: Site) -> str:
+def in_place(site: WarmSite) -> str:
     return x509.facts(
         x509.read_chain((site.folder / "web/www/current/cert.pem").read_text())[0]
     ).serial
 
 
 def test_a_compromised_certificate_is_revoked_and_replaced_with_another_key(
-    site: Site, pebble: RunningPebble
+    site: WarmSite, pebble: RunningPebble
 ) -> None:
     before = site.bundle("www")
     assert before is not None
@@ -90,28 +84,36 @@ def test_a_compromised_certificate_is_revoked_and_replaced_with_another_key(
         pytest.param("rsa-2048", "affiliationChanged", 3, id="RSA"),
     ],
 )
-def test_the_certificates_own_key_can_sign_where_the_account_is_lost(
-    key: str, reason: str, number: int, pebble: RunningPebble, tmp_path: Path
+def test_the_certificates_own_key_can_sign(
+    key: str, reason: str, number: int, faulty: FaultyCA, warm: Warm, tmp_path: Path
 ) -> None:
-    site = Site(tmp_path / "site", pebble).disk()
-    site.certificate("www", "www.test", targets=["web"], key=key).renew()
+    site = WarmSite(tmp_path / "site", faulty, warm)
+    site.certificate("www", "www.test", key=key).renew()
+    done = site.certd("revoke", "www", "--reason", reason, "--with-key", "--yes")
+    assert done.returncode == 0, done.stderr
+    assert ca_says(faulty.pebble, site, 1) == ("Revoked", number)
+    assert site.status()["www"]["version"] == 2
+    [asked] = faulty.acted_on("revoke")
+    assert "kid" not in asked.protected
+
+
+def test_where_the_account_is_lost_the_key_is_the_way(
+    site: WarmSite, pebble: RunningPebble
+) -> None:
     shutil.rmtree(site.state)
     assert site.certd("db", "adopt").returncode == 0
-    refused = site.certd("revoke", "www", "--reason", reason, "--yes")
+    refused = site.certd("revoke", "www", "--yes")
     assert refused.returncode == 1
     assert "FAILED test does not revoke version 1 of www" in refused.stderr
     assert "--with-key" in refused.stderr
     assert ca_says(pebble, site, 1)[0] == "Valid"
     assert site.status()["www"]["version"] == 1
-
-    done = site.certd("revoke", "www", "--reason", reason, "--with-key", "--yes")
-    assert done.returncode == 0, done.stderr
-    assert ca_says(pebble, site, 1) == ("Revoked", number)
-    assert site.status()["www"]["version"] == 2
+    assert site.certd("revoke", "www", "--with-key", "--yes").returncode == 0
+    assert ca_says(pebble, site, 1)[0] == "Revoked"
 
 
 def test_an_earlier_version_is_revoked_without_touching_what_is_in_place(
-    site: Site, pebble: RunningPebble
+    site: WarmSite, pebble: RunningPebble
 ) -> None:
     site.renew("--force", "www")
     done = site.certd("revoke", "www", "--version", "1", "--yes")
@@ -123,7 +125,7 @@ def test_an_earlier_version_is_revoked_without_touching_what_is_in_place(
 
 
 def test_one_that_is_not_configured_any_more_can_be_revoked(
-    site: Site, pebble: RunningPebble
+    site: WarmSite, pebble: RunningPebble
 ) -> None:
     del site.tables["certificate.www"]
     site.write()
@@ -135,14 +137,10 @@ def test_one_that_is_not_configured_any_more_can_be_revoked(
 
 
 def test_a_ca_that_is_away_is_asked_later_and_the_key_is_given_up_at_once(
-    site: Site, faulty: FaultyCA
+    site: WarmSite, faulty: FaultyCA
 ) -> None:
     pebble = faulty.pebble
-    # The store knows the CA by its directory, and so does the proxy's stand for another.
-    shutil.rmtree(site.state)
-    site = behind(site, faulty)
-    site.certd("db", "adopt")
-    faulty.on("other", lambda _, __: Reply(503, {}, b"busy"))  # revokeCert
+    faulty.on("revoke", lambda _, __: Reply(503, {}, b"busy"))
     failed = site.certd(*COMPROMISED, "--with-key")
     assert failed.returncode == 1
     assert "FAILED" in failed.stderr
@@ -158,6 +156,26 @@ def test_a_ca_that_is_away_is_asked_later_and_the_key_is_given_up_at_once(
     assert site.status()["www"]["state"] == "ok"
 
 
+def test_the_daemon_goes_on_with_what_was_to_be_revoked(
+    site: WarmSite, pebble: RunningPebble
+) -> None:
+    killed = site.certd(*COMPROMISED, CERTD_KILL_AT="revocation: it is kept what is to be revoked")
+    assert killed.returncode == -signal.SIGKILL
+    assert ca_says(pebble, site, 1)[0] == "Valid"
+    entry = site.status()["www"]
+    assert entry["renew_reason"] == "version 1 is being revoked (keyCompromise)"
+    daemon = site.start("run")
+    try:
+        daemon.wait_until(
+            lambda: (
+                ca_says(pebble, site, 1)[0] == "Revoked" and site.status()["www"]["state"] == "ok"
+            )
+        )
+    finally:
+        daemon.stop()
+    assert site.status()["www"]["version"] == 2
+
+
 @pytest.mark.parametrize(
     ("type", "words"),
     [
@@ -167,12 +185,9 @@ def test_a_ca_that_is_away_is_asked_later_and_the_key_is_given_up_at_once(
     ],
 )
 def test_a_refusal_is_explained_and_leaves_everything_as_it_was(
-    type: str, words: str, site: Site, faulty: FaultyCA
+    type: str, words: str, site: WarmSite, faulty: FaultyCA
 ) -> None:
-    shutil.rmtree(site.state)
-    site = behind(site, faulty)
-    site.certd("db", "adopt")
-    faulty.on("other", lambda _, __: Reply.problem(403, type, "no"))
+    faulty.on("revoke", lambda _, __: Reply.problem(403, type, "no"))
     done = site.certd("revoke", "www", "--reason", "superseded", "--yes")
     assert done.returncode == 1
     assert words in done.stderr
@@ -180,18 +195,14 @@ def test_a_refusal_is_explained_and_leaves_everything_as_it_was(
     assert (entry["version"], entry["last_error"], entry["revocations"]) == (1, None, [])
 
 
-def test_already_revoked_is_as_good_as_revoked(site: Site, faulty: FaultyCA) -> None:
-    site.certd("revoke", "www", "--yes")
-    shutil.rmtree(site.state)
-    site = behind(site, faulty)
-    site.renew()
-    faulty.on("other", lambda _, __: Reply.problem(400, "alreadyRevoked", "it is"))
+def test_already_revoked_is_as_good_as_revoked(site: WarmSite, faulty: FaultyCA) -> None:
+    faulty.on("revoke", lambda _, __: Reply.problem(400, "alreadyRevoked", "it is"))
     done = site.certd("revoke", "www", "--yes")
     assert done.returncode == 0, done.stderr
     assert site.status()["www"]["state"] == "ok"
 
 
-def test_what_is_revoked_is_not_taken_back_in_from_a_target(site: Site) -> None:
+def test_what_is_revoked_is_not_taken_back_in_from_a_target(site: WarmSite) -> None:
     aside = site.folder / "aside"
     shutil.copytree(site.folder / "web", aside, symlinks=True)
     assert site.certd("revoke", "www", "--yes").returncode == 0
@@ -221,7 +232,7 @@ def test_what_is_revoked_is_not_taken_back_in_from_a_target(site: Site) -> None:
     ],
 )
 def test_a_wrong_command_line_revokes_nothing(
-    words: tuple[str, ...], told: str, site: Site, pebble: RunningPebble
+    words: tuple[str, ...], told: str, site: WarmSite, pebble: RunningPebble
 ) -> None:
     done = site.certd("revoke", *words)
     assert done.returncode == 2
@@ -229,7 +240,7 @@ def test_a_wrong_command_line_revokes_nothing(
     assert ca_says(pebble, site, 1)[0] == "Valid"
 
 
-def test_no_is_no(site: Site, pebble: RunningPebble) -> None:
+def test_no_is_no(site: WarmSite, pebble: RunningPebble) -> None:
     ours, theirs = pty.openpty()
     with subprocess.Popen(
         site.argv("revoke", "www"), stdin=theirs, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
@@ -244,7 +255,7 @@ def test_no_is_no(site: Site, pebble: RunningPebble) -> None:
     assert ca_says(pebble, site, 1)[0] == "Valid"
 
 
-def test_no_key_is_shown(site: Site) -> None:
+def test_no_key_is_shown(site: WarmSite) -> None:
     before = site.bundle("www")
     assert before is not None
     done = site.certd(*COMPROMISED, "--with-key")
