@@ -28,6 +28,8 @@ KEY = new_key("ec-p256")
 ROOT = Authority.root()
 MIDDLE = ROOT.authority("Intermediate 1")
 CHAIN = pem(MIDDLE.leaf(KEY, *NAMES), MIDDLE.certificate)
+ISSUER = pem(MIDDLE.certificate)
+LIST = MIDDLE.crl(7)  # of what it has revoked
 _CSR = csr_der(csr(KEY, ASKED))
 _ACCOUNT_KEY = new_account_key()
 

@@ -6,21 +6,24 @@ They are what ``make fuzz`` feeds, and what the tests of hostile input ask.
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import tempfile
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 
 from certd import config as configuration
 from certd.ca import ari
 from certd.ca.problem import retry_after
 from certd.ca.wire import WireError, _Reading
+from certd.challenges.reply import NoReply, Reply, read
 from certd.due import renewal_info
 from certd.errors import BadCertificate, CAError, CertdError, ConfigError
 from certd.testing.chains import NOW
-from certd.x509 import check, facts, facts_of_der, pair_matches, read_chain
+from certd.x509 import BadCRL, check, facts, facts_of_der, pair_matches, read_chain, read_crl
 from tests.fuzz import conversation
-from tests.fuzz.conversation import ASKED, KEY
+from tests.fuzz.conversation import ASKED, ISSUER, KEY
 
 SHOWN = 20_000  # characters of an error at most: a CA's subproblems, many findings
 FOLDER = Path(tempfile.mkdtemp(prefix="certd-fuzz-"))
@@ -134,6 +137,27 @@ def settings(data: bytes) -> None:
         assert finding.startswith(f"{path}:"), finding
 
 
+def reply(data: bytes) -> None:
+    """What the web server of a name answers to a look at its challenge."""
+
+    async def ask() -> Reply:
+        reader = asyncio.StreamReader()
+        reader.feed_data(data)
+        reader.feed_eof()
+        return await read(reader)
+
+    with suppress(NoReply):
+        found = asyncio.run(ask())
+        assert found.phrase
+        assert len(found.body) <= len(data)
+
+
+def revoked(data: bytes) -> None:
+    """A CA's list of what it has revoked."""
+    error = refused(lambda: read_crl(data, ISSUER, "http://ca.example/1.crl", {7}, NOW), BadCRL)
+    assert len(str(error)) <= SHOWN
+
+
 TARGETS: Mapping[str, Callable[[bytes], None]] = {
     "pem": pem,
     "der": der,
@@ -142,6 +166,8 @@ TARGETS: Mapping[str, Callable[[bytes], None]] = {
     "window": window,
     "answer": answer,
     "settings": settings,
+    "reply": reply,
+    "revoked": revoked,
 }
 
 
