@@ -14,7 +14,7 @@ from datetime import datetime
 
 from certd import x509
 from certd.config import TargetSettings
-from certd.errors import CertdError
+from certd.errors import BadCertificate, CertdError
 from certd.failpoint import failpoint
 from certd.issue import Say
 from certd.model import Bundle, Certificate, CertificateSpec, Lineage, Pair
@@ -34,7 +34,7 @@ def adopt(
     there was not.
     """
     current = lineage.current.certificate if lineage.current else None
-    found = list(_candidates(spec, current, targets, say, now))
+    found = list(_candidates(spec, current, targets, store, say, now))
     if not found:
         return None
     newest = max((bundle for _, bundle in found), key=_age)
@@ -69,7 +69,12 @@ def adopt_all(
 
 
 def _candidates(
-    spec: CertificateSpec, current: Certificate | None, targets: Targets, say: Say, now: datetime
+    spec: CertificateSpec,
+    current: Certificate | None,
+    targets: Targets,
+    store: Store,
+    say: Say,
+    now: datetime,
 ) -> Iterator[tuple[str, Bundle]]:
     """What each target holds, if it is wanted and not current. The number says nothing."""
     for name in spec.targets:
@@ -84,6 +89,8 @@ def _candidates(
             leaf, chain, facts = x509.check(
                 pair.fullchain_pem, pair.key_pem, spec.identifiers, now, usages=spec.usages
             )
+            if why := store.revocations.forbids(facts):
+                raise BadCertificate(f"the certificate at {name} is not taken", why)
         except CertdError as error:
             why = error.why or error.what
             say(spec.name, f"what {name} holds is not taken back in: {why}")

@@ -24,6 +24,7 @@ from certd.store.files import daemon_lock
 log = logging.getLogger(__name__)
 
 DUE_TICK = 2.0  # seconds; a look costs one indexed query
+WATCH_TICK = 60.0  # seconds between looks for revocations
 TIDY_TICK = 20.0  # seconds between looks for what killed processes left behind
 IN_FLIGHT = 2000  # certificates leased at once: the rest wait in the store, not in memory
 STALE = 60.0  # seconds without a finished tick after which the watchdog is no longer fed
@@ -88,11 +89,14 @@ class Daemon:
         """Ticks only: what is due is in the store, not in a scheduler's jobs."""
         scheduler = BackgroundScheduler(
             timezone="UTC",
-            executors={"default": ThreadPoolExecutor(3)},
+            executors={"default": ThreadPoolExecutor(4)},
             job_defaults={"misfire_grace_time": None, "coalesce": True, "max_instances": 1},
         )
         scheduler.add_job(self._take_due, "interval", seconds=DUE_TICK, next_run_time=now())
         scheduler.add_job(self._node.tidy, "interval", seconds=TIDY_TICK)
+        scheduler.add_job(
+            self._node.watch, "interval", [WATCH_TICK], seconds=WATCH_TICK, next_run_time=now()
+        )
         watchdog = systemd.watchdog_interval()
         if watchdog is not None:
             scheduler.add_job(self._feed_watchdog, "interval", seconds=watchdog)

@@ -121,6 +121,8 @@ def _wish(spec: CertificateSpec, lineage: Lineage, now: datetime) -> Decision:
     if lineage.current is None:
         return Decision(now, "no certificate yet")
     certificate = lineage.current.certificate
+    if (revoked := lineage.revocation) and revoked.final:
+        return Decision(now, f"version {revoked.number} {revoked}")
     if lineage.forced:
         return Decision(now, "renewal asked for by the operator")
     if changes := _changes(certificate.identifiers, spec.identifiers):

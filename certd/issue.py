@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, MutableMapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from certd import x509
+from certd import chains, x509
 from certd.authorize import CHECKING, Authorizations, OrderFailed, Publisher, clean_up
 from certd.ca.issuer import Issuer
 from certd.ca.problem import NoJSON, Problem
@@ -95,7 +95,7 @@ class Issuance:
     def __init__(
         self,
         order: Order,
-        challenge: str,
+        spec: CertificateSpec,
         client: Issuer,
         store: Store,
         publisher: Publisher,
@@ -106,9 +106,10 @@ class Issuance:
         """``awaited`` gets the authorizations, under each token that they publish."""
         self.order = order
         self.authorizations = Authorizations(
-            order.name, challenge, client, store, publisher, awaited, clock
+            order.name, spec.challenge, client, store, publisher, awaited, clock
         )
         self._client = client
+        self._wish = spec.preferred_chain or client.preferred_chain
         self._store = store
         self._publisher = publisher
         self._clock = clock
@@ -268,14 +269,13 @@ class Issuance:
 
     def _download(self, url: str) -> None:
         self._asked = "certificate"
-        pem = self._client.download(url)
+        now, patient = self._clock(), self.troubles.in_a_row < TRIES
+        got = chains.fetch(self._client, url, self.order, self._wish, now, patient=patient)
         failpoint("issue: certificate downloaded")
-        now = self._clock()
-        order, usages = self.order, x509.csr_usages(self.order.csr_pem)
-        leaf, chain, facts = x509.check(pem, order.key_pem, order.identifiers, now, usages=usages)
-        number = self._store.orders.complete(order, leaf, chain, facts, now)
+        number = self._store.orders.complete(self.order, *got.parts, now)
         failpoint("issue: version is current")
-        self._say(self.order.name, f"version {number} issued, valid until {facts.not_after:%F}")
+        until = f"{got.facts.not_after:%F}{got.note}"
+        self._say(self.order.name, f"version {number} issued, valid until {until}")
         published = None if self._resumed else self.authorizations.published
         clean_up(self.order.name, self._store, self._publisher, published)
 

@@ -18,6 +18,8 @@ Usage = Literal["server", "client"]  # of TLS
 SERVER: tuple[Usage, ...] = ("server",)
 IPNetwork = IPv4Network | IPv6Network
 Subtree = str | IPNetwork  # a DNS name and all below it, or a network (RFC 5280 section 4.2.1.10)
+Signer = Literal["account", "key", "ca"]  # of a revocation
+KEY_COMPROMISE = "keyCompromise"
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -47,6 +49,7 @@ class CertificateSpec:
     renew_after: float | None = None  # fraction of the lifetime, where the CA has no opinion
     self_check: bool | None = None  # look at its own challenges; None: at public CAs
     usages: tuple[Usage, ...] = SERVER
+    preferred_chain: str | None = None  # name or fingerprint of a root or an intermediate
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +104,38 @@ class Version:
     def issued_at(self, ca: str, directory: str) -> bool:
         """Whether that CA issued it. A name that has moved to another directory is another CA."""
         return self.ca == ca if self.directory is None else self.directory == directory
+
+
+@dataclass(frozen=True, slots=True)
+class Revocation:
+    """A version that is revoked, or is to be: ``revoked_at`` is None until the CA has done it.
+
+    ``signer`` signs the request: our account, or the certificate's own key (RFC 8555
+    section 7.6); ``ca`` where the CA has revoked by itself. What failed is tried again at
+    ``retry_at``.
+    """
+
+    fingerprint: str
+    name: str
+    number: int
+    reason: str  # RFC 5280 section 5.3.1
+    signer: Signer
+    asked_at: datetime
+    revoked_at: datetime | None = None
+    failures: int = 0
+    retry_at: datetime | None = None
+    failure: Failure | None = None
+
+    @property
+    def final(self) -> bool:
+        """Whether the certificate must be replaced, whatever the CA will answer."""
+        return self.revoked_at is not None or self.reason == KEY_COMPROMISE
+
+    def __str__(self) -> str:
+        if self.revoked_at is None:
+            return f"is being revoked ({self.reason})"
+        by = "by its CA" if self.signer == "ca" else "on your word"
+        return f"was revoked {by} ({self.reason})"
 
 
 @dataclass(frozen=True, slots=True)
@@ -248,6 +283,13 @@ class Lineage:
     parks: Mapping[str, Park] = field(default_factory=dict)  # by the CA's name
     held_until: datetime | None = None  # a CA's limit: no order before
     held_for: str = ""  # which one, for people
+    revocations: tuple[Revocation, ...] = ()  # of all its versions
+
+    @property
+    def revocation(self) -> Revocation | None:
+        """That of the current version."""
+        have = self.current.certificate.fingerprint if self.current else None
+        return next((one for one in self.revocations if one.fingerprint == have), None)
 
 
 @dataclass(frozen=True, slots=True)

@@ -241,7 +241,7 @@ class Reconciler:
                 order = issue.begin(spec, client, self._store, lineage.current, now)
         issuance = Issuance(
             order,
-            spec.challenge,
+            spec,
             client,
             self._store,
             self._publisher,

@@ -26,6 +26,11 @@ class Troubles:
         self._all += 1
         return self._row if self._all <= MOST else self._all
 
+    @property
+    def in_a_row(self) -> int:
+        """Of what was asked for last."""
+        return self._row
+
     def over(self) -> None:
         """Something went well."""
         self._row = self._all = 0

@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import josepy
@@ -24,11 +25,14 @@ from certd.ca.resources import (
     CAAuthorization,
     CAChallenge,
     CAOrder,
+    Download,
+    alternates,
     read_authorization,
     read_order,
 )
 from certd.errors import CAError
 from certd.model import Identifier
+from certd.secrets import Secret
 
 log = logging.getLogger(__name__)
 
@@ -51,9 +55,15 @@ class Client:
         monotonic: Callable[[], float] = time.monotonic,
         *,
         agreed: bool = False,
+        preferred_chain: str | None = None,
+        roots: Path | None = None,
     ) -> None:
-        """``agreed``: the CA's terms of service are accepted."""
+        """``agreed``: the CA's terms of service are accepted. ``roots``: what the chains of
+        its certificates lead to, beside this machine's roots.
+        """
         self.name = name
+        self.preferred_chain = preferred_chain
+        self.roots = roots
         self.directory_url = directory
         self._network = network
         network.tell_apart([directory])
@@ -168,10 +178,31 @@ class Client:
         payload = {"csr": josepy.encode_b64jose(csr_der)}
         return read_order(order.url, self._post(order.finalize, payload))
 
-    def download(self, url: str) -> str:
-        """The chain as the CA sends it, unchecked (RFC 8555 section 7.4.2)."""
+    def download(self, url: str) -> Download:
+        """A chain as the CA sends it, unchecked, and where others are (RFC 8555 section 7.4.2)."""
         reply = self._post(url, None, accept="application/pem-certificate-chain")
-        return reply.body.decode("utf-8", "replace")
+        return Download(reply.body.decode("utf-8", "replace"), alternates(reply))
+
+    def revoke(self, leaf_der: bytes, reason: int, key_pem: Secret | None = None) -> None:
+        """RFC 8555 section 7.6: signed by our account, or by the certificate's own key.
+
+        ``reason`` is a number of RFC 5280 section 5.3.1; 0, unspecified, is not sent.
+        """
+        url = self.directory().get("revokeCert")
+        if not isinstance(url, str):
+            raise CAError(
+                f"{self.name} does not revoke over ACME",
+                "its directory has no revokeCert",
+                "ask its support, or revoke on its web pages",
+            )
+        payload: dict[str, Any] = {"certificate": josepy.encode_b64jose(leaf_der)}
+        if reason:
+            payload["reason"] = reason
+        if key_pem is None:
+            self._post(url, payload)
+            return
+        key = josepy.JWK.load(key_pem.reveal().encode())
+        self._network.post(url, json.dumps(payload).encode(), key, None)
 
     def renewal_info(self, ari_id: str) -> Reply:
         """The raw answer (RFC 9773 section 4.1); ``certd.ca.ari`` reads it."""

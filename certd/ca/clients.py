@@ -69,6 +69,8 @@ class Clients:
             self._accounts,
             self._contact,
             agreed=settings.agree_tos,
+            preferred_chain=settings.preferred_chain,
+            roots=settings.roots,
         )
 
     def close(self) -> None:

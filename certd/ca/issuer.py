@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from pathlib import Path
 from typing import Protocol
 
 from certd.ca.net import Reply
-from certd.ca.resources import CAAuthorization, CAChallenge, CAOrder
+from certd.ca.resources import CAAuthorization, CAChallenge, CAOrder, Download
 from certd.model import Identifier
+from certd.secrets import Secret
 
 
 class Issuer(Protocol):
@@ -18,6 +20,8 @@ class Issuer(Protocol):
 
     name: str
     directory_url: str
+    preferred_chain: str | None
+    roots: Path | None
 
     @property
     def offers_renewal_info(self) -> bool: ...
@@ -34,7 +38,9 @@ class Issuer(Protocol):
 
     def finalize(self, order: CAOrder, csr_der: bytes) -> CAOrder: ...
 
-    def download(self, url: str) -> str: ...
+    def download(self, url: str) -> Download: ...
+
+    def revoke(self, leaf_der: bytes, reason: int, key_pem: Secret | None = None) -> None: ...
 
     def renewal_info(self, ari_id: str) -> Reply: ...
 

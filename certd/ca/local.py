@@ -11,12 +11,13 @@ import logging
 import secrets
 from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
+from pathlib import Path
 from typing import Literal, NoReturn, Protocol
 
 from certd import x509
 from certd.ca.net import Reply
 from certd.ca.problem import Problem
-from certd.ca.resources import CAAuthorization, CAChallenge, CAOrder
+from certd.ca.resources import CAAuthorization, CAChallenge, CAOrder, Download
 from certd.errors import CAError
 from certd.failpoint import failpoint
 from certd.model import Authority, Identifier, KeyType, Subtree
@@ -67,6 +68,8 @@ class LocalCA:
         self.name = name
         self.directory_url = directory(name)
         self.offers_renewal_info = False
+        self.preferred_chain: str | None = None  # there is one, to one's own root
+        self.roots: Path | None = None
         self._lifetime = lifetime
         self._book = book
         self._clock = clock
@@ -112,11 +115,18 @@ class LocalCA:
             failpoint("local: leaf is kept")
         return self._order(order.url, issued=True)
 
-    def download(self, url: str) -> str:
+    def download(self, url: str) -> Download:
         chain = self._book.issued(url)
         if chain is None:
             raise CAError(f"{self.name} has no certificate for this order", "it has expired")
-        return chain
+        return Download(chain, ())
+
+    def revoke(self, leaf_der: bytes, reason: int, key_pem: Secret | None = None) -> None:
+        raise CAError(
+            f"{self.name} does not revoke",
+            "it is certd's own: its leaves are short-lived, and it has no list of what is revoked",
+            "`certd renew NAME --force` replaces the certificate; the old one ends by itself",
+        )
 
     def _order(self, url: str, *, issued: bool = False) -> CAOrder:
         return CAOrder(

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
+from urllib.parse import urljoin
 
 import josepy
 from acme import challenges, messages
@@ -19,6 +20,8 @@ from certd.model import Identifier
 from certd.react import Refusal
 from certd.secrets import Secret
 
+_LINK = re.compile(r"<([^<>]*)>([^<]*)")  # a target and its parameters (RFC 8288 section 3)
+_REL = re.compile(r';\s*rel\s*=\s*"?([^";,]+)', re.IGNORECASE)
 TOKEN = re.compile(r"[A-Za-z0-9_-]{22,128}")  # RFC 8555 section 8.3: 128 bits, base64url
 
 messages.Status("expired")  # of an authorization (RFC 8555 section 7.1.6); acme lacks it
@@ -65,6 +68,24 @@ class CAAuthorization:
     status: str  # pending, valid, invalid, deactivated, expired, revoked
     challenges: tuple[CAChallenge, ...]
     retry_after: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Download:
+    """A chain as it was sent, and the URLs of others for the same leaf."""
+
+    pem: str
+    alternates: tuple[str, ...]
+
+
+def alternates(reply: Reply) -> tuple[str, ...]:
+    """Where other chains are: the Link headers with rel="alternate" (RFC 8288)."""
+    found = []
+    for target, parameters in _LINK.findall(reply.headers.get("link", "")):
+        relations = _REL.search(parameters)
+        if relations and "alternate" in relations[1].lower().split():
+            found.append(urljoin(reply.url, target))
+    return tuple(url for url in dict.fromkeys(found) if is_url(url))
 
 
 def read_authorization(reply: Reply, key: josepy.JWK) -> CAAuthorization:

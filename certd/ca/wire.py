@@ -37,7 +37,7 @@ class WireError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """Status, headers with lower-case names (the last of several wins), and the whole body."""
+    """Status, headers by lower-case names (of several the last, of Link all), the whole body."""
 
     status: int
     headers: Mapping[str, str]
@@ -249,7 +249,10 @@ class _Reading:
 
     def on_header(self, name: bytes, value: bytes) -> None:
         if not self.status:  # what follows the body is no header (RFC 9110 section 6.5.1)
-            self.headers[name.decode("latin-1").lower()] = value.decode("latin-1")
+            key, text = name.decode("latin-1").lower(), value.decode("latin-1")
+            # Several of these mean the same as one with commas (RFC 9110 section 5.3).
+            before = self.headers.get(key, "") if key == "link" else ""
+            self.headers[key] = f"{before}, {text}" if before else text
 
     def on_headers_complete(self) -> None:
         status = self._parser.get_status_code()

@@ -71,12 +71,15 @@ def _entry(spec: CertificateSpec, lineage: Lineage, now: datetime) -> Entry:
 
 
 def _state(plan: due.Plan, spec: CertificateSpec, lineage: Lineage, now: datetime) -> str:
-    """One word: expired, failing, issuing, new, due, deploying or ok; the first that holds."""
+    """The first that holds: expired, revoked, failing, issuing, new, due, deploying, ok."""
     if lineage.current and lineage.current.certificate.not_after <= now:
         return "expired"
+    if lineage.revocation and lineage.revocation.revoked_at:
+        return "revoked"
     have = lineage.targets
     if (
-        plan.issue.at >= due.NEVER
+        any(one.failure for one in lineage.revocations)
+        or plan.issue.at >= due.NEVER
         or lineage.failure
         or any(name in have and have[name].failure for name in spec.targets)
     ):

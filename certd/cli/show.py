@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -12,7 +13,10 @@ from certd.cli.overview import overview
 from certd.config import state_folder
 from certd.errors import ConfigError
 from certd.model import SERVER, Certificate
-from certd.store.glance import chain
+from certd.store.glance import chain, crl
+
+if TYPE_CHECKING:
+    from certd.x509 import Roots
 
 
 @certd_command("show")
@@ -36,7 +40,11 @@ def command(context: click.Context, name: str) -> int:
         current = lineage.current
         facts += [("version", str(current.number)), ("CA", current.ca), ("key", current.key_type)]
         facts += _leaf(current.certificate)
-        facts += _chain(path, name, current.number)
+        facts += _chain(path, name, current.number, current.ca)
+        facts += _crl(path, name)
+    for one in lineage.revocations:
+        when = f", {instant(one.revoked_at)}" if one.revoked_at else ""
+        facts.append(("revoked", f"version {one.number} {one}{when}"))
     for item in entry.targets():
         served = f"version {item.serving}" if item.serving else "nothing of ours yet"
         facts.append(("target", f"{item.target}: {item.phase}, serves {served}"))
@@ -57,11 +65,35 @@ def _leaf(certificate: Certificate) -> list[tuple[str, str]]:
     ]
 
 
-def _chain(path: Path, name: str, number: int) -> list[tuple[str, str]]:
+def _chain(path: Path, name: str, number: int, ca: str) -> list[tuple[str, str]]:
     from certd import x509
 
     pem = chain(state_folder(path)[0], name, number)
-    return [
+    lines = [
         ("chain", f"{x509.shown_name(one.subject)}, issued by {x509.shown_name(one.issuer)}")
         for one in (x509.read_chain(pem) if pem else [])
     ]
+    if pem:
+        known = x509.root_of(pem, _roots(path, ca)) is not None
+        lines.append(("root", f"{x509.ends_at(pem)}, {'' if known else 'not '}known here"))
+    return lines
+
+
+def _roots(path: Path, ca: str) -> Roots:
+    """This machine's, and those of the CA's table, if the file can be read."""
+    from certd import config as configuration
+    from certd.ca.roots import known_roots
+
+    try:
+        settings = configuration.load(path).cas.get(ca)
+        return known_roots(settings.roots if settings else None)
+    except ConfigError:
+        return known_roots()
+
+
+def _crl(path: Path, name: str) -> list[tuple[str, str]]:
+    found = crl(state_folder(path)[0], name)
+    if found is None:
+        return []
+    url, look_at, failure = found
+    return [("CRL", f"{url}, {failure or 'good'}, next look {instant(look_at)}")]

@@ -14,12 +14,12 @@ from certd.cli.options import ahead, config_path, count, instant, say
 from certd.cli.options import command as certd_command
 from certd.cli.overview import Entry, Overview, overview
 from certd.due import NEVER, STOPPED
-from certd.model import Failure
+from certd.model import Failure, Revocation
 
 FORMAT = 1  # of the JSON: bumped when a key changes its meaning or goes
 TABLE_ROWS = 200  # rich needs more than a second for 10,000
 COLUMNS = ("NAME", "NAMES", "STATE", "EXPIRES", "RENEWS", "CA", "TARGETS")
-COLOURS = {"ok": "green", "expired": "bold red", "failing": "red"}
+COLOURS = {"ok": "green", "expired": "bold red", "revoked": "bold red", "failing": "red"}
 
 
 @certd_command("status")
@@ -27,7 +27,7 @@ COLOURS = {"ok": "green", "expired": "bold red", "failing": "red"}
 def command(context: click.Context, as_json: bool) -> int:
     """Show every certificate: state, expiry, renewal and why, CA, targets, what failed.
 
-    Exit status 1 when a certificate has expired or something is failing.
+    Exit status 1 when a certificate has expired or is revoked, or something is failing.
     """
     found = overview(config_path(context))
     states = {entry.state for entry in found.entries}
@@ -43,7 +43,7 @@ def command(context: click.Context, as_json: bool) -> int:
             say(text)
         daemon = f"running, {found.daemon}" if found.daemon else "not running"
         say(f"{count(len(found.entries), 'certificate')}; daemon {daemon}")
-    return int("expired" in states or "failing" in states)
+    return int(not states.isdisjoint(("expired", "revoked", "failing")))
 
 
 def _row(entry: Entry, now: datetime) -> tuple[str, ...]:
@@ -117,6 +117,10 @@ def _troubles(found: Overview) -> Iterator[str]:
             if parked.holds(found.now) and parked.failure != lineage.failure:
                 until = f"until {instant(parked.until)}" if parked.until else STOPPED
                 yield f"\n{spec.name}: {ca} is not asked, {until}: {parked.failure}"
+        for one in lineage.revocations:
+            if one.failure and not one.revoked_at:
+                what = f"version {one.number} is not revoked yet: {one.failure}"
+                yield f"\n{spec.name}: {what}\n  {_asked_again(one, found.now)}"
         for item in entry.targets():
             if item.failure:
                 where = f"{spec.name} at {item.target}"
@@ -129,6 +133,13 @@ def _again(at: datetime | None, now: datetime) -> str:
     if at >= NEVER:
         return "stopped until you act: then `certd renew NAME`"
     return f"next attempt {instant(at)} ({ahead(at, now)}); `certd renew NAME` tries at once"
+
+
+def _asked_again(one: Revocation, now: datetime) -> str:
+    at = one.retry_at
+    if at is not None and at >= NEVER:
+        return f"stopped until you act: then `certd revoke {one.name} --version {one.number}`"
+    return f"next attempt {ahead(at, now) if at else 'now'}"
 
 
 def _document(entry: Entry) -> dict[str, Any]:
@@ -144,6 +155,7 @@ def _document(entry: Entry) -> dict[str, Any]:
         "serial": current and current.certificate.serial,
         "fingerprint": current and current.certificate.fingerprint,
         "version": current and current.number,
+        "revocations": [_revocation(one) for one in lineage.revocations],
         "renew_at": renew_at,
         "renew_reason": plan.issue.reason,
         "explanation_url": lineage.renewal and lineage.renewal.explanation_url,
@@ -166,6 +178,17 @@ def _document(entry: Entry) -> dict[str, Any]:
             for ca, parked in lineage.parks.items()
         ],
         "next_attempt": _iso(min(attempts)) if plan.targets else renew_at,
+    }
+
+
+def _revocation(one: Revocation) -> dict[str, Any]:
+    return {
+        "version": one.number,
+        "reason": one.reason,
+        "by_ca": one.signer == "ca",
+        "asked_at": _iso(one.asked_at),
+        "revoked_at": _iso(one.revoked_at),
+        "last_error": _error(one.failure),
     }
 
 

@@ -48,6 +48,7 @@ def certificates(page: Page) -> dict[str, CertificateSpec]:
                 renew_after=table.renew_after,
                 self_check=table.self_check,
                 usages=tuple(usage for usage in get_args(Usage) if usage in table.usage),
+                preferred_chain=table.preferred_chain,
             )
     return specs
 

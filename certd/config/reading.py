@@ -144,7 +144,17 @@ def _cas(page: Page, used: set[str]) -> dict[str, CASettings]:
         if table.limits is not None:
             page.check_twice(("ca", name, "limits"), [kind for kind, _ in table.limits])
             limits = Limits(**dict(table.limits), renewals_exempt=limits.renewals_exempt)
-        cas[name] = CASettings(name, directory, table.ca_bundle, table.agree_tos, staging, limits)
+        cas[name] = CASettings(
+            name,
+            directory,
+            table.ca_bundle,
+            table.agree_tos,
+            staging,
+            limits,
+            preferred_chain=table.preferred_chain,
+            roots=table.roots,
+            crl=table.crl,
+        )
     return cas
 
 

@@ -109,6 +109,7 @@ Name = Annotated[Identifier, _checked(identifiers.identifier)]
 URL = Annotated[str, _checked(identifiers.https_url)]
 Contact = Annotated[str, _checked(identifiers.contact)]
 CALimit = Annotated[tuple[str, Limit], _checked(identifiers.limit)]
+Wish = Annotated[str, _checked(identifiers.chain)]
 Challenge = Annotated[str, _checked(_challenge)]
 Listen = Annotated[
     ListenAddress, _checked(lambda text: ListenAddress(*identifiers.host_port(text)))
@@ -154,6 +155,15 @@ class CATable(Table):
     staging: URL | None = Field(
         None, description="URL of its staging directory, for certd renew --dry-run"
     )
+    preferred_chain: Wish | None = Field(
+        None,
+        description="which of its chains: name or SHA-256 fingerprint of a root or intermediate",
+        examples=["ISRG Root X2"],
+    )
+    roots: RootBundle | None = Field(
+        None, description="what its certificates lead to, beside this machine's roots"
+    )
+    crl: bool = Field(True, description="look at its lists of what it has revoked, by plain http")
     limits: list[CALimit] | None = Field(
         None,
         description="its limits on orders, instead of those that are known of it",
@@ -227,6 +237,11 @@ class CertificateTable(Table):
     )
     self_check: bool | None = Field(
         None, description="look at its own challenges before the CA is told to"
+    )
+    preferred_chain: Wish | None = Field(
+        None,
+        description="which of the CA's chains, instead of the CA's own preferred_chain",
+        examples=["ISRG Root X2"],
     )
 
 

@@ -95,6 +95,11 @@ class CASettings:
         """Whether it is one of our own, which asks nobody for anything."""
         return self.lifetime is not None
 
+    # Not in the digest of the table: no order fails or succeeds by these.
+    preferred_chain: str | None = field(default=None, repr=False)
+    roots: Path | None = field(default=None, repr=False)  # what its certificates lead to
+    crl: bool = field(default=True, repr=False)  # look at its lists of what it has revoked
+
     @property
     def public(self) -> bool:
         """Whether it asks by the public DNS, and at the ports of RFC 8555 section 8.3."""

@@ -16,6 +16,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from datetime import UTC, datetime, timedelta
 
+from certd import crls, revocation
 from certd.authorize import Publisher, clean_up
 from certd.ca.clients import Clients
 from certd.ca.local import LocalCA
@@ -31,6 +32,7 @@ from certd.challenges.selfcheck import SelfCheck, Way
 from certd.config import Config
 from certd.engine.local import LocalEngine
 from certd.issue import Say
+from certd.model import Revocation
 from certd.reconcile import Reconciler
 from certd.secrets import Secret
 from certd.store import Store
@@ -59,6 +61,7 @@ class Node:
         self.store = store
         self.config = config
         self._clock = clock
+        self._draw = draw
         otherwise = to_https if config.http.redirect else nothing_else
         self._responder = Responder(store.tokens.answer, self._served, otherwise=otherwise)
         self._self_check = SelfCheck()
@@ -111,6 +114,19 @@ class Node:
         self.store.authorities.forget_expired(self._clock())
         for name in self.store.tokens.orphaned(self._clock()):
             clean_up(name, self.store, self._publisher(self.config))
+
+    def revoke(self, asked: Revocation) -> str:
+        """Ask the CA that issued it; see ``certd.revocation.ask``."""
+        return revocation.ask(asked, self.store, self._clients, self.config.cas, self._clock())
+
+    def watch(self, seconds: float) -> None:
+        """Ask for revocations that are still to be asked for, and look at the CAs' lists.
+
+        No list is begun with after ``seconds``: what is due then waits for the next time.
+        """
+        cas, clock = self.config.cas, self._clock
+        revocation.resume(self.store, self._clients, cas, self._draw, clock())
+        crls.look(self.store, cas, self._draw, clock, seconds)
 
     def follow(self, config: Config) -> None:
         """Go over to another configuration; what is under way goes on."""

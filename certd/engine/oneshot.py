@@ -17,6 +17,7 @@ from certd.model import Failure, Lineage, TargetState
 from certd.store import Store
 
 FEW = 20  # certificates; more are read all at once
+LISTS = 10.0  # seconds for the CAs' lists of what they have revoked, before anything is begun
 POLL = 0.2  # seconds between looks at a certificate that another certd works on
 
 
@@ -39,6 +40,7 @@ def renew(node: Node, names: Collection[str], *, named: bool, force: bool) -> li
         ChallengeError: something must be issued and the CA's questions cannot be answered.
     """
     store = node.store
+    node.watch(LISTS)
     before = _lineages(node, names)
     if named:
         for name in names:

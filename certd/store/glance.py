@@ -19,15 +19,16 @@ from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
+from certd import model
 from certd.errors import StoreError
-from certd.model import CertificateSpec, Lineage, TargetState
+from certd.model import CertificateSpec, Failure, Lineage, TargetState
 from certd.store import rows
 from certd.store.changes import changes
 from certd.store.files import HEAD, advice, database_file, newer
 
 _INSTANTS = {
     *("retry_at", "window_start", "window_end", "window_selected", "ask_again", "since"),
-    *("not_before", "not_after", "until", "held_until"),
+    *("not_before", "not_after", "until", "held_until", "asked_at", "revoked_at", "look_at"),
 }
 _LINEAGE = (
     *("name", "wanted", "configured", "forced", "failures", "retry_at", "failure"),
@@ -35,6 +36,10 @@ _LINEAGE = (
     "ask_failures",
     "held_until",
     "held_for",
+)
+_REVOCATION = (
+    *("fingerprint", "lineage", "number", "reason", "signer", "asked_at", "revoked_at"),
+    *("failures", "retry_at", "failure"),
 )
 _VERSION = (
     *("number", "ca", "directory", "key_type", "identifiers", "not_before", "not_after", "serial"),
@@ -63,8 +68,13 @@ _LINEAGES = (
 )
 _PARKS = f"SELECT {_columns('park', _PARK)} FROM park"  # noqa: S608
 _TARGETS = f"SELECT {_columns('target', _TARGET)} FROM target"  # noqa: S608
+_REVOCATIONS = f"SELECT {_columns('revocation', _REVOCATION)} FROM revocation"  # noqa: S608
 _ORDERS = "SELECT lineage, coalesce(url, '') FROM certificate_order WHERE state = 'live'"
 _CHAIN = "SELECT chain_pem FROM version WHERE lineage = ? AND number = ?"
+_CRL = (
+    f"SELECT {_columns('crl', ('url', 'look_at', 'failure'))} "  # noqa: S608
+    "FROM lineage JOIN crl ON crl.url = lineage.crl_url WHERE lineage.name = ?"
+)
 _EMPTY = "SELECT count(*) = 0 FROM sqlite_master"
 _REVISION = "SELECT version_num FROM alembic_version"
 _META = "SELECT key, value FROM meta"
@@ -72,6 +82,7 @@ _META = "SELECT key, value FROM meta"
 Row = namedtuple("Row", (*_LINEAGE, *_VERSION))  # type: ignore[misc]  # the names are above
 Target = namedtuple("Target", _TARGET)  # type: ignore[misc]
 Park = namedtuple("Park", _PARK)  # type: ignore[misc]
+Revocation = namedtuple("Revocation", _REVOCATION)  # type: ignore[misc]
 
 
 def _instant(text: bytes) -> Any:
@@ -129,6 +140,16 @@ def chain(state: Path, name: str, number: int) -> str:
         return str(row[0]) if row else ""
 
 
+def crl(state: Path, name: str) -> tuple[str, datetime, Failure | None] | None:
+    """The list that the current leaf names, when it is looked at next, and what failed there.
+
+    None: it names none, or nobody has looked yet.
+    """
+    with _reading(state) as connection:
+        row = connection.execute(_CRL, (name,)).fetchone() if connection else None
+        return (row[0], row[1], rows.failure(row[2])) if row else None
+
+
 @contextmanager
 def _reading(state: Path) -> Iterator[sqlite3.Connection | None]:
     """One view of the database, whoever writes meanwhile; None: it is not there, or empty."""
@@ -177,11 +198,20 @@ def _seen(connection: sqlite3.Connection, name: str | None) -> Seen:
     for row in map(Target._make, select(_TARGETS, "WHERE lineage")):
         targets.setdefault(row.lineage, {})[row.target] = rows.target(row)
     parks = rows.parks(map(Park._make, connection.execute(_PARKS)))
+    revoked: dict[str, list[model.Revocation]] = {}
+    for row in map(Revocation._make, connection.execute(_REVOCATIONS)):
+        revoked.setdefault(row.lineage, []).append(rows.revocation(row))
     orders: dict[str, str] = dict(select(_ORDERS, "AND lineage").fetchall())
     seen = Seen(digests=dict(connection.execute(_META).fetchall()))
     found: list[Any] = [Row._make(values) for values in select(_LINEAGES, "WHERE lineage.name")]
     for row in sorted(found, key=itemgetter(0)):
-        lineage = rows.lineage(row, targets.get(row.name, {}), orders.get(row.name), parks)
+        lineage = rows.lineage(
+            row,
+            targets.get(row.name, {}),
+            orders.get(row.name),
+            parks,
+            revoked.get(row.name, ()),
+        )
         if row.configured:
             seen.wanted.append((rows.spec(row.name, row.wanted), lineage))
         else:

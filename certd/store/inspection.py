@@ -23,6 +23,7 @@ _TABLES = {"meta", "account", "lineage", "version", "certificate_order", "token"
 _SINCE = {
     "0003": {"park", "bucket"},
     "0004": {"authority", "issued"},
+    "0005": {"revocation", "compromised_key", "crl"},
 }  # by the migration that made them
 
 

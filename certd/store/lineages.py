@@ -20,7 +20,7 @@ from certd.model import (
     TargetState,
 )
 from certd.secrets import Secret
-from certd.store import parks, rows
+from certd.store import parks, revocations, rows
 from certd.store.changes import AGAIN, AT_ONCE, changes
 from certd.store.database import Database
 from certd.store.leases import HELD, Leases
@@ -30,7 +30,7 @@ from certd.store.schema import lineage, meta, order, park, target, version
 # Statements are made once: building one costs more than running it. The PEM texts stay
 # out of the look at a lineage: 10,000 of them are most of what the database holds.
 _FACTS = [c for c in version.c if c.name not in ("lineage", "key_pem", "leaf_pem", "chain_pem")]
-_COLUMNS = [c for c in lineage.c if c.name != "current"]
+_COLUMNS = [c for c in lineage.c if c.name not in ("current", "crl_url")]
 _CURRENT = sa.and_(version.c.lineage == lineage.c.name, version.c.number == lineage.c.current)
 _NAME: sa.BindParameter[str] = sa.bindparam("name")
 
@@ -51,7 +51,7 @@ class _Look:
 
 
 _ALL = _Look(
-    sa.select(*_COLUMNS, *_FACTS, _ORDER.label("order_url"))
+    sa.select(*_COLUMNS, *_FACTS, _ORDER.label("order_url"), revocations.ANY.label("revoked"))
     .select_from(lineage.outerjoin(version, _CURRENT))
     .where(lineage.c.configured)
     .order_by(lineage.c.name),
@@ -289,10 +289,14 @@ def _lineages(
     for row in connection.execute(which.targets, values):
         targets.setdefault(row.lineage, {})[row.target] = rows.target(row)
     parked = rows.parks(connection.execute(which.parks, values))
+    found = connection.execute(which.lineages, values).all()
+    revoked = revocations.of_lineage(connection, name) if any(r.revoked for r in found) else {}
     return [
         (
             rows.spec(row.name, row.wanted),
-            rows.lineage(row, targets.get(row.name, {}), row.order_url, parked),
+            rows.lineage(
+                row, targets.get(row.name, {}), row.order_url, parked, revoked.get(row.name, ())
+            ),
         )
-        for row in connection.execute(which.lineages, values)
+        for row in found
     ]

@@ -13,6 +13,7 @@ from certd.secrets import Secret
 from certd.store import rows
 from certd.store.database import Database
 from certd.store.leases import HELD, Leases
+from certd.store.revocations import also_compromised, refuse_compromised
 from certd.store.schema import lineage, order, park, token, version
 
 LONG = timedelta(days=8)  # after which nobody waits for a token any more
@@ -75,10 +76,14 @@ class Orders:
         """Write key and CSR down, before the CA hears of the order (invariant I2).
 
         ``directory`` is the CA's, for its name may mean another one tomorrow.
+
+        Raises:
+            CompromisedKey: the CSR is for a key that must not be used any more.
         """
 
         def work(connection: sa.Connection) -> int:
             self._leases.guard(connection, name)
+            refuse_compromised(connection, csr_pem)
             result = connection.execute(
                 _BEGIN,
                 {
@@ -121,8 +126,13 @@ class Orders:
 
     def with_new_key(self, live: Order, key_pem: Secret, csr_pem: str) -> Order:
         """The CA refused the CSR: nothing was signed for the key before."""
+        self.refuse_compromised(csr_pem)
         self._update(live, {"key_pem": key_pem.reveal(), "csr_pem": csr_pem})
         return replace(live, key_pem=key_pem, csr_pem=csr_pem)
+
+    def refuse_compromised(self, csr_pem: str) -> None:
+        """Raise CompromisedKey if this signing request is for such a key."""
+        self._database.read(lambda connection: refuse_compromised(connection, csr_pem))
 
     def keep_finalizing(self, live: Order, failed: int) -> Order:
         """Before finalize is asked for, and after each attempt since that failed.
@@ -167,6 +177,7 @@ class Orders:
             ended = {"state": "done", "outcome": "issued", "ended_at": now, "key_pem": None}
             connection.execute(_DONE, {"which": live.id, **ended})
             connection.execute(_UNPARK, {"name": live.name, "ca": live.ca})
+            also_compromised(connection, live.name, number, facts, now)
             return number
 
         return self._database.write(work)
@@ -190,6 +201,7 @@ def fresh(now: datetime) -> dict[str, Any]:
         "ask_failures": 0,
         "held_until": None,
         "held_for": None,
+        "crl_url": None,
     }
 
 

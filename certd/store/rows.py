@@ -19,6 +19,8 @@ from certd.model import (
     Order,
     Park,
     RenewalInfo,
+    Revocation,
+    Signer,
     TargetPhase,
     TargetState,
     Usage,
@@ -66,6 +68,8 @@ def spec_text(spec: CertificateSpec) -> str:
         rest["self_check"] = spec.self_check
     if spec.usages != SERVER:
         rest["usages"] = spec.usages
+    if spec.preferred_chain is not None:
+        rest["preferred_chain"] = spec.preferred_chain
     return f"{identifiers_text(spec.identifiers)}\n{json.dumps(rest)}"
 
 
@@ -88,6 +92,7 @@ def _rest(text: str) -> tuple[Any, ...]:
         it["renew_after"],
         it.get("self_check"),
         tuple(it.get("usages", SERVER)),
+        it.get("preferred_chain"),
     )
 
 
@@ -150,6 +155,21 @@ def renewal(row: Any) -> RenewalInfo | None:
     if row.window_start is None:
         return None
     return RenewalInfo(row.window_start, row.window_end, row.window_selected, row.explanation_url)
+
+
+def revocation(row: Any) -> Revocation:
+    return Revocation(
+        row.fingerprint,
+        row.lineage,
+        row.number,
+        row.reason,
+        cast(Signer, row.signer),
+        row.asked_at,
+        row.revoked_at,
+        row.failures,
+        row.retry_at,
+        failure(row.failure),
+    )
 
 
 def target(row: Any) -> TargetState:
@@ -218,6 +238,7 @@ def lineage(
     targets: Mapping[str, TargetState],
     order: str | None,
     parks: Mapping[str, Mapping[str, Park]],
+    revocations: Iterable[Revocation] = (),
 ) -> Lineage:
     """``order``: the URL of the one under way, "" before the CA has told it; None: no order.
 
@@ -239,4 +260,5 @@ def lineage(
         _longer(parks.get(row.name, {}), parks.get("", {})) if parks else {},
         row.held_until,
         row.held_for or "",
+        tuple(revocations),
     )

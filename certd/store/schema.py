@@ -64,6 +64,8 @@ lineage = sa.Table(
     sa.Column("ask_failures", sa.Integer, nullable=False),
     sa.Column("held_until", Instant),  # a CA's limit: no order before
     sa.Column("held_for", sa.String),  # which one, for people
+    # The CRL that the current leaf names; "" where it names none, NULL: nobody has looked yet.
+    sa.Column("crl_url", sa.String),
 )
 sa.Index("lineage_due", lineage.c.due_at)
 sa.Index("lineage_holder", lineage.c.holder)
@@ -183,4 +185,40 @@ bucket = sa.Table(
     metadata,
     sa.Column("key", sa.String, primary_key=True),
     sa.Column("full_at", Instant, nullable=False),
+)
+
+# What is revoked, or is to be; by fingerprint, for it outlives the version.
+revocation = sa.Table(
+    "revocation",
+    metadata,
+    sa.Column("fingerprint", sa.String, primary_key=True),
+    sa.Column("lineage", sa.String, nullable=False),
+    sa.Column("number", sa.Integer, nullable=False),
+    sa.Column("reason", sa.String, nullable=False),
+    sa.Column("signer", sa.String, nullable=False),  # account, key, ca
+    sa.Column("asked_at", Instant, nullable=False),
+    sa.Column("revoked_at", Instant),  # NULL: the CA has not done it yet
+    sa.Column("failures", sa.Integer, nullable=False),
+    sa.Column("retry_at", Instant),
+    sa.Column("failure", sa.String),  # JSON
+)
+sa.Index("revocation_lineage", revocation.c.lineage)
+
+# Keys that must never be used again, by SPKI pin: they stay when their versions are gone.
+compromised_key = sa.Table(
+    "compromised_key",
+    metadata,
+    sa.Column("spki_sha256", sa.String, primary_key=True),
+    sa.Column("lineage", sa.String, nullable=False),  # which had it
+    sa.Column("since", Instant, nullable=False),
+)
+
+# When each CRL is to be fetched again. Shared by all certificates that name it.
+crl = sa.Table(
+    "crl",
+    metadata,
+    sa.Column("url", sa.String, primary_key=True),
+    sa.Column("look_at", Instant, nullable=False),
+    sa.Column("failures", sa.Integer, nullable=False),
+    sa.Column("failure", sa.String),  # JSON
 )

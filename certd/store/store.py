@@ -11,6 +11,7 @@ from certd.room import Lack, lack
 from certd.store.accounts import Accounts
 from certd.store.authorities import Authorities
 from certd.store.budgets import Budgets
+from certd.store.crls import CRLs
 from certd.store.database import Database
 from certd.store.files import advice, database_file, gate, workers
 from certd.store.leases import Leases
@@ -18,6 +19,7 @@ from certd.store.lineages import Lineages
 from certd.store.locks import FileLock, Worker
 from certd.store.orders import Orders, Tokens
 from certd.store.parks import Parks
+from certd.store.revocations import Revocations
 from certd.store.versions import Versions
 
 ORDER_OCTETS = 256 * 1024  # of an order and its version, in the database and its journal
@@ -35,6 +37,8 @@ class Store:
         self.parks = Parks(database, self.leases)
         self.orders = Orders(database, self.leases)
         self.versions = Versions(database, self.leases)
+        self.revocations = Revocations(database)
+        self.crls = CRLs(database)
         self.tokens = Tokens(database)
         self.accounts = Accounts(database)
         self.authorities = Authorities(database)

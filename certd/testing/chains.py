@@ -64,6 +64,7 @@ class Authority:
         usages: Sequence[x509.ObjectIdentifier] = SERVER,
         others: Sequence[x509.GeneralName] = (),
         serial: int | None = None,
+        crls: Sequence[x509.DistributionPoint] = (),
     ) -> x509.Certificate:
         extensions: list[x509.ExtensionType] = [
             x509.AuthorityKeyIdentifier.from_issuer_public_key(self.key.public_key())
@@ -72,6 +73,8 @@ class Authority:
             extensions.append(x509.SubjectAlternativeName([*map(_general, names), *others]))
         if usages:
             extensions.append(x509.ExtendedKeyUsage(usages))
+        if crls:
+            extensions.append(x509.CRLDistributionPoints(crls))
         private = load_pem_private_key(key.reveal().encode(), None)
         assert isinstance(private, ec.EllipticCurvePrivateKey)  # noqa: S101 - narrows the type
         return self._sign(
@@ -84,11 +87,39 @@ class Authority:
             serial=serial,
         )
 
+    def crl(
+        self,
+        *serials: int,
+        reason: x509.ReasonFlags | None = None,
+        last_update: datetime = NOW - HOUR,
+        next_update: datetime = NOW + DAY,
+        extensions: Sequence[tuple[x509.ExtensionType, bool]] = (),
+    ) -> bytes:
+        """A list of what this has revoked, in DER; with each extension whether it is critical."""
+        builder = x509.CertificateRevocationListBuilder(
+            self.certificate.subject, last_update, next_update
+        )
+        for serial in serials:
+            entry = x509.RevokedCertificateBuilder(serial, last_update)
+            if reason is not None:
+                entry = entry.add_extension(x509.CRLReason(reason), critical=False)
+            builder = builder.add_revoked_certificate(entry.build())
+        for extension, critical in extensions:
+            builder = builder.add_extension(extension, critical)
+        return builder.sign(self.key, hashes.SHA256()).public_bytes(Encoding.DER)
+
     def _sign(
         self, subject: x509.Name, key: ec.EllipticCurvePrivateKey, **rest: object
     ) -> x509.Certificate:
         issuer = self.certificate.subject
         return _signed(subject, issuer, key.public_key(), self.key, **rest)  # type: ignore[arg-type]
+
+
+def distribution_point(*urls: str, **rest: object) -> x509.DistributionPoint:
+    """Of a leaf: where the list of what was revoked is (RFC 5280 section 4.2.1.13)."""
+    names = [x509.UniformResourceIdentifier(url) for url in urls]
+    others = {"relative_name": None, "reasons": None, "crl_issuer": None} | rest
+    return x509.DistributionPoint(full_name=names or None, **others)  # type: ignore[arg-type]
 
 
 def bundle(name: str = "www", version: int = 1, *names: str) -> Bundle:

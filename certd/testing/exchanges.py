@@ -20,6 +20,7 @@ _KINDS = {
     "authorization": r"/authZ/",
     "challenge": r"/chalZ/",
     "certificate": r"/certZ/",
+    "revoke": r"/revoke-cert",
     "renewal-info": r".*renewalInfo/",
     "account": r"/my-account/",
 }

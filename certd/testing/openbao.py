@@ -49,6 +49,7 @@ class OpenBao:
         port, dev, cluster = (self._ports.take() for _ in range(3))
         self._url = f"https://127.0.0.1:{port}/v1"
         self.directory = f"{self._url}/pki/acme/directory"
+        self.crl = f"http://127.0.0.1:{dev}/v1/pki/crl"  # which its leaves name
         minted = mint(folder)
         self.ca_bundle = minted.root
         configuration = folder / "bao.hcl"
@@ -78,10 +79,20 @@ class OpenBao:
         self.dns.stop()
         self._ports.close()
 
+    def root_pem(self) -> str:
+        """Of what it issues: it signs leaves with the root itself."""
+        return self._call("GET", "pki/ca/pem").text
+
+    def revoke(self, serial: str) -> None:
+        """As its operator does, without a word to the subscriber; ``serial`` in hexadecimal."""
+        colons = ":".join(serial[at : at + 2] for at in range(0, len(serial), 2))
+        self._write("pki/revoke", serial_number=colons)
+
     def _make_ca(self) -> None:
         tune = {"max_lease_ttl": "87600h", "allowed_response_headers": _ACME_HEADERS}
         self._write("sys/mounts/pki", type="pki", config=tune)
         self._write("pki/config/cluster", path=f"{self._url}/pki")
+        self._write("pki/config/urls", crl_distribution_points=self.crl)
         self._write("pki/root/generate/internal", common_name="OpenBao test root", key_type="ec")
         self._write(
             "pki/config/acme", enabled=True, eab_policy="not-required", dns_resolver=self.dns.dns

@@ -12,19 +12,27 @@ from certd.x509.authority import (
     outside,
     permits,
 )
+from certd.x509.chains import Roots, ends_at, fits, root_of
 from certd.x509.checking import check, pair_matches
-from certd.x509.keys import csr, csr_der, csr_usages, new_key, type_of
+from certd.x509.crl import BadCRL, Listed, crl_url, read_crl
+from certd.x509.keys import csr, csr_der, csr_usages, new_key, pin_of_csr, type_of
 from certd.x509.reading import facts, facts_of_der, fingerprint, read_chain, shown_name
 
 __all__ = [
     "INTERMEDIATE_LIFETIME",
+    "BadCRL",
+    "Listed",
+    "Roots",
     "check",
+    "crl_url",
     "csr",
     "csr_der",
     "csr_usages",
+    "ends_at",
     "facts",
     "facts_of_der",
     "fingerprint",
+    "fits",
     "new_intermediate",
     "new_key",
     "new_leaf",
@@ -32,7 +40,10 @@ __all__ = [
     "outside",
     "pair_matches",
     "permits",
+    "pin_of_csr",
     "read_chain",
+    "read_crl",
+    "root_of",
     "shown_name",
     "type_of",
 ]

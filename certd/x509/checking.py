@@ -56,10 +56,26 @@ def check(
             if chain_required:
                 raise _refused(wanted, f"its chain is missing: no certificate of {found.issuer}")
             chain = []
-        for link in chain:
-            if link.not_valid_after_utc <= now:
-                raise _refused(wanted, f"{shown_name(link.subject)} in its chain has expired")
+        for depth, link in enumerate(chain):
+            if why := _unfit(link, depth, now):
+                raise _refused(wanted, f"{shown_name(link.subject)} in its chain {why}")
         return _pem([leaf]), _pem(chain), found
+
+
+def _unfit(link: x509.Certificate, depth: int, now: datetime) -> str:
+    """Why a client would not go through this intermediate, which has ``depth`` below it."""
+    if link.not_valid_after_utc <= now:
+        return "has expired"
+    if link.not_valid_before_utc > now + CLOCK_SKEW:
+        return "is not yet valid"
+    length = link.extensions.get_extension_for_class(x509.BasicConstraints).value.path_length
+    if length is not None and depth > length:
+        return f"may have {length} intermediates below it only (path length)"
+    try:
+        usage = link.extensions.get_extension_for_class(x509.KeyUsage).value
+    except x509.ExtensionNotFound:
+        return ""
+    return "" if usage.key_cert_sign else "may not sign certificates (key usage)"
 
 
 def pair_matches(fullchain_pem: str, key_pem: Secret) -> bool:
@@ -102,7 +118,7 @@ def _chain_of(
     chain: list[x509.Certificate] = []
     link = leaf
     while True:
-        issuers = [one for one in pool if one.subject == link.issuer and _issued(one, link)]
+        issuers = [one for one in pool if one.subject == link.issuer and issued(one, link)]
         if not issuers:
             return chain or None
         # A root may be there beside a cross-signed twin: same name, same key, longer chain.
@@ -114,7 +130,8 @@ def _chain_of(
         chain.append(link)
 
 
-def _issued(issuer: x509.Certificate, certificate: x509.Certificate) -> bool:
+def issued(issuer: x509.Certificate, certificate: x509.Certificate) -> bool:
+    """Whether it was signed with this one's key, and says so."""
     try:
         certificate.verify_directly_issued_by(issuer)
     except (InvalidSignature, ValueError, TypeError):
@@ -123,7 +140,7 @@ def _issued(issuer: x509.Certificate, certificate: x509.Certificate) -> bool:
 
 
 def _is_root(certificate: x509.Certificate) -> bool:
-    return certificate.subject == certificate.issuer and _issued(certificate, certificate)
+    return certificate.subject == certificate.issuer and issued(certificate, certificate)
 
 
 def _is_ca(certificate: x509.Certificate) -> bool:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import ipaddress
 from collections.abc import Iterable, Mapping
 
@@ -77,6 +79,11 @@ def csr_der(csr_pem: str) -> bytes:
     return x509.load_pem_x509_csr(csr_pem.encode()).public_bytes(Encoding.DER)
 
 
+def pin_of_csr(csr_pem: str) -> str:
+    """The SPKI pin of the key that a signing request is for, as in a certificate's facts."""
+    return pin(spki(x509.load_pem_x509_csr(csr_pem.encode()).public_key()))
+
+
 def type_of(key_pem: Secret) -> str:
     """The KeyType of a key; of one that certd would not make, words of the same form.
 
@@ -108,6 +115,11 @@ def load_key(key_pem: Secret) -> PrivateKey:
 
 def spki(key: PublicKeyTypes) -> bytes:
     return key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+
+
+def pin(spki: bytes) -> str:
+    """SHA-256 of a SubjectPublicKeyInfo, in base64 (RFC 7469 section 2.4)."""
+    return base64.b64encode(hashlib.sha256(spki).digest()).decode()
 
 
 def _general_name(identifier: Identifier) -> x509.GeneralName:

@@ -30,7 +30,7 @@ def warm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Warm]:
 
 @pytest.fixture
 def site(warm: Warm, tmp_path: Path) -> Site:
-    return WarmSite(tmp_path / "site", warm).certificate("www", NAME, targets=["web"]).disk()
+    return WarmSite(tmp_path / "site", None, warm).certificate("www", NAME, targets=["web"]).disk()
 
 
 def test_from_nothing_to_a_certificate(site: Site) -> None:

@@ -49,6 +49,18 @@ def deployed(site: Site, warm: Warm, pebble: Pebble) -> None:
     assert warm.certd(site, "renew").returncode == 0
 
 
+def assert_revoked(site: Site, pebble: Pebble) -> None:
+    """Version 1 is, at the CA and here, and no other has its key."""
+    with site.store() as store:
+        lineage = store.lineages.get("www")
+        [revoked] = lineage.revocations
+        first = store.lineages.bundle("www", 1).certificate
+        same = store.revocations.same_key(first.spki_sha256, datetime.now(UTC))
+        assert [(name, version.number) for name, version in same] == [("www", 1)]
+    assert (revoked.number, revoked.revoked_at is None) == (1, False)
+    assert pebble.cert_status(first.serial)["Status"] == "Revoked"
+
+
 def due(site: Site, warm: Warm, pebble: Pebble) -> None:
     """Version 1 is at two targets, and its CA wants it renewed; certd is about to ask."""
     site.certificate("www", NAME, targets=["web", "mail"]).disk().disk("mail", reload=["true"])

@@ -42,14 +42,25 @@ class Scenario:
     # What is wrong at the CA in the run that is killed, and is put right for the one after.
     wrong: Callable[[Pebble], None] = lambda pebble: None
     right: Callable[[Pebble], None] = lambda pebble: None
+    # What else holds in the end, of the site as the store has it.
+    also: Callable[[Site, Pebble], None] = lambda site, pebble: None
 
 
 FORCE = ("renew", "www", "--force")
+REVOKE = ("revoke", "www", "--reason", "keyCompromise", "--yes")
 SCENARIOS = {
     "first issuance": Scenario(scenes.from_nothing, ("renew",), ("renew",)),
     "renewal to two targets": Scenario(scenes.due, ("renew",), ("renew",), least=30),
     "forced renewal": Scenario(
         scenes.deployed, FORCE, ("renew",), least=8, until="issue: order URL is kept"
+    ),
+    "compromised key": Scenario(
+        scenes.deployed,
+        REVOKE,
+        ("renew",),
+        least=8,
+        until="issue: key and CSR are kept",
+        also=scenes.assert_revoked,
     ),
     "failed deployment, rolled back": Scenario(
         scenes.refused,
@@ -141,13 +152,14 @@ def _kill_and_repeat(
     said = done.stdout.partition(", valid")[0].partition(" before ")[0]
     point = Point(number, place, books.orders, len(books.serials), said[:45])
     invariants.assert_store_equals_ledger(site, "www", versions, books)  # I2, I3
-    if scenario.run == FORCE and number == 1:
+    if scenario.run in (FORCE, REVOKE) and number == 1:
         # The operator's word was not kept: nothing was asked for.
         assert point.issued == 0
         assert invariants.pairs_in_place(site, "www") == before
     else:
         assert point.issued == scenario.issues, point
         _check_end(scenario, site, before, warm.status(site), point)
+        scenario.also(site, pebble)
     _check_orders(scenario, points, point)
     return point
 

@@ -212,7 +212,7 @@ def test_an_order_gets_one_leaf_whoever_signs_twice(site: Site) -> None:
         ready.wait()
         done = ca.finalize(order, csr)
         assert done.certificate is not None
-        answers.append(ca.download(done.certificate))
+        answers.append(ca.download(done.certificate).pem)
 
     threads = [threading.Thread(target=finalize) for _ in range(4)]
     for thread in threads:

@@ -20,7 +20,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from tests.site import SECONDS, Site
+from tests.site import CA, SECONDS, Site
 
 ROOT = Path(__file__).parents[2]
 # Also what certd imports late, when it turns out to be needed.
@@ -28,6 +28,7 @@ IMPORTED = (
     "certd.cli.ca",
     "certd.cli.main",
     "certd.cli.renew",
+    "certd.cli.revoke",
     "certd.cli.status",
     "certd.ca.local",
     "certd.ca.ari",
@@ -95,11 +96,11 @@ class Warm:
 
 
 class WarmSite(Site):
-    """A site without an ACME CA, whose commands cost no imports."""
+    """A site whose commands cost no imports; without a CA, one that needs none."""
 
-    def __init__(self, folder: Path, warm: Warm) -> None:
+    def __init__(self, folder: Path, ca: CA | None, warm: Warm) -> None:
         self._warm = warm
-        super().__init__(folder, None)
+        super().__init__(folder, ca)
 
     def certd(self, *words: str, **environment: str) -> subprocess.CompletedProcess[str]:
         return self._warm.certd(self, *words, started=lambda pid: None, **environment)

@@ -28,6 +28,8 @@ KEY = new_key("ec-p256")
 ROOT = Authority.root()
 MIDDLE = ROOT.authority("Intermediate 1")
 CHAIN = pem(MIDDLE.leaf(KEY, *NAMES), MIDDLE.certificate)
+ISSUER = pem(MIDDLE.certificate)
+LIST = MIDDLE.crl(7)  # of what it has revoked
 _CSR = csr_der(csr(KEY, ASKED))
 _ACCOUNT_KEY = new_account_key()
 
@@ -200,7 +202,7 @@ def converse(folder: Path, answers: Mapping[str, Answer]) -> str:
                 assert TOKEN.fullmatch(challenge.token)
                 client.answer(challenge)
     order = client.finalize(order, _CSR)
-    _, _, facts = check(client.download(order.certificate or ""), KEY, ASKED, NOW)
+    _, _, facts = check(client.download(order.certificate or "").pem, KEY, ASKED, NOW)
     window = ari.ask(client, facts.ari_id or "")
     shown.append(window.explanation_url or "")
     info = renewal_info(window.start, window.end, window.explanation_url, None, 0.5)

@@ -9,7 +9,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from tests.configuring import AGREED, WWW
-from tests.fuzz.conversation import CHAIN, DOCUMENTS
+from tests.fuzz.conversation import CHAIN, DOCUMENTS, LIST
 
 _ANSWERS = (
     b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}",
@@ -47,4 +47,5 @@ SEEDS: Mapping[str, list[str | bytes]] = {
     "answer": [b"\x7f" + answer for answer in _ANSWERS],
     "settings": list(_SETTINGS),
     "reply": list(_ANSWERS),
+    "revoked": [LIST],
 }

@@ -21,9 +21,9 @@ from certd.challenges.reply import NoReply, Reply, read
 from certd.due import renewal_info
 from certd.errors import BadCertificate, CAError, CertdError, ConfigError
 from certd.testing.chains import NOW
-from certd.x509 import check, facts, facts_of_der, pair_matches, read_chain
+from certd.x509 import BadCRL, check, facts, facts_of_der, pair_matches, read_chain, read_crl
 from tests.fuzz import conversation
-from tests.fuzz.conversation import ASKED, KEY
+from tests.fuzz.conversation import ASKED, ISSUER, KEY
 
 SHOWN = 20_000  # characters of an error at most: a CA's subproblems, many findings
 FOLDER = Path(tempfile.mkdtemp(prefix="certd-fuzz-"))
@@ -152,6 +152,12 @@ def reply(data: bytes) -> None:
         assert len(found.body) <= len(data)
 
 
+def revoked(data: bytes) -> None:
+    """A CA's list of what it has revoked."""
+    error = refused(lambda: read_crl(data, ISSUER, "http://ca.example/1.crl", {7}, NOW), BadCRL)
+    assert len(str(error)) <= SHOWN
+
+
 TARGETS: Mapping[str, Callable[[bytes], None]] = {
     "pem": pem,
     "der": der,
@@ -161,6 +167,7 @@ TARGETS: Mapping[str, Callable[[bytes], None]] = {
     "answer": answer,
     "settings": settings,
     "reply": reply,
+    "revoked": revoked,
 }
 
 

@@ -34,7 +34,7 @@ def warm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Warm]:
 @pytest.fixture
 def site(warm: Warm, tmp_path: Path) -> Site:
     """A root for example.internal and 10.0.0.0/8, and nothing issued yet."""
-    site = WarmSite(tmp_path / "site", warm)
+    site = WarmSite(tmp_path / "site", None, warm)
     permitted = ("--permit", "example.internal", "--permit", "10.0.0.0/8")
     done = site.certd("ca", "init", *permitted)
     assert done.returncode == 0, done.stderr
@@ -146,7 +146,7 @@ def test_openssl_refuses_what_the_root_does_not_permit(
 def test_a_root_of_one_kind_is_good_for_no_other(
     warm: Warm, tmp_path: Path, permit: str, name: Identifier
 ) -> None:
-    site = WarmSite(tmp_path / "site", warm)
+    site = WarmSite(tmp_path / "site", None, warm)
     assert site.certd("ca", "init", "--permit", permit).returncode == 0
     assert site.certd("ca", "root", "-o", str(root_of(site))).returncode == 0
     option = "-verify_ip" if name.type == "ip" else "-verify_hostname"

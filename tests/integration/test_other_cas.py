@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from subprocess import CompletedProcess
 
 import pytest
+import requests
 from cryptography import x509
 
+from certd.store import Store
 from certd.testing.caddy import Caddy
 from certd.testing.openbao import OpenBao
 from certd.testing.pebble_binary import Binaries
@@ -88,6 +91,66 @@ def test_caddy_that_looked_in_vain_is_not_asked_again_for_ever(
     site.tables["http"]["listen"] = [f"{caddy.address}:80"]
     site.write()
     assert "issued, version 1" in site.renew("www").stdout
+
+
+def look_now(site: Site, openbao: OpenBao) -> CompletedProcess[str]:
+    """``certd renew``, when the list is due."""
+    site.write()
+    store = Store.open(site.state)
+    store.crls.keep(openbao.crl, datetime.now(UTC))
+    store.close()
+    return site.renew()
+
+
+def test_what_openbao_has_revoked_by_itself_is_replaced(openbao: OpenBao, tmp_path: Path) -> None:
+    """By the list that its leaves name, which is asked for only when it is due."""
+    site = site_of(openbao, tmp_path / "site")
+    site.renew()
+    site.renew()
+    shown = site.certd("show", "www").stdout
+    assert "who signs it is not known here" in shown  # and without it, no list is believed
+    assert "name that root by roots in [ca.test]" in shown
+    root = tmp_path / "root.pem"
+    root.write_text(openbao.root_pem())
+    site.tables["ca.test"]["roots"] = str(root)
+    look_now(site, openbao)
+    first = site.status()["www"]
+    assert f"CRL          {openbao.crl}, good, next look" in site.certd("show", "www").stdout
+    openbao.revoke(first["serial"])
+    assert "not due before" in site.renew().stdout  # the list that was read is still good
+    done = look_now(site, openbao)
+    assert "renewed, version 2" in done.stdout
+    second = site.status()["www"]
+    assert (second["state"], second["version"]) == ("ok", 2)
+    [told] = second["revocations"]
+    assert (told["version"], told["by_ca"], told["reason"]) == (1, True, "unspecified")
+    shown = site.certd("show", "www").stdout
+    assert "version 1 was revoked by its CA (unspecified)" in shown
+    # Its files put back are not taken for newer ones, and the list is not asked for again.
+    assert "not due before" in site.renew().stdout
+
+
+def test_openbao_revokes_for_the_account_and_for_the_key(openbao: OpenBao, tmp_path: Path) -> None:
+    site = site_of(openbao, tmp_path / "site")
+    site.renew()
+    done = site.certd("revoke", "www", "--yes")
+    assert done.returncode == 0, done.stderr
+    assert "renewed, version 2" in done.stdout
+    # It takes no reasons at all, which it says when it is given one.
+    done = site.certd("revoke", "www", "--reason", "superseded", "--yes")
+    assert done.returncode == 1
+    assert "(badRevocationReason" in done.stderr
+    assert "leave --reason superseded out" in done.stderr
+    done = site.certd("revoke", "www", "--reason", "keyCompromise", "--with-key", "--yes")
+    assert done.returncode == 0, done.stderr
+    assert "is revoked (unspecified: the CA takes no keyCompromise)" in done.stdout
+    listed = x509.load_der_x509_crl(requests.get(openbao.crl, timeout=5).content)
+    with site.store() as store:
+        gone = [store.lineages.bundle("www", number).certificate.serial for number in (1, 2)]
+    assert {f"{entry.serial_number:x}".zfill(40) for entry in listed} >= {
+        serial.zfill(40) for serial in gone
+    }
+    assert site.status()["www"]["version"] == 3
 
 
 def test_openbao_issues_and_renews(openbao: OpenBao, tmp_path: Path) -> None:

@@ -163,6 +163,31 @@ targets = "web"
             id="yes",
         ),
         pytest.param(
+            '[ca.letsencrypt]\ncrl = "no"',
+            "2: [ca.letsencrypt] crl: expected true or false, found a string; write true or",
+            id="a word for a boolean",
+        ),
+        pytest.param(
+            '[ca.letsencrypt]\nroots = "absent.pem"', "2: [ca.letsencrypt] roots: ", id="no roots"
+        ),
+        pytest.param(
+            '[ca.letsencrypt]\npreferred_chain = " "',
+            '2: [ca.letsencrypt] preferred_chain: " " is no name of a root or an intermediate; '
+            'write it as its CA does: "ISRG Root X2"',
+            id="a chain without a name",
+        ),
+        pytest.param(
+            f'[certificate.www]\npreferred_chain = "{"AB:" * 19}AB"\nnames = ["a.example"]',
+            f'2: [certificate.www] preferred_chain: "{"AB:" * 19}AB" is no SHA-256 fingerprint: it '
+            "has 40 hexadecimal digits instead of 64; take that of `openssl x509 -noout",
+            id="a SHA-1 fingerprint",
+        ),
+        pytest.param(
+            '[ca.letsencrypt]\nprefered_chain = "ISRG Root X2"',
+            "2: [ca.letsencrypt] prefered_chain: unknown key; did you mean preferred_chain?",
+            id="a chain misspelt",
+        ),
+        pytest.param(
             "[ca.letsencrpyt]\nagree_tos = true",
             "1: [ca.letsencrpyt] directory: missing: only the well-known CAs need none; "
             "did you mean letsencrypt? Otherwise add directory = ",

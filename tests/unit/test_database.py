@@ -236,7 +236,7 @@ def test_the_inspection_knows_the_tables() -> None:
 
 
 @pytest.mark.parametrize(
-    ("revision", "whole"), [("0004", False), ("0002", True)], ids=["of now", "of before"]
+    ("revision", "whole"), [("0005", False), ("0002", True)], ids=["of now", "of before"]
 )
 def test_a_table_that_is_lacking_is_told(state: Path, revision: str, whole: bool) -> None:
     change(state, "DROP TABLE bucket")

@@ -16,6 +16,7 @@ from certd.ca.account import AccountBook
 from certd.ca.client import Client
 from certd.ca.clients import Clients
 from certd.ca.net import Reply
+from certd.ca.resources import alternates
 from certd.due import renewal_instant
 from certd.errors import ConfigError
 
@@ -76,3 +77,27 @@ def test_a_ca_that_is_not_configured_any_more_is_told() -> None:
     clients = Clients({}, cast(AccountBook, None), ())
     with pytest.raises(ConfigError, match=r"cannot ask the CA old.*add \[ca\.old\]"):
         clients("old")
+
+
+@pytest.mark.parametrize(
+    ("header", "urls"),
+    [
+        pytest.param("", [], id="none"),
+        pytest.param('<https://ca.example/dir>;rel="index"', [], id="of something else"),
+        pytest.param(
+            '<https://ca.example/c/1>; rel="alternate", </c/2>;rel=alternate',
+            ["https://ca.example/c/1", "https://ca.example/c/2"],
+            id="several, one of them relative",
+        ),
+        pytest.param(
+            '<https://ca.example/a,b>;title="x";rel="up Alternate"',
+            ["https://ca.example/a,b"],
+            id="a comma in the URL, several relations",
+        ),
+        pytest.param("<https://ca.example/\x1b[2J>; rel=alternate", [], id="what is no URL"),
+        pytest.param('alternate; <<>>>,;rel="alternate"', ["https://ca.example/c/0"], id="noise"),
+    ],
+)
+def test_where_other_chains_are(header: str, urls: list[str]) -> None:
+    """RFC 8288; RFC 8555 section 7.4.2."""
+    assert list(alternates(Reply("https://ca.example/c/0", {"link": header}, b""))) == urls

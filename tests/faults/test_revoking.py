@@ -1,0 +1,265 @@
+"""``certd revoke``: revoked at the CA, replaced with another key, and never forgotten."""
+
+from __future__ import annotations
+
+import os
+import pty
+import shutil
+import signal
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from certd import x509
+from certd.secrets import Secret
+from certd.testing.exchanges import Reply
+from certd.testing.pebble import RunningPebble
+from certd.testing.proxy import FaultyCA
+from tests.faults.warm import Warm, WarmSite
+
+COMPROMISED = ("revoke", "www", "--reason", "keyCompromise", "--yes")
+
+
+@pytest.fixture(scope="module")
+def warm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Warm]:
+    with Warm(tmp_path_factory.mktemp("warm")) as warm:
+        yield warm
+
+
+@pytest.fixture
+def site(faulty: FaultyCA, warm: Warm, tmp_path: Path) -> WarmSite:
+    """Version 1 is in place."""
+    site = WarmSite(tmp_path / "site", faulty, warm)
+    site.disk().certificate("www", "www.test", targets=["web"]).renew()
+    return site
+
+
+def ca_says(ca: RunningPebble, site: WarmSite, number: int) -> tuple[str, int | None]:
+    """What the CA has of a version: its status, and the number of the reason."""
+    with site.store() as store:
+        serial = store.lineages.bundle("www", number).certificate.serial
+    status = ca.cert_status(serial)
+    return status["Status"], status.get("Reason")
+
+
+def in_place(site: WarmSite) -> str:
+    return x509.facts(
+        x509.read_chain((site.folder / "web/www/current/cert.pem").read_text())[0]
+    ).serial
+
+
+def test_a_compromised_certificate_is_revoked_and_replaced_with_another_key(
+    site: WarmSite, pebble: RunningPebble
+) -> None:
+    before = site.bundle("www")
+    assert before is not None
+    done = site.certd(*COMPROMISED)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "Its private key is never used again." in done.stdout
+    assert "www: version 1 is revoked (keyCompromise)" in done.stdout
+    assert "www: renewed, version 2" in done.stdout
+    assert ca_says(pebble, site, 1) == ("Revoked", 1)
+    assert ca_says(pebble, site, 2)[0] == "Valid"
+    after = site.bundle("www")
+    assert after is not None
+    assert after.certificate.spki_sha256 != before.certificate.spki_sha256
+    entry = site.status()["www"]
+    assert (entry["state"], in_place(site)) == ("ok", after.certificate.serial)
+    [told] = entry["revocations"]
+    assert (told["version"], told["reason"], told["by_ca"]) == (1, "keyCompromise", False)
+    assert "version 1 was revoked on your word (keyCompromise)" in site.certd("show", "www").stdout
+    # Once more is no mistake, and changes nothing.
+    again = site.certd(*COMPROMISED, "--version", "1")
+    assert (again.returncode, "version 1 is revoked" in again.stdout) == (0, True)
+    assert site.status()["www"]["version"] == 2
+
+
+@pytest.mark.parametrize(
+    ("key", "reason", "number"),
+    [
+        pytest.param("ec-p256", "superseded", 4, id="P-256"),
+        pytest.param("ec-p384", "cessationOfOperation", 5, id="P-384"),
+        pytest.param("rsa-2048", "affiliationChanged", 3, id="RSA"),
+    ],
+)
+def test_the_certificates_own_key_can_sign(
+    key: str, reason: str, number: int, faulty: FaultyCA, warm: Warm, tmp_path: Path
+) -> None:
+    site = WarmSite(tmp_path / "site", faulty, warm)
+    site.certificate("www", "www.test", key=key).renew()
+    done = site.certd("revoke", "www", "--reason", reason, "--with-key", "--yes")
+    assert done.returncode == 0, done.stderr
+    assert ca_says(faulty.pebble, site, 1) == ("Revoked", number)
+    assert site.status()["www"]["version"] == 2
+    [asked] = faulty.acted_on("revoke")
+    assert "kid" not in asked.protected
+
+
+def test_where_the_account_is_lost_the_key_is_the_way(
+    site: WarmSite, pebble: RunningPebble
+) -> None:
+    shutil.rmtree(site.state)
+    assert site.certd("db", "adopt").returncode == 0
+    refused = site.certd("revoke", "www", "--yes")
+    assert refused.returncode == 1
+    assert "FAILED test does not revoke version 1 of www" in refused.stderr
+    assert "--with-key" in refused.stderr
+    assert ca_says(pebble, site, 1)[0] == "Valid"
+    assert site.status()["www"]["version"] == 1
+    assert site.certd("revoke", "www", "--with-key", "--yes").returncode == 0
+    assert ca_says(pebble, site, 1)[0] == "Revoked"
+
+
+def test_an_earlier_version_is_revoked_without_touching_what_is_in_place(
+    site: WarmSite, pebble: RunningPebble
+) -> None:
+    site.renew("--force", "www")
+    done = site.certd("revoke", "www", "--version", "1", "--yes")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "nothing is got in its place" in done.stdout
+    assert ca_says(pebble, site, 1)[0] == "Revoked"
+    assert ca_says(pebble, site, 2)[0] == "Valid"
+    assert site.status()["www"]["version"] == 2
+
+
+def test_one_that_is_not_configured_any_more_can_be_revoked(
+    site: WarmSite, pebble: RunningPebble
+) -> None:
+    del site.tables["certificate.www"]
+    site.write()
+    done = site.certd("revoke", "www", "--reason", "cessationOfOperation", "--yes")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "[certificate.www] is not configured: nothing is got" in done.stdout
+    assert ca_says(pebble, site, 1) == ("Revoked", 5)
+    assert len(site.status()) == 0
+
+
+def test_a_ca_that_is_away_is_asked_later_and_the_key_is_given_up_at_once(
+    site: WarmSite, faulty: FaultyCA
+) -> None:
+    pebble = faulty.pebble
+    faulty.on("revoke", lambda _, __: Reply(503, {}, b"busy"))
+    failed = site.certd(*COMPROMISED, "--with-key")
+    assert failed.returncode == 1
+    assert "FAILED" in failed.stderr
+    assert "the daemon or `certd renew` asks again" in failed.stderr
+    assert "renewed, version 2" in failed.stdout  # the key is not trusted any more all the same
+    entry = site.status()["www"]
+    assert (entry["state"], entry["version"]) == ("failing", 2)
+    assert "version 1 is not revoked yet" in site.certd("status").stdout
+    faulty.honest()
+    done = site.certd(*COMPROMISED, "--with-key", "--version", "1")
+    assert done.returncode == 0, done.stderr
+    assert ca_says(pebble, site, 1) == ("Revoked", 1)
+    assert site.status()["www"]["state"] == "ok"
+
+
+def test_the_daemon_goes_on_with_what_was_to_be_revoked(
+    site: WarmSite, pebble: RunningPebble
+) -> None:
+    killed = site.certd(*COMPROMISED, CERTD_KILL_AT="revocation: it is kept what is to be revoked")
+    assert killed.returncode == -signal.SIGKILL
+    assert ca_says(pebble, site, 1)[0] == "Valid"
+    entry = site.status()["www"]
+    assert entry["renew_reason"] == "version 1 is being revoked (keyCompromise)"
+    daemon = site.start("run")
+    try:
+        daemon.wait_until(
+            lambda: (
+                ca_says(pebble, site, 1)[0] == "Revoked" and site.status()["www"]["state"] == "ok"
+            )
+        )
+    finally:
+        daemon.stop()
+    assert site.status()["www"]["version"] == 2
+
+
+@pytest.mark.parametrize(
+    ("type", "words"),
+    [
+        ("badRevocationReason", "leave --reason superseded out, or give another"),
+        ("unauthorized", "--with-key signs with the certificate's own key instead"),
+        ("malformed", "(malformed, HTTP 403)"),
+    ],
+)
+def test_a_refusal_is_explained_and_leaves_everything_as_it_was(
+    type: str, words: str, site: WarmSite, faulty: FaultyCA
+) -> None:
+    faulty.on("revoke", lambda _, __: Reply.problem(403, type, "no"))
+    done = site.certd("revoke", "www", "--reason", "superseded", "--yes")
+    assert done.returncode == 1
+    assert words in done.stderr
+    entry = site.status()["www"]
+    assert (entry["version"], entry["last_error"], entry["revocations"]) == (1, None, [])
+
+
+def test_already_revoked_is_as_good_as_revoked(site: WarmSite, faulty: FaultyCA) -> None:
+    faulty.on("revoke", lambda _, __: Reply.problem(400, "alreadyRevoked", "it is"))
+    done = site.certd("revoke", "www", "--yes")
+    assert done.returncode == 0, done.stderr
+    assert site.status()["www"]["state"] == "ok"
+
+
+def test_what_is_revoked_is_not_taken_back_in_from_a_target(site: WarmSite) -> None:
+    aside = site.folder / "aside"
+    shutil.copytree(site.folder / "web", aside, symlinks=True)
+    assert site.certd("revoke", "www", "--yes").returncode == 0
+    assert site.certd(*COMPROMISED).returncode == 0  # version 2
+    # Somebody puts the files of before back, and they look newer than what is known.
+    shutil.rmtree(site.folder / "web")
+    shutil.copytree(aside, site.folder / "web", symlinks=True)
+    site.certificate("other", "www.test", targets=["web"])
+    shutil.copytree(site.folder / "web/www", site.folder / "web/other", symlinks=True)
+    done = site.certd("db", "adopt")
+    assert done.returncode == 1
+    assert "other: what web holds is not taken back in: it was revoked on your word" in done.stdout
+
+
+# -- what is asked of the operator ---------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        pytest.param(("nobody", "--yes"), "no version of 'nobody' was ever issued", id="name"),
+        pytest.param(
+            ("www", "--version", "7", "--yes"), "www has no version 7: there are 1", id="7"
+        ),
+        pytest.param(("www", "--reason", "bored", "--yes"), "keyCompromise", id="reason"),
+        pytest.param(("www",), "nobody is there to be asked; say --yes if it is meant", id="yes"),
+    ],
+)
+def test_a_wrong_command_line_revokes_nothing(
+    words: tuple[str, ...], told: str, site: WarmSite, pebble: RunningPebble
+) -> None:
+    done = site.certd("revoke", *words)
+    assert done.returncode == 2
+    assert told in done.stderr
+    assert ca_says(pebble, site, 1)[0] == "Valid"
+
+
+def test_no_is_no(site: WarmSite, pebble: RunningPebble) -> None:
+    ours, theirs = pty.openpty()
+    with subprocess.Popen(
+        site.argv("revoke", "www"), stdin=theirs, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+    ) as process:
+        os.write(ours, b"n\n")
+        out, _ = process.communicate(timeout=60)
+    os.close(theirs)
+    os.close(ours)
+    assert process.returncode == 1
+    assert b"Revoking cannot be undone." in out
+    assert b"nothing is revoked" in out
+    assert ca_says(pebble, site, 1)[0] == "Valid"
+
+
+def test_no_key_is_shown(site: WarmSite) -> None:
+    before = site.bundle("www")
+    assert before is not None
+    done = site.certd(*COMPROMISED, "--with-key")
+    assert done.returncode == 0
+    key = before.key_pem.reveal().splitlines()[1]
+    assert isinstance(before.key_pem, Secret)
+    assert key not in done.stdout + done.stderr
