@@ -39,7 +39,7 @@ class Page:
         table, rest = location[:depth], location[depth:]
         return Finding(
             file=self.source.name,
-            line=self._places.line(location),
+            line=self._places.line(location) if self.source.tables is None else None,
             what=what,
             why=why,
             next=next,

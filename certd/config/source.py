@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import json
 import os
 import re
 import tomllib
+from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 from certd.config.findings import BadConfig, Finding, shown
@@ -44,6 +46,21 @@ class Source:
     folder: Path  # absolute: what relative paths are relative to
     text: str
     digest: str
+    tables: dict[str, Any] | None = None  # in place of a text
+
+    @classmethod
+    def of(cls, tables: Mapping[str, Any]) -> Source:
+        """What a program says instead of a file. Paths are relative to where it runs.
+
+        Raises:
+            BadConfig: something in it could not stand in a file.
+        """
+        try:
+            text = json.dumps(tables, default=_path_text, allow_nan=False)
+        except (TypeError, ValueError, RecursionError) as error:
+            raise BadConfig([Finding("", None, "not a configuration", str(error))]) from None
+        digest = hashlib.sha256(text.encode()).hexdigest()
+        return cls("", Path.cwd(), "", digest, json.loads(text))
 
     def parse(self) -> dict[str, Any]:
         """The text as TOML.
@@ -51,6 +68,8 @@ class Source:
         Raises:
             BadConfig: it is not TOML, or has a key that nobody meant.
         """
+        if self.tables is not None:
+            return self.tables
         for number, line in enumerate(self.text.split("\n"), 1):
             if line.count(".") >= MOST_PARTS and _ENDLESS_KEY.search(line):
                 why = f"it has a key of more than {MOST_PARTS} parts"
@@ -167,6 +186,12 @@ def state_at_a_glance(source: Source) -> Path | None:
     if not isinstance(state, str) or not state or "\0" in state or state.startswith("~"):
         return None
     return source.folder / state
+
+
+def _path_text(value: object) -> str:
+    if isinstance(value, PurePath):
+        return str(value)
+    raise TypeError(f"{type(value).__name__} is no type of a configuration")
 
 
 def _folder(path: Path) -> Path:
