@@ -38,12 +38,12 @@ class LiveContext(ssl.SSLContext):
     def __init__(self, names: Sequence[str], minimum: ssl.TLSVersion) -> None:
         """``names`` are those of certificates in the configuration, the first one first."""
         self.names = tuple(names)
-        self.minimum_version = minimum
         self._steps: list[_Step] = []
         self._contexts: dict[str, tuple[Bundle, ssl.SSLContext]] = {}
         self._by_host: dict[str, ssl.SSLContext] = {}  # replaced, never changed
         self._first: ssl.SSLContext | None = None
         self._lock = threading.Lock()
+        self.minimum_version = minimum
         super().__setattr__("sni_callback", self._point)
 
     def show(self, bundle: Bundle) -> None:
@@ -81,8 +81,8 @@ class LiveContext(ssl.SSLContext):
         connection.context = context
         return None
 
-    # OpenSSL takes these from the context that a connection points to, all else from the
-    # one that it began with.
+    # Some of it OpenSSL and Python take from the context that a connection points to, some
+    # from the one that it began with: all are alike.
 
     def set_alpn_protocols(self, alpn_protocols: Iterable[str]) -> None:
         protocols = list(alpn_protocols)
@@ -105,7 +105,10 @@ class LiveContext(ssl.SSLContext):
     def __setattr__(self, name: str, value: Any) -> None:
         if name == "sni_callback":
             raise TypeError("certd chooses by SNI: name several certificates in ssl_context()")
-        super().__setattr__(name, value)
+        if hasattr(ssl.SSLContext, name):
+            self._everywhere(lambda context: ssl.SSLContext.__setattr__(context, name, value))
+        else:
+            super().__setattr__(name, value)
 
     def _everywhere(self, step: _Step) -> None:
         with self._lock:
