@@ -138,8 +138,40 @@ def _cas(page: Page, used: set[str]) -> dict[str, CASettings]:
         if table.limits is not None:
             page.check_twice(("ca", name, "limits"), [kind for kind, _ in table.limits])
             limits = Limits(**dict(table.limits), renewals_exempt=limits.renewals_exempt)
-        cas[name] = CASettings(name, directory, table.ca_bundle, table.agree_tos, staging, limits)
+        cas[name] = CASettings(
+            name,
+            directory,
+            table.ca_bundle,
+            table.agree_tos,
+            staging,
+            limits,
+            proxy=table.proxy,
+            proxy_password=table.proxy_password,
+            source_address=table.source_address,
+            min_tls=table.min_tls,
+        )
+        _check_proxy(page, cas[name])
     return cas
+
+
+def _check_proxy(page: Page, ca: CASettings) -> None:
+    """User and password are both there, or neither."""
+    user = ca.proxy.user if ca.proxy else None
+    where = f"http://{user or 'certd'}@{str(ca.proxy or 'http://proxy:3128').rpartition('/')[2]}"
+    if ca.proxy_password is not None and user is None:
+        page.add(
+            ("ca", ca.name, "proxy_password"),
+            "there is no user that it belongs to",
+            "",
+            f'write proxy = "{where}"',
+        )
+    if ca.proxy_password is None and user is not None:
+        page.add(
+            ("ca", ca.name, "proxy"),
+            f"there is no password for {shown(user)}",
+            "",
+            'add proxy_password = { file = "/etc/certd/proxy-password" }',
+        )
 
 
 def _check_contacts(page: Page, cas: Mapping[str, CASettings]) -> None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Literal
 
@@ -15,6 +15,7 @@ from certd.api import DeployTarget
 from certd.budget import LETS_ENCRYPT, NO_LIMITS, Limits
 from certd.config.findings import Finding
 from certd.model import CertificateSpec
+from certd.references import SecretReference
 
 DEFAULT_STATE = "/var/lib/certd"
 DEFAULT_CA = "letsencrypt"
@@ -76,6 +77,19 @@ class Endpoint:
 
 
 @dataclass(frozen=True, slots=True)
+class Proxy:
+    """An HTTP proxy that knows CONNECT. ``host`` is without brackets."""
+
+    host: str
+    port: int
+    user: str | None = None
+
+    def __str__(self) -> str:
+        user = f"{self.user}@" if self.user else ""
+        return f"http://{user}{_joined(self.host, self.port)}"
+
+
+@dataclass(frozen=True, slots=True)
 class CASettings:
     """One ``[ca.NAME]`` table, with what is well known of that name filled in."""
 
@@ -85,6 +99,18 @@ class CASettings:
     agree_tos: bool = False
     staging: str | None = None  # the directory of the CA's staging service, if it has one
     limits: Limits = NO_LIMITS
+    # Not in the repr: what it was before there were these is still the same. See ``later``.
+    proxy: Proxy | None = field(default=None, repr=False)
+    proxy_password: SecretReference | None = field(default=None, repr=False)
+    source_address: str | None = field(default=None, repr=False)
+    min_tls: Literal["1.2", "1.3"] = field(default="1.2", repr=False)
+
+    @property
+    def later(self) -> dict[str, object]:
+        """What is said of the settings that are not in the repr."""
+        unseen = [item for item in fields(self) if not item.repr]
+        said = {item.name: getattr(self, item.name) for item in unseen}
+        return {item.name: said[item.name] for item in unseen if said[item.name] != item.default}
 
     @property
     def public(self) -> bool:
@@ -150,7 +176,9 @@ class Config:
     def table_digests(self) -> dict[str, str]:
         """Of everything that certificates refer to, by table: another one is worth another try."""
         tables: dict[str, object] = {"http": (self.http, self.resolver)}
-        tables |= {f"ca {name}": (settings, self.contact) for name, settings in self.cas.items()}
+        for name, settings in self.cas.items():
+            later = (settings.later,) if settings.later else ()
+            tables[f"ca {name}"] = (settings, self.contact, *later)
         digests = {
             table: hashlib.sha256(repr(settings).encode()).hexdigest()
             for table, settings in tables.items()
@@ -159,7 +187,9 @@ class Config:
 
     def lacking_for(self, names: Collection[str]) -> list[Finding]:
         """What this machine lacks of what these certificates need."""
-        used = {f"target.{target}" for name in names for target in self.certificates[name].targets}
+        specs = [self.certificates[name] for name in names]
+        used = {f"target.{target}" for spec in specs for target in spec.targets}
+        used |= {f"ca.{ca}" for spec in specs for ca in spec.cas}
         return [lack for lack in self.lacking if lack.table in (*used, "http")]
 
     @property
