@@ -7,6 +7,7 @@ a program nothing. docs/library.md shows it in servers.
 from __future__ import annotations
 
 import logging
+import os
 import ssl
 import threading
 import time
@@ -43,6 +44,7 @@ class Certd:
         self._life = threading.Lock()  # held by whoever starts, stops or reloads
         self._changed = threading.Condition()  # guards all below
         self._resident: Resident | None = None
+        self._pid = 0  # of the process that started it
         self._versions: dict[str, int] = {}  # the current ones
         self._contexts: weakref.WeakSet[LiveContext] = weakref.WeakSet()
         self._callbacks: list[Callable[[str, int], object]] = []
@@ -58,10 +60,11 @@ class Certd:
 
         with self._life:
             if self._resident is not None:
+                self._running()
                 return self
             resident = Resident(self._read(self._source), self._new_version)
             with self._changed:
-                self._resident = resident
+                self._resident, self._pid = resident, os.getpid()
             try:
                 resident.start()
             except BaseException:
@@ -83,7 +86,7 @@ class Certd:
             resident, self._resident = self._resident, None
             self._versions = {}
             self._changed.notify_all()
-        if resident is not None:
+        if resident is not None and self._pid == os.getpid():
             resident.stop()
 
     def __enter__(self) -> Self:
@@ -214,6 +217,10 @@ class Certd:
         resident = self._resident
         if resident is None:
             raise CertdError("this Certd does not run", "", "call start(), or use it in a with")
+        if self._pid != os.getpid():
+            why = f"it was started in process {self._pid}, and threads do not survive a fork"
+            todo = "make a Certd and start it after the fork"
+            raise CertdError("this Certd does not run here", why, todo)
         return resident
 
     def _known(self, names: tuple[str, ...] | list[str]) -> None:

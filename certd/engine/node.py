@@ -119,6 +119,8 @@ class Node:
 
     def follow(self, config: Config) -> None:
         """Go over to another configuration; what is under way goes on."""
+        if config.http != self.config.http:
+            log.warning("[http] has changed: restart certd to listen and redirect so")
         self.store.lineages.take_over(config.certificates, config.digest, config.table_digests)
         # Those of before stay for what is under way, and go with it.
         self._clients = self._clients_of(config)

@@ -96,6 +96,8 @@ class Resident:
             try:
                 self._node.take_due()
                 self._follow_versions(new=True)
+                if self._stopping:  # by what was told of a version
+                    return
                 if time.monotonic() - tidied >= TIDY_TICK:
                     self._node.tidy()
                     self._notice_another_configuration()

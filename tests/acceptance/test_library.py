@@ -444,6 +444,112 @@ def test_a_program_that_forgets_to_stop_it_ends_all_the_same(site: Site) -> None
     assert site.status()["www"]["version"] == 1
 
 
+def test_after_a_fork_it_says_that_it_does_not_run_there(site: Site) -> None:
+    """And the child's end takes nothing from the parent."""
+    code = """
+import os, sys
+from certd import Certd
+certd = Certd(sys.argv[1]).start()
+certd.wait("www", 60)
+child = os.fork()
+if child == 0:
+    try:
+        certd.start()
+    except Exception as error:
+        print(str(error).partition(":")[0], flush=True)
+    certd.stop()
+    os._exit(0)
+os.waitpid(child, 0)
+certd.renew("www", force=True)
+print(certd.wait("www", 60, newer_than=1))
+certd.stop()
+"""
+    assert run(code, str(site.path)) == "this Certd does not run here\n2\n"
+
+
+def test_a_port_that_cannot_be_had_stops_the_certificate_and_not_the_program(
+    site: Site, host: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    good = site.tables["http"]["listen"]
+    site.tables["http"]["listen"] = ["192.0.2.7:8080"]
+    site.write()
+    with Certd(site.path) as certd:
+        assert "challenges cannot be answered" in caplog.text
+        deadline = time.monotonic() + SECONDS
+        while not (failed := certd.status()["www"]["last_error"]):
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        assert "192.0.2.7" in f"{failed['what']} {failed['why']}"
+    site.tables["http"]["listen"] = good
+    site.write()
+    with Certd(site.path) as certd:
+        assert certd.wait("www", SECONDS) == 1
+
+
+def test_a_step_that_outlives_the_stop_does_no_harm(
+    site: Site, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("certd.engine.node.STOP_SECONDS", 0.1)
+    mark = site.folder / "reloading"
+    site.disk(reload=["sh", "-c", f"touch {mark}; sleep 1"]).certificate(
+        "www", *site.tables["certificate.www"]["names"], targets=["web"]
+    )
+    certd = Certd(site.path).start()
+    deadline = time.monotonic() + SECONDS
+    while not mark.exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    certd.stop()
+    while any(thread.name.startswith("engine") for thread in threading.enumerate()):
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    assert "it goes on at the next start" in caplog.text
+    assert "bug" not in caplog.text
+    site.renew("www")
+    assert site.status()["www"]["targets"][0]["state"] == "verified"
+
+
+def test_a_callback_may_stop_it(site: Site) -> None:
+    certd = Certd(site.path)
+    ended = threading.Event()
+
+    def stop(name: str, version: int) -> None:
+        certd.stop()
+        ended.set()
+
+    certd.subscribe(stop)
+    certd.start()
+    assert ended.wait(SECONDS)
+    with pytest.raises(CertdError, match="does not run"):
+        certd.status()
+    assert [path.name for path in (site.state / "workers").iterdir()] == []
+
+
+def test_many_threads_may_start_and_stop_it(site: Site, host: str) -> None:
+    certd = Certd(site.path)
+    failed: list[BaseException] = []
+
+    def use() -> None:
+        try:
+            for _ in range(3):
+                certd.start()
+                with contextlib.suppress(CertdError):  # somebody else has stopped it
+                    certd.ssl_context("www")
+                    certd.status()
+                certd.stop()
+        except BaseException as error:
+            failed.append(error)
+
+    threads = [threading.Thread(target=use) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not failed
+    with certd:
+        assert certd.wait("www", SECONDS) == 1
+
+
 def test_it_says_that_it_is_typed() -> None:
     import certd
 

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import ssl
+import subprocess
+import sys
+import threading
+import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
 
@@ -42,14 +48,17 @@ def client_with(pair: Bundle) -> ssl.SSLContext:
 
 
 def shake(
-    server: ssl.SSLContext, host: str | None, ours: ssl.SSLContext | None = None
+    server: ssl.SSLContext,
+    host: str | None,
+    ours: ssl.SSLContext | None = None,
+    session: ssl.SSLSession | None = None,
 ) -> tuple[ssl.SSLObject, ssl.SSLObject]:
     """Both ends of a connection, client first. Raises ssl.SSLError of whichever end failed."""
     ours = ours or client()
     if host is None:
         ours.check_hostname = False
     up, down = ssl.MemoryBIO(), ssl.MemoryBIO()
-    here = ours.wrap_bio(down, up, server_hostname=host)
+    here = ours.wrap_bio(down, up, server_hostname=host, session=session)
     there = server.wrap_bio(up, down, server_side=True)
     todo = [here, there]
     for _ in range(20):
@@ -214,6 +223,85 @@ def test_ciphers_hold_for_every_version() -> None:
     ours.maximum_version = TLS12
     here, _ = shake(context, "a.example", ours)
     assert here.cipher() == ("ECDHE-ECDSA-CHACHA20-POLY1305", "TLSv1.2", 256)
+
+
+def test_no_handshake_fails_while_versions_change_under_many_threads() -> None:
+    """What loading the new pair into the context in use does not give: see decisions.md."""
+    context = LiveContext(["www"], TLS13)
+    versions = [bundle("www", "a.example", version=number) for number in range(4)]
+    context.show(versions[0])
+    failed: list[BaseException] = []
+    stop = threading.Event()
+    shaken = [0]
+
+    def shake_all_the_time() -> None:
+        ours = client()
+        while not stop.is_set():
+            try:
+                shake(context, "a.example", ours)
+                shaken[0] += 1
+            except BaseException as error:
+                failed.append(error)
+                return
+
+    threads = [threading.Thread(target=shake_all_the_time) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    deadline = time.monotonic() + 10
+    for shown in itertools.cycle(versions):
+        context.show(shown)
+        time.sleep(0.001)
+        if shaken[0] > 300 or failed or time.monotonic() > deadline:
+            break
+    stop.set()
+    for thread in threads:
+        thread.join()
+    assert not failed
+    assert shaken[0] > 300
+
+
+@pytest.mark.parametrize("version", [TLS12, TLS13])
+def test_a_client_may_resume_its_session_after_a_renewal(version: ssl.TLSVersion) -> None:
+    context = LiveContext(["www"], TLS12)
+    context.show(bundle("www", "a.example"))
+    ours = client()
+    ours.maximum_version = version
+    here, there = shake(context, "a.example", ours)
+    there.write(b"x")  # with TLS 1.3 the ticket comes before the first byte
+    here.read(1)
+    session = here.session
+    assert session
+    assert session.has_ticket
+    context.show(bundle("www", "a.example", version=2))
+    here, _ = shake(context, "a.example", ours, session)
+    assert here.session_reused
+
+
+def test_the_key_is_written_to_no_file(tmp_path: Path) -> None:
+    """Python tells of every file that it opens; OpenSSL opens what it is told, to read."""
+    code = """
+import os, sys
+from tests.unit.test_live import TLS13, LiveContext, bundle
+www, opened = bundle("www", "a.example"), []
+context = LiveContext(["www"], TLS13)
+sys.addaudithook(lambda event, args: event == "open" and opened.append(args))
+context.show(www)
+written = [path for path, _, flags in opened if flags & (os.O_WRONLY | os.O_RDWR)]
+assert len(written) == 1 and type(written[0]) is int, written  # the memfd
+"""
+    root = Path(__file__).parents[2]
+    before = set(tmp_path.iterdir())
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=root,
+        env={**os.environ, "TMPDIR": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert done.returncode == 0, done.stderr
+    assert set(tmp_path.iterdir()) == before
 
 
 def test_what_is_certds_is_refused_with_a_reason(context: LiveContext) -> None:
