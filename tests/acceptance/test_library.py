@@ -504,6 +504,7 @@ def test_a_step_that_outlives_the_stop_does_no_harm(
         assert time.monotonic() < deadline
         time.sleep(0.01)
     assert "it goes on at the next start" in caplog.text
+    assert "www: the store is closed: certd was stopped meanwhile" in caplog.text
     assert "bug" not in caplog.text
     site.renew("www")
     assert site.status()["www"]["targets"][0]["state"] == "verified"
