@@ -119,7 +119,7 @@ class Node:
 
     def follow(self, config: Config) -> None:
         """Go over to another configuration; what is under way goes on."""
-        if config.http != self.config.http:
+        if config.http.listening != self.config.http.listening:
             log.warning("[http] has changed: restart certd to listen and redirect so")
         self.store.lineages.take_over(config.certificates, config.digest, config.table_digests)
         # Those of before stay for what is under way, and go with it.
@@ -191,7 +191,7 @@ class _Shown:
     ) -> Future[None] | None:
         if not self._config.looks_first(name, ca):
             return None
-        return self._self_check.begin(self._way, host, token, key_authorization)
+        return self._self_check.begin(self._way, name, host, token, key_authorization)
 
 
 class _OnDemand:
