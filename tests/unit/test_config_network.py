@@ -6,10 +6,13 @@ import hashlib
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from certd import config as configuration
-from certd.config import CASettings
+from certd.config import CASettings, network
 from certd.config.values import Proxy
+from certd.errors import ConfigError
 from tests.configuring import Write, wrong
 
 OWN = '[ca.own]\ndirectory = "https://ca.example/dir"\n'
@@ -113,6 +116,20 @@ def test_mistakes(write: Write, lines: str, said: str, tmp_path: Path) -> None:
     [line] = wrong(write(f"{OWN}{lines}\n"))
     assert line.partition(": ")[2].startswith(f"[ca.own] {said}")
     assert CANARY not in line
+
+
+@given(st.text(max_size=40) | st.from_regex(r"\Ahttp://[a@:%\[\]./?#0-9]{0,30}\Z"))
+def test_any_text_is_a_proxy_or_a_mistake(text: str) -> None:
+    said, found = "", ("proxy", 3128, None)
+    try:
+        found = network.proxy(text)
+    except ConfigError as error:
+        said = str(error)
+    host, port, user = found
+    assert said.isprintable()
+    assert host
+    assert 0 < port < 65536
+    assert user != ""
 
 
 def test_a_plain_password_is_warned_of(write: Write) -> None:
