@@ -68,7 +68,8 @@ class Certd:
             try:
                 resident.start()
             except BaseException:
-                self._end()
+                self._taken_out()
+                resident.stop()
                 raise
         return self
 
@@ -79,15 +80,18 @@ class Certd:
         on at the next start, here or in another certd. Twice is no error.
         """
         with self._life:
-            self._end()
+            resident = self._taken_out()
+        # Outside of the lock, which a callback that stops it too may be waiting for.
+        if resident is not None:
+            resident.stop()
 
-    def _end(self) -> None:
+    def _taken_out(self) -> Resident | None:
+        """What is to be stopped; None: nothing, or nothing of this process."""
         with self._changed:
             resident, self._resident = self._resident, None
             self._versions = {}
             self._changed.notify_all()
-        if resident is not None and self._pid == os.getpid():
-            resident.stop()
+        return resident if self._pid == os.getpid() else None
 
     def __enter__(self) -> Self:
         return self.start()
@@ -160,7 +164,8 @@ class Certd:
         """Call ``callback(name, version)`` for each version that becomes current from now on.
 
         It is called on a thread of certd's, one at a time, when contexts show the version
-        already; what it raises is logged. Call what is given back to hear no more.
+        already; what it raises is logged. It may call anything but ``wait``, and what is given
+        back to hear no more.
         """
         with self._changed:
             self._callbacks.append(callback)

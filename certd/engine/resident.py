@@ -108,6 +108,8 @@ class Resident:
                 if looks:
                     log.error("cannot look what is due: %s", error)
                 looks = False
+            except Exception:  # the boundary of a job: the next look tries again
+                log.exception("this is a bug in certd, please report it")
             if not self._node.engine.alive():
                 log.critical("the engine stands still: this is a bug in certd, please report it")
                 return

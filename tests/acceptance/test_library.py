@@ -63,7 +63,10 @@ def _ends_cleanly() -> Iterator[None]:
     assert handlers == [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)]
     assert loggers == [(logging.getLogger(name).handlers[:]) for name in ("", "certd")]
     ours = ("certd", "engine", "http01", "self-check")
-    assert not [thread for thread in threading.enumerate() if thread.name.startswith(ours)]
+    for thread in threading.enumerate():
+        if thread.name.startswith(ours):
+            thread.join(SECONDS)
+            assert not thread.is_alive(), thread.name
 
 
 # -- a server under load --------------------------------------------------------------------
@@ -511,15 +514,20 @@ def test_a_step_that_outlives_the_stop_does_no_harm(
 
 
 def test_a_callback_may_stop_it(site: Site) -> None:
+    """Also while the program does so."""
     certd = Certd(site.path)
-    ended = threading.Event()
+    called, ended = threading.Event(), threading.Event()
 
     def stop(name: str, version: int) -> None:
+        called.set()
+        time.sleep(0.1)
         certd.stop()
         ended.set()
 
     certd.subscribe(stop)
     certd.start()
+    assert called.wait(SECONDS)
+    certd.stop()
     assert ended.wait(SECONDS)
     with pytest.raises(CertdError, match="does not run"):
         certd.status()

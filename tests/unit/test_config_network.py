@@ -120,7 +120,8 @@ def test_mistakes(write: Write, lines: str, said: str, tmp_path: Path) -> None:
 
 @given(st.text(max_size=40) | st.from_regex(r"\Ahttp://[a@:%\[\]./?#0-9]{0,30}\Z"))
 def test_any_text_is_a_proxy_or_a_mistake(text: str) -> None:
-    said, found = "", ("proxy", 3128, None)
+    said = ""
+    found: tuple[str, int, str | None] = ("proxy", 3128, None)
     try:
         found = network.proxy(text)
     except ConfigError as error:
