@@ -10,11 +10,13 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from certd.model import Lineage
 from certd.testing.pebble import RunningPebble
 from tests.integration.tunnels import Proxy
 from tests.site import Site
 
 UNUSED = "localhost:1"  # tcpmux, which nobody has
+SECONDS = 60.0  # far more than it takes
 
 
 @pytest.fixture
@@ -34,15 +36,22 @@ def site(pebble: RunningPebble, tmp_path: Path, proxy: Proxy) -> Site:
         "source_address": "127.0.0.2",
         "min_tls": "1.3",
     }
-    # A table in place, which no other value of a site is.
     (site.folder / "right").write_text("right\n")
     (site.folder / "wrong").write_text("wrong\n")
     return site.certificate("www", f"{secrets.token_hex(6)}.example.com")
 
 
+def lineage(site: Site) -> Lineage:
+    if not (site.state / "certd.db").exists():
+        return Lineage("www")
+    with site.store() as store:
+        found = {spec.name: row for spec, row in store.lineages.all()}
+    return found.get("www", Lineage("www"))
+
+
 def with_password(site: Site, file: str) -> None:
     """Write the configuration with the password in this file of the site's folder."""
-    site.write()
+    site.write()  # which knows no tables in place
     text = site.path.read_text()
     place = f'proxy_password = {{ file = "{file}" }}\n'
     site.path.write_text(text.replace("[ca.test]\n", f"[ca.test]\n{place}"))
@@ -63,14 +72,15 @@ def test_all_that_a_ca_is_asked_goes_by_its_proxy(site: Site, proxy: Proxy) -> N
 def test_a_proxy_that_was_corrected_counts_from_the_reload_on(site: Site, proxy: Proxy) -> None:
     with_password(site, "wrong")
     with site.start("run", "--debug") as daemon:
-        daemon.wait_until(lambda: site.status()["www"]["state"] == "failing")
-        error = site.status()["www"]["last_error"]
-        assert "does not take the user and password (HTTP 407)" in error["why"]
-        assert error["next"] == "correct the user in proxy, or proxy_password, in [ca.test]"
+        daemon.wait_until(lambda: bool(lineage(site).failure), SECONDS)
+        failure = lineage(site).failure
+        assert failure
+        assert "does not take the user and password (HTTP 407)" in failure.why
+        assert failure.next == "correct the user in proxy, or proxy_password, in [ca.test]"
         assert not proxy.passed
         with_password(site, "right")
         daemon.send(signal.SIGHUP)
-        daemon.wait_until(lambda: site.status()["www"]["state"] == "ok")
+        daemon.wait_until(lambda: bool(lineage(site).current), SECONDS)
         output = (site.folder / "certd.log").read_text()
         daemon.send(signal.SIGTERM)
         assert daemon.wait(10) == 0
