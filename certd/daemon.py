@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import queue
@@ -16,17 +17,13 @@ from apscheduler.schedulers.background import BackgroundScheduler
 from certd import config as configuration
 from certd import systemd
 from certd.config import Config
-from certd.engine.node import Node, now
+from certd.engine.node import DUE_TICK, TIDY_TICK, WATCH_TICK, Node, now
 from certd.errors import CertdError, StoreError
 from certd.store import FileLock, Store
 from certd.store.files import daemon_lock
 
 log = logging.getLogger(__name__)
 
-DUE_TICK = 2.0  # seconds; a look costs one indexed query
-WATCH_TICK = 60.0  # seconds between looks for revocations
-TIDY_TICK = 20.0  # seconds between looks for what killed processes left behind
-IN_FLIGHT = 2000  # certificates leased at once: the rest wait in the store, not in memory
 STALE = 60.0  # seconds without a finished tick after which the watchdog is no longer fed
 
 
@@ -68,6 +65,7 @@ class Daemon:
         passed = systemd.listen_sockets()
         if passed or config.listens:
             self._node.listen(passed)
+        gc.freeze()  # modules and configuration stay: the collector need not look at them again
         self._node.start()
         scheduler = self._scheduler()
         scheduler.start()
@@ -104,9 +102,7 @@ class Daemon:
 
     def _take_due(self) -> None:
         try:
-            room = IN_FLIGHT - self._node.engine.in_flight()
-            if room > 0:
-                self._node.engine.add(self._node.store.leases.claim_due(now(), room))
+            self._node.take_due()
             self._ticked = time.monotonic()
         except CertdError as error:
             # Degraded, not dead: the next tick tries again, and the watchdog starves.
@@ -124,8 +120,6 @@ class Daemon:
             config = configuration.load(self._path)
             if config.state != self._node.config.state:
                 raise CertdError("[certd] state has changed", "", "restart certd to move it")
-            if config.http.listening != self._node.config.http.listening:
-                log.warning("[http] has changed: restart certd to listen and redirect so")
             self._node.follow(config)
             self._node.store.lineages.ask_all(now())
             log.info("configuration reread: %d certificates", len(config.certificates))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 import threading
 from collections.abc import Callable, Mapping
 from datetime import timedelta
@@ -10,6 +11,7 @@ from certd.ca.account import AccountBook
 from certd.ca.client import Client
 from certd.ca.issuer import Issuer
 from certd.ca.net import Network
+from certd.ca.route import Route
 from certd.ca.wire import SILENCE
 from certd.config import CASettings
 from certd.errors import ConfigError
@@ -60,7 +62,7 @@ class Clients:
     def _client(self, name: str, settings: CASettings) -> Issuer:
         if settings.lifetime is not None and self._local is not None:
             return self._local(name, settings.lifetime)
-        network = Network(settings.ca_bundle, name, self._silence)
+        network = _network(settings, self._silence)
         self._networks.append(network)
         return Client(
             name,
@@ -78,3 +80,16 @@ class Clients:
         with self._lock:
             for network in self._networks:
                 network.close()
+
+
+def _network(settings: CASettings, silence: float) -> Network:
+    proxy = settings.proxy
+    route = Route(
+        settings.source_address,
+        (proxy.host, proxy.port) if proxy else None,
+        proxy.user if proxy else None,
+        settings.proxy_password,
+        f"[ca.{settings.name}]",
+    )
+    minimum = {"1.2": ssl.TLSVersion.TLSv1_2, "1.3": ssl.TLSVersion.TLSv1_3}[settings.min_tls]
+    return Network(settings.ca_bundle, settings.name, silence, route, minimum)

@@ -11,7 +11,8 @@ from ipaddress import IPv6Address, ip_address
 from urllib.parse import SplitResult, urlsplit
 
 from certd.ca.net import USER_AGENT
-from certd.ca.wire import WireError, _Reading, _request
+from certd.ca.reading import Reading, WireError
+from certd.ca.wire import _request
 from certd.errors import CAError, plain
 
 MOST_OCTETS = 16 << 20  # of a list; Let's Encrypt's parts have some 100 KiB
@@ -74,7 +75,7 @@ def _exchange(url: str, parts: SplitResult, addresses: list[tuple[str, int]]) ->
         "Accept": "application/pkix-crl, */*",
         "Connection": "close",
     }
-    reading = _Reading(False)
+    reading = Reading(False)
     received = 0
     with _connect(addresses) as connection:
         connection.sendall(_request("GET", parts, None, headers))

@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import logging
 import re
-import socket
 import ssl
 import threading
 from collections.abc import Iterable, Mapping
@@ -24,8 +23,11 @@ import josepy
 from certd import __version__
 from certd.ca.jws import signed
 from certd.ca.problem import NoJSON, Problem, glimpse, problem_of, retry_after
-from certd.ca.silence import AGAIN, Silences
-from certd.ca.wire import SILENCE, Wire, WireError
+from certd.ca.reading import WireError
+from certd.ca.route import DIRECT, Route
+from certd.ca.silence import Silences
+from certd.ca.unanswered import unanswered
+from certd.ca.wire import SILENCE, Wire
 from certd.errors import CAError, ConfigError
 
 log = logging.getLogger(__name__)
@@ -34,8 +36,6 @@ USER_AGENT = f"certd/{__version__} (acme python)"
 NONCE_TRIES = 6  # the first one and five more, as acme.md measured
 NONCE_POOL = 64
 WRONG_CLOCK = timedelta(minutes=10)  # of difference to the CA's, from which on it is said
-# OpenSSL's numbers (X509_V_ERR_…) for a chain that leads to none of our roots.
-_NO_ROOT = {2, 18, 19, 20, 21}
 _ASK_OPERATOR = "check the directory URL; if it is right, tell the CA"
 
 _URL = re.compile(r"[!-~]{1,2048}")
@@ -81,10 +81,18 @@ class Network:
     """
 
     def __init__(
-        self, ca_bundle: Path | None, name: str = "NAME", silence: float = SILENCE
+        self,
+        ca_bundle: Path | None,
+        name: str = "NAME",
+        silence: float = SILENCE,
+        route: Route = DIRECT,
+        minimum: ssl.TLSVersion = ssl.TLSVersion.TLSv1_2,
     ) -> None:
         """``name`` is the CA's, for what the operator is told; ``silence``, in seconds, is
-        how long an answer is waited for.
+        how long an answer is waited for; ``minimum`` the oldest TLS that is spoken.
+
+        With ``ca_bundle``, its roots are trusted and no others: not the system's, and not
+        those that the environment names (SSL_CERT_FILE).
         """
         self._name = name
         try:
@@ -95,8 +103,9 @@ class Network:
                 str(error),
                 "ca_bundle must name a PEM file with the root that the CA's own HTTPS leads to",
             ) from error
-        context.minimum_version = ssl.TLSVersion.TLSv1_2
-        self._wire = Wire(context, silence)
+        context.minimum_version = minimum
+        self._route = route
+        self._wire = Wire(context, silence, route=route)
         self._silences = Silences()
         self._resources: tuple[str, ...] = ()
         self._origins: set[str] = set()
@@ -205,7 +214,7 @@ class Network:
         except WireError as error:
             if isinstance(error.__cause__, TimeoutError):
                 self._silences.silent(place, url, begun)
-            raise self._unanswered(url, error) from error
+            raise unanswered(url, error, self._name, self._route) from error
         self._silences.answered(place)
         if method != "HEAD":
             self._keep_nonce(answer.headers.get("replay-nonce"))
@@ -221,21 +230,6 @@ class Network:
         if seconds:
             detail = "it has answered nobody for a while, and is left alone"
             raise Problem(url, None, "", detail, retry_after=seconds)
-
-    def _unanswered(self, url: str, error: WireError) -> Problem:
-        cause, why, table = error.__cause__, str(error), f"[ca.{self._name}]"
-        if isinstance(cause, TimeoutError):
-            return Problem(url, None, "", why, retry_after=AGAIN)
-        if isinstance(cause, ssl.SSLCertVerificationError):
-            if cause.verify_code in _NO_ROOT:
-                next = f"set ca_bundle in {table} to the root that its HTTPS certificate leads to"
-            else:
-                next = f"check directory in {table} and this machine's clock, then tell the CA"
-            return Problem(url, None, "", why, next=next, untrusted=True)
-        if isinstance(cause, ConnectionRefusedError | socket.gaierror | UnicodeError):
-            next = f"check directory in {table}, DNS and firewall"
-            return Problem(url, None, "", why, next=next)
-        return Problem(url, None, "", why)
 
     def _keep_nonce(self, nonce: str | None) -> None:
         # What is no nonce is ignored: it is never worth losing the reply that it came with.

@@ -10,7 +10,8 @@ import click
 from certd import due
 from certd.cli.options import ahead, config_path, count, instant, say
 from certd.cli.options import command as certd_command
-from certd.cli.overview import Entry, Overview, overview
+from certd.cli.overview import Overview, overview
+from certd.standing import Entry
 
 
 @certd_command("plan")

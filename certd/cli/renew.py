@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import signal
 import sys
@@ -58,6 +59,7 @@ def command(
     for lack in lacking:  # every other certificate is worth more
         say(str(lack), err=True)
     store = Store.open(config.state)
+    gc.freeze()  # modules and configuration stay: the collector need not look at them again
     try:
         with _progress() as progress:
             if dry_run:

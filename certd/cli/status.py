@@ -6,15 +6,15 @@ import json
 import sys
 from collections.abc import Iterator
 from datetime import datetime
-from typing import Any
 
 import click
 
 from certd.cli.options import ahead, config_path, count, instant, say
 from certd.cli.options import command as certd_command
-from certd.cli.overview import Entry, Overview, overview
+from certd.cli.overview import Overview, overview
 from certd.due import NEVER, STOPPED
-from certd.model import Failure, Revocation
+from certd.model import Revocation
+from certd.standing import Entry
 
 FORMAT = 1  # of the JSON: bumped when a key changes its meaning or goes
 TABLE_ROWS = 200  # rich needs more than a second for 10,000
@@ -34,7 +34,7 @@ def command(context: click.Context, as_json: bool) -> int:
     if as_json:
         # A line for each certificate: to be read, searched, and made in no time.
         encode = json.JSONEncoder(check_circular=False).encode  # one for all, and they are trees
-        lines = ",\n".join(encode(_document(entry)) for entry in found.entries)
+        lines = ",\n".join(encode(entry.document()) for entry in found.entries)
         head = f'"format": {FORMAT}, "daemon": {json.dumps(bool(found.daemon))}'
         click.echo(f'{{{head}, "certificates": [\n{lines}\n]}}')
     else:
@@ -140,69 +140,3 @@ def _asked_again(one: Revocation, now: datetime) -> str:
     if at is not None and at >= NEVER:
         return f"stopped until you act: then `certd revoke {one.name} --version {one.number}`"
     return f"next attempt {ahead(at, now) if at else 'now'}"
-
-
-def _document(entry: Entry) -> dict[str, Any]:
-    spec, lineage, plan = entry.spec, entry.lineage, entry.plan
-    current = lineage.current
-    renew_at = _iso(plan.issue.at)
-    attempts = [item.decision.at for item in plan.targets] + [plan.issue.at]
-    return {
-        "name": spec.name,
-        "names": [name.value for name in spec.identifiers],
-        "state": entry.state,
-        "not_after": current and _iso(current.certificate.not_after),
-        "serial": current and current.certificate.serial,
-        "fingerprint": current and current.certificate.fingerprint,
-        "version": current and current.number,
-        "revocations": [_revocation(one) for one in lineage.revocations],
-        "renew_at": renew_at,
-        "renew_reason": plan.issue.reason,
-        "explanation_url": lineage.renewal and lineage.renewal.explanation_url,
-        "ca": current.ca if current else spec.cas[0],
-        "targets": [
-            {
-                "name": item.target,
-                "state": item.phase,
-                "version": item.version,
-                "serving": item.serving,
-                "last_error": _error(item.failure),
-                "next_attempt": _iso(item.retry_at),
-            }
-            for item in entry.targets()
-        ],
-        "failures": lineage.failures,
-        "last_error": _error(lineage.failure),
-        "not_asked": [
-            {"ca": ca, "until": _iso(parked.until), "last_error": _error(parked.failure)}
-            for ca, parked in lineage.parks.items()
-        ],
-        "next_attempt": _iso(min(attempts)) if plan.targets else renew_at,
-    }
-
-
-def _revocation(one: Revocation) -> dict[str, Any]:
-    return {
-        "version": one.number,
-        "reason": one.reason,
-        "by_ca": one.signer == "ca",
-        "asked_at": _iso(one.asked_at),
-        "revoked_at": _iso(one.revoked_at),
-        "last_error": _error(one.failure),
-    }
-
-
-def _iso(at: datetime | None) -> str | None:
-    # strftime takes ten times as long. What is cut off is the fraction and +00:00.
-    return None if at is None or at >= NEVER else at.isoformat()[:19] + "Z"
-
-
-def _error(failure: Failure | None) -> dict[str, str | None] | None:
-    if failure is None:
-        return None
-    return {
-        "what": failure.what,
-        "why": failure.why,
-        "next": failure.next,
-        "at": _iso(failure.at),
-    }

@@ -6,11 +6,12 @@ only; ``load`` and ``schema`` do.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from certd.config.findings import BadConfig, Finding
-from certd.config.source import read, state_at_a_glance
+from certd.config.source import Source, read, state_at_a_glance
 from certd.config.values import (
     WELL_KNOWN,
     CASettings,
@@ -34,6 +35,7 @@ __all__ = [
     "TargetSettings",
     "WellKnownCA",
     "load",
+    "load_tables",
     "schema",
     "state_folder",
 ]
@@ -48,6 +50,18 @@ def load(path: Path) -> Config:
     from certd.config import reading
 
     return reading.config(read(path), path)
+
+
+def load_tables(tables: Mapping[str, Any]) -> Config:
+    """The same of what would be in a file: ``{"certificate": {"www": {"names": […]}}}``.
+
+    Raises:
+        BadConfig: with every finding; they have no lines.
+    """
+    from certd.config import reading
+
+    source = Source.of(tables)
+    return reading.config(source, source.folder)
 
 
 def state_folder(path: Path) -> tuple[Path, str]:

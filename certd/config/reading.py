@@ -52,6 +52,7 @@ def config(source: Source, path: Path) -> Config:
         digest=source.digest,
         resolver=certd.resolver,
         lacking=tuple(page.lacking),
+        warnings=tuple(page.warnings),
     )
 
 
@@ -154,8 +155,33 @@ def _cas(page: Page, used: set[str]) -> dict[str, CASettings]:
             preferred_chain=table.preferred_chain,
             roots=table.roots,
             crl=table.crl,
+            proxy=table.proxy,
+            proxy_password=table.proxy_password,
+            source_address=table.source_address,
+            min_tls=table.min_tls,
         )
+        _check_proxy(page, cas[name])
     return cas
+
+
+def _check_proxy(page: Page, ca: CASettings) -> None:
+    """User and password are both there, or neither."""
+    user = ca.proxy.user if ca.proxy else None
+    where = f"http://{user or 'certd'}@{str(ca.proxy or 'http://proxy:3128').rpartition('/')[2]}"
+    if ca.proxy_password is not None and user is None:
+        page.add(
+            ("ca", ca.name, "proxy_password"),
+            "there is no user that it belongs to",
+            "",
+            f'write proxy = "{where}"',
+        )
+    if ca.proxy_password is None and user is not None:
+        page.add(
+            ("ca", ca.name, "proxy"),
+            f"there is no password for {shown(user)}",
+            "",
+            'add proxy_password = { file = "/etc/certd/proxy-password" }',
+        )
 
 
 def _check_contacts(page: Page, cas: Mapping[str, CASettings]) -> None:

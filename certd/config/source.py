@@ -7,16 +7,18 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import json
 import os
 import re
-import stat
 import tomllib
+from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 from certd.config.findings import BadConfig, Finding, shown
 from certd.config.values import DEFAULT_STATE
+from certd.references import read_file
 
 LARGEST = 64 * 1024 * 1024  # bytes: some 300,000 certificates
 _LAST_LINE = "(at end of document)"
@@ -44,6 +46,21 @@ class Source:
     folder: Path  # absolute: what relative paths are relative to
     text: str
     digest: str
+    tables: dict[str, Any] | None = None  # in place of a text
+
+    @classmethod
+    def of(cls, tables: Mapping[str, Any]) -> Source:
+        """What a program says instead of a file. Paths are relative to where it runs.
+
+        Raises:
+            BadConfig: something in it could not stand in a file.
+        """
+        try:
+            text = json.dumps(tables, default=_path_text, allow_nan=False)
+        except (TypeError, ValueError, RecursionError) as error:
+            raise BadConfig([Finding("", None, "not a configuration", str(error))]) from None
+        digest = hashlib.sha256(text.encode()).hexdigest()
+        return cls("", Path.cwd(), "", digest, json.loads(text))
 
     def parse(self) -> dict[str, Any]:
         """The text as TOML.
@@ -51,6 +68,8 @@ class Source:
         Raises:
             BadConfig: it is not TOML, or has a key that nobody meant.
         """
+        if self.tables is not None:
+            return self.tables
         for number, line in enumerate(self.text.split("\n"), 1):
             if line.count(".") >= MOST_PARTS and _ENDLESS_KEY.search(line):
                 why = f"it has a key of more than {MOST_PARTS} parts"
@@ -87,19 +106,6 @@ class Source:
             )
         where = column or " (end of the file)"
         return Finding(self.name, number, "not TOML", reason + where, "correct the line")
-
-
-def read_file(path: Path, most: int) -> bytes:
-    """At most so many bytes of a file. A pipe or a device may have no end, nor even a
-    beginning, and a daemon that reloads could not read a pipe twice: they are refused.
-
-    Raises:
-        OSError, ValueError: it cannot be read, or is no file.
-    """
-    with open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)) as file:
-        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-            raise OSError(errno.EINVAL, "it is a pipe or a device, not a file")
-        return file.read(most)
 
 
 def read(path: Path) -> Source:
@@ -180,6 +186,12 @@ def state_at_a_glance(source: Source) -> Path | None:
     if not isinstance(state, str) or not state or "\0" in state or state.startswith("~"):
         return None
     return source.folder / state
+
+
+def _path_text(value: object) -> str:
+    if isinstance(value, PurePath):
+        return str(value)
+    raise TypeError(f"{type(value).__name__} is no type of a configuration")
 
 
 def _folder(path: Path) -> Path:

@@ -21,13 +21,20 @@ from pydantic import (
 from pydantic_core import CoreSchema, core_schema
 
 from certd.budget import Limit
-from certd.config import identifiers
+from certd.config import identifiers, network
 from certd.config.findings import shown
-from certd.config.source import read_file
-from certd.config.values import DEFAULT_CA, DEFAULT_STATE, Endpoint, HTTPSettings, ListenAddress
+from certd.config.values import (
+    DEFAULT_CA,
+    DEFAULT_STATE,
+    Endpoint,
+    HTTPSettings,
+    ListenAddress,
+    Proxy,
+)
 from certd.errors import ConfigError, NotHere
 from certd.model import SERVER, Identifier, KeyType, Usage
-from certd.plugins import PATH, mistake, note_lacking
+from certd.references import SecretReference, read_file
+from certd.settings import PATH, REFERENCE, mistake, note_lacking
 
 MOST_WORKERS = 64
 SHORTEST_LEAF, LONGEST_LEAF = 60.0, 90 * 86400.0  # seconds
@@ -79,6 +86,17 @@ def _server(text: str) -> ListenAddress:
         raise ConfigError(what, "names are looked up there, its own too", todo) from None
 
 
+def _source(text: str, info: ValidationInfo) -> str:
+    try:
+        address = network.address(text)
+        network.check_address(address)
+    except NotHere as error:
+        note_lacking(info, "source_address", error)
+    except ConfigError as error:
+        raise mistake(error) from None
+    return address
+
+
 def _root_bundle(path: Path) -> Path:
     try:
         if b"-----BEGIN CERTIFICATE-----" in read_file(path, _LARGEST_BUNDLE):
@@ -102,6 +120,7 @@ def _webroot(path: Path, info: ValidationInfo) -> Path:
     return path
 
 
+Reference = Annotated[SecretReference, REFERENCE]
 FilePath = Annotated[Path, PATH]
 WebFolder = Annotated[Path, PATH, AfterValidator(_webroot)]
 RootBundle = Annotated[Path, PATH, AfterValidator(_root_bundle)]
@@ -115,6 +134,8 @@ Listen = Annotated[
     ListenAddress, _checked(lambda text: ListenAddress(*identifiers.host_port(text)))
 ]
 Server = Annotated[ListenAddress, _checked(_server)]
+ProxyURL = Annotated[Proxy, _checked(lambda text: Proxy(*network.proxy(text)))]
+Source = Annotated[str, Field(strict=True), AfterValidator(_source)]
 Served = Annotated[Endpoint, _checked(lambda text: Endpoint(*identifiers.host_port(text)))]
 
 
@@ -164,6 +185,14 @@ class CATable(Table):
         None, description="what its certificates lead to, beside this machine's roots"
     )
     crl: bool = Field(True, description="look at its lists of what it has revoked, by plain http")
+    proxy: ProxyURL | None = Field(
+        None, description="HTTP proxy by which it is asked", examples=["http://proxy:3128"]
+    )
+    proxy_password: Reference | None = Field(None, description="password of the proxy's user")
+    source_address: Source | None = Field(
+        None, description="address of this machine to ask from", examples=["192.0.2.7"]
+    )
+    min_tls: Literal["1.2", "1.3"] = Field("1.2", description="oldest TLS that is spoken with it")
     limits: list[CALimit] | None = Field(
         None,
         description="its limits on orders, instead of those that are known of it",

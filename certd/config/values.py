@@ -16,6 +16,7 @@ from certd.api import DeployTarget
 from certd.budget import LETS_ENCRYPT, NO_LIMITS, Limits
 from certd.config.findings import Finding
 from certd.model import CertificateSpec
+from certd.references import SecretReference
 
 DEFAULT_STATE = "/var/lib/certd"
 DEFAULT_CA = "letsencrypt"
@@ -78,6 +79,19 @@ class Endpoint:
 
 
 @dataclass(frozen=True, slots=True)
+class Proxy:
+    """An HTTP proxy that knows CONNECT. ``host`` is without brackets."""
+
+    host: str
+    port: int
+    user: str | None = None
+
+    def __str__(self) -> str:
+        user = f"{self.user}@" if self.user else ""
+        return f"http://{user}{_joined(self.host, self.port)}"
+
+
+@dataclass(frozen=True, slots=True)
 class CASettings:
     """One ``[ca.NAME]`` table, with what is well known of that name filled in."""
 
@@ -87,18 +101,29 @@ class CASettings:
     agree_tos: bool = False
     staging: str | None = None  # the directory of the CA's staging service, if it has one
     limits: Limits = NO_LIMITS
+    # None of these is in the repr: what a table was before there were these is still the same.
     # Of the leaves of a CA of our own; None: it is an ACME server.
     lifetime: timedelta | None = field(default=None, repr=False)
+    # No order fails or succeeds by these.
+    preferred_chain: str | None = field(default=None, repr=False)
+    roots: Path | None = field(default=None, repr=False)  # what its certificates lead to
+    crl: bool = field(default=True, repr=False)  # look at its lists of what it has revoked
+    # How it is reached; see ``way``.
+    proxy: Proxy | None = field(default=None, repr=False)
+    proxy_password: SecretReference | None = field(default=None, repr=False)
+    source_address: str | None = field(default=None, repr=False)
+    min_tls: Literal["1.2", "1.3"] = field(default="1.2", repr=False)
 
     @property
     def local(self) -> bool:
         """Whether it is one of our own, which asks nobody for anything."""
         return self.lifetime is not None
 
-    # Not in the digest of the table: no order fails or succeeds by these.
-    preferred_chain: str | None = field(default=None, repr=False)
-    roots: Path | None = field(default=None, repr=False)  # what its certificates lead to
-    crl: bool = field(default=True, repr=False)  # look at its lists of what it has revoked
+    @property
+    def way(self) -> tuple[object, ...]:
+        """How it is reached, where anything is said of that."""
+        way = (self.proxy, self.proxy_password, self.source_address, self.min_tls)
+        return () if way == (None, None, None, "1.2") else way
 
     @property
     def public(self) -> bool:
@@ -156,6 +181,7 @@ class Config:
     digest: str  # SHA-256 of the file's bytes, lower-case hexadecimal
     resolver: ListenAddress | None = None  # the DNS server for looks of our own; None: the system
     lacking: tuple[Finding, ...] = ()  # what this machine lacks of it; see certd.errors.NotHere
+    warnings: tuple[Finding, ...] = ()  # what is right, but better done otherwise
 
     def looks_first(self, name: str, ca: str) -> bool:
         """Whether this certificate's challenges are looked at before this CA is told to."""
@@ -175,7 +201,7 @@ class Config:
         """Of everything that certificates refer to, by table: another one is worth another try."""
         tables: dict[str, object] = {"http": (self.http, self.resolver)}
         tables |= {
-            f"ca {name}": (settings, settings.lifetime or self.contact)
+            f"ca {name}": (settings, settings.lifetime or self.contact, *settings.way)
             for name, settings in self.cas.items()
         }
         digests = {
@@ -186,7 +212,9 @@ class Config:
 
     def lacking_for(self, names: Collection[str]) -> list[Finding]:
         """What this machine lacks of what these certificates need."""
-        used = {f"target.{target}" for name in names for target in self.certificates[name].targets}
+        specs = [self.certificates[name] for name in names]
+        used = {f"target.{target}" for spec in specs for target in spec.targets}
+        used |= {f"ca.{ca}" for spec in specs for ca in spec.cas}
         if any(self.is_challenged(name) for name in names):
             used.add("http")
         return [lack for lack in self.lacking if lack.table in used]

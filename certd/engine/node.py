@@ -1,11 +1,10 @@
 """One certd process at work: responder, CAs, reconciler and threads around one store.
 
-The daemon and ``certd renew`` differ only in what they give it to do.
+The daemon, ``certd renew`` and ``certd.Certd`` differ only in what they give it to do.
 """
 
 from __future__ import annotations
 
-import gc
 import http.client
 import logging
 import random
@@ -41,6 +40,10 @@ log = logging.getLogger(__name__)
 
 STOP_SECONDS = 8.0  # for running steps to come to an end; what remains resumes later
 PROBE_SECONDS = 3.0
+DUE_TICK = 2.0  # seconds between looks for what is due; one costs one indexed query
+WATCH_TICK = 60.0  # seconds between looks for revocations
+TIDY_TICK = 20.0  # seconds between looks for what killed processes left behind
+IN_FLIGHT = 2000  # certificates leased at once: the rest wait in the store, not in memory
 
 
 def now() -> datetime:
@@ -102,7 +105,6 @@ class Node:
     def start(self) -> None:
         """Start the threads."""
         _warn(self.config)
-        gc.freeze()  # modules and configuration stay: the collector need not look at them again
         self.tidy()
         self.engine.start()
 
@@ -128,8 +130,16 @@ class Node:
         revocation.resume(self.store, self._clients, cas, self._draw, clock())
         crls.look(self.store, cas, self._draw, clock, seconds)
 
+    def take_due(self) -> None:
+        """Lease what is due now, and begin with it."""
+        room = IN_FLIGHT - self.engine.in_flight()
+        if room > 0:
+            self.engine.add(self.store.leases.claim_due(self._clock(), room))
+
     def follow(self, config: Config) -> None:
         """Go over to another configuration; what is under way goes on."""
+        if config.http.listening != self.config.http.listening:
+            log.warning("[http] has changed: restart certd to listen and redirect so")
         self.store.lineages.take_over(config.certificates, config.digest, config.table_digests)
         # Those of before stay for what is under way, and go with it.
         self._clients = self._clients_of(config)

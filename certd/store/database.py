@@ -230,6 +230,9 @@ class Database:
             reason = str(error.orig)
             if is_damage(reason):
                 raise self._damaged(reason) from None
+            if "closed database" in reason:  # a step that outlived the stop, in a program
+                why = "certd was stopped meanwhile; what was under way goes on at the next start"
+                raise StoreError("the store is closed", why) from None
             advice = "check the disk: space, permissions, errors in the kernel's log"
             what = f"the database {self.path or 'in memory'} failed"
             raise StoreError(what, reason, advice) from None

@@ -1,4 +1,4 @@
-"""Versions that came from elsewhere than an order: taken back in from a target."""
+"""Which versions are current; those that came from a target instead of an order."""
 
 from __future__ import annotations
 
@@ -24,6 +24,9 @@ _WHOLE = sa.select(
     .exists()
     .label("there"),
 ).where(lineage.c.name == sa.bindparam("name"))
+_CURRENT = sa.select(lineage.c.name, lineage.c.current).where(
+    lineage.c.configured, lineage.c.current.is_not(None)
+)
 
 
 class Versions:
@@ -35,6 +38,10 @@ class Versions:
         """Whether the current version is there; where none is current, that there is none."""
         row = self._database.read(lambda c: c.execute(_WHOLE, {"name": name}).one())
         return bool(row.there) if row.current is not None else not row.some
+
+    def current(self) -> dict[str, int]:
+        """The number of each configured certificate's current version, if it has one."""
+        return {row.name: row.current for row in self._database.read(lambda c: c.execute(_CURRENT))}
 
     def adopt(
         self, found: Bundle, key_type: str, ca: str, targets: Iterable[str], now: datetime

@@ -10,7 +10,7 @@ from typing import Self
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, load_pem_private_key
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
@@ -76,7 +76,7 @@ class Authority:
         if crls:
             extensions.append(x509.CRLDistributionPoints(crls))
         private = load_pem_private_key(key.reveal().encode(), None)
-        assert isinstance(private, ec.EllipticCurvePrivateKey)  # noqa: S101 - narrows the type
+        assert isinstance(private, ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey)  # noqa: S101 - narrows the type
         return self._sign(
             x509.Name([]),
             private,
@@ -109,7 +109,10 @@ class Authority:
         return builder.sign(self.key, hashes.SHA256()).public_bytes(Encoding.DER)
 
     def _sign(
-        self, subject: x509.Name, key: ec.EllipticCurvePrivateKey, **rest: object
+        self,
+        subject: x509.Name,
+        key: ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey,
+        **rest: object,
     ) -> x509.Certificate:
         issuer = self.certificate.subject
         return _signed(subject, issuer, key.public_key(), self.key, **rest)  # type: ignore[arg-type]
@@ -137,7 +140,7 @@ def bundle(name: str = "www", version: int = 1, *names: str) -> Bundle:
 def _signed(
     subject: x509.Name,
     issuer: x509.Name,
-    public_key: ec.EllipticCurvePublicKey,
+    public_key: ec.EllipticCurvePublicKey | rsa.RSAPublicKey,
     key: ec.EllipticCurvePrivateKey,
     *,
     is_ca: bool,

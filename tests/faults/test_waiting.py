@@ -16,7 +16,8 @@ import pytest
 
 from certd import config as configuration
 from certd.ca.clients import Clients
-from certd.ca.wire import Wire, WireError
+from certd.ca.reading import WireError
+from certd.ca.wire import Wire
 from certd.engine.node import Node
 from certd.store import Store
 from certd.testing.exchanges import Exchange, Forward, Reply

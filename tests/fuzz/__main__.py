@@ -20,7 +20,7 @@ WATCHED = {
     "document": ["certd.ca.client", "certd.ca.problem", "certd.ca.resources"],
     "delay": ["certd.ca.problem", "email._parseaddr", "email.utils"],
     "window": ["certd.ca.ari"],
-    "answer": ["certd.ca.wire"],
+    "answer": ["certd.ca.reading"],
     "settings": ["certd.config", "tomllib"],
     "reply": ["certd.challenges.reply"],
     "revoked": ["certd.x509"],

@@ -14,8 +14,9 @@ from certd.ca import ari
 from certd.ca.account import new_account_key
 from certd.ca.client import Client
 from certd.ca.net import Network, Reply
+from certd.ca.reading import Answer
 from certd.ca.resources import TOKEN
-from certd.ca.wire import Answer, Wire
+from certd.ca.wire import Wire
 from certd.due import ask_again, renewal_info
 from certd.model import Account
 from certd.testing.chains import NOW, Authority, identifiers, pem

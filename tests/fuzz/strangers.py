@@ -16,7 +16,7 @@ from pathlib import Path
 from certd import config as configuration
 from certd.ca import ari
 from certd.ca.problem import retry_after
-from certd.ca.wire import WireError, _Reading
+from certd.ca.reading import Reading, WireError
 from certd.challenges.reply import NoReply, Reply, read
 from certd.due import renewal_info
 from certd.errors import BadCertificate, CAError, CertdError, ConfigError
@@ -114,7 +114,7 @@ def window(data: bytes) -> None:
 def answer(data: bytes) -> None:
     """The bytes of an HTTP answer; the first says how many come at a time."""
     piece = (data[0] if data else 0) + 1
-    reading, error = _Reading(head_only=piece % 7 == 0), ""
+    reading, error = Reading(head_only=piece % 7 == 0), ""
     try:
         for start in range(1, len(data), piece):
             if not reading.done:

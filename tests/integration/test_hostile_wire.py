@@ -10,7 +10,8 @@ import pytest
 
 from certd.ca.net import Network
 from certd.ca.problem import NoJSON
-from certd.ca.wire import HEAD_CAP, REPLY_CAP, WireError
+from certd.ca.reading import WireError
+from certd.ca.wire import HEAD_CAP, REPLY_CAP
 from certd.testing.tls import Minted, mint
 from tests.integration.answering import OK, saying, server, wire
 

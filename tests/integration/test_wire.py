@@ -10,7 +10,8 @@ from contextlib import ExitStack
 
 import pytest
 
-from certd.ca.wire import FRESH, HEAD_CAP, REPLY_CAP, Answer, Wire, WireError
+from certd.ca.reading import Answer, WireError
+from certd.ca.wire import FRESH, HEAD_CAP, REPLY_CAP, Wire
 from certd.testing.tls import Minted, mint
 from tests.integration.answering import OK, server, wire
 

@@ -12,7 +12,8 @@ from certd.ca.account import AccountBook
 from certd.ca.client import DIRECTORY_AGE, UNANSWERED_AGE, Client
 from certd.ca.net import Network
 from certd.ca.problem import Problem
-from certd.ca.wire import Answer, Wire, WireError
+from certd.ca.reading import Answer, WireError
+from certd.ca.wire import Wire
 
 DIRECTORY = "https://ca.example/dir"
 DOCUMENT = {name: f"https://ca.example/{name}" for name in ("newNonce", "newAccount", "newOrder")}

@@ -16,8 +16,9 @@ from hypothesis import strategies as st
 from certd.ca import net
 from certd.ca.net import Network, Reply
 from certd.ca.problem import Problem, glimpse, problem_of, retry_after
+from certd.ca.reading import Answer, WireError
 from certd.ca.silence import AGAIN, LEFT_ALONE
-from certd.ca.wire import Answer, Wire, WireError
+from certd.ca.wire import Wire
 from certd.errors import CAError, ConfigError
 
 NOW = datetime(2026, 1, 1, 12, 0, 0, tzinfo=UTC)

@@ -1,0 +1,280 @@
+"""certd inside another Python program: ``from certd import Certd``.
+
+What needs the rest of certd imports it when it is called, so that naming the class costs
+a program nothing. docs/library.md shows it in servers.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import ssl
+import threading
+import time
+import weakref
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+if TYPE_CHECKING:
+    from certd.config import Config
+    from certd.engine.resident import Resident
+    from certd.live import LiveContext
+    from certd.model import Bundle
+    from certd.standing import CertificateDocument
+
+log = logging.getLogger(__name__)
+
+
+class Certd:
+    """A certd that runs in threads of this process, from ``start`` to ``stop``.
+
+    It does what the daemon does, and beside one with the same file it is a second worker
+    on the same certificates: nothing is issued twice. It takes no signals, sets up no
+    logging (its loggers are ``certd.…``) and ends no process. Any thread may call any
+    method. Start it after a fork, not before: threads do not survive one.
+    """
+
+    def __init__(self, config: Path | str | Mapping[str, Any] | Config) -> None:
+        """``config``: a configuration file, or what would be in one (tables by name;
+        paths are relative to the working directory then), or a Config that was read.
+        """
+        self._source = config
+        self._life = threading.Lock()  # held by whoever starts, stops or reloads
+        self._changed = threading.Condition()  # guards all below
+        self._resident: Resident | None = None
+        self._pid = 0  # of the process that started it
+        self._versions: dict[str, int] = {}  # the current ones
+        self._contexts: weakref.WeakSet[LiveContext] = weakref.WeakSet()
+        self._callbacks: list[Callable[[str, int], object]] = []
+
+    def start(self) -> Self:
+        """Begin; returns itself, as soon as what is in the store can be served.
+
+        Raises:
+            certd.errors.BadConfig: the configuration is wrong.
+            certd.errors.StoreError: the state folder cannot be used.
+        """
+        from certd.engine.resident import Resident
+
+        with self._life:
+            if self._resident is not None:
+                self._running()
+                return self
+            resident = Resident(self._read(self._source), self._new_version)
+            with self._changed:
+                self._resident, self._pid = resident, os.getpid()
+            try:
+                resident.start()
+            except BaseException:
+                self._taken_out()
+                resident.stop()
+                raise
+        return self
+
+    def stop(self) -> None:
+        """End; contexts that were given out go on with what they have.
+
+        Waits for what is in the middle of something, for 8 s at most; an order under way goes
+        on at the next start, here or in another certd. Twice is no error.
+        """
+        with self._life:
+            resident = self._taken_out()
+        # Outside of the lock, which a callback that stops it too may be waiting for.
+        if resident is not None:
+            resident.stop()
+
+    def _taken_out(self) -> Resident | None:
+        """What is to be stopped; None: nothing, or nothing of this process."""
+        with self._changed:
+            resident, self._resident = self._resident, None
+            self._versions = {}
+            self._changed.notify_all()
+        return resident if self._pid == os.getpid() else None
+
+    def __enter__(self) -> Self:
+        return self.start()
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.stop()
+
+    def ssl_context(
+        self, *names: str, minimum_version: ssl.TLSVersion = ssl.TLSVersion.TLSv1_3
+    ) -> ssl.SSLContext:
+        """A context for a server, which shows the newest version of these certificates.
+
+        With several, the one that covers the name the client asks for (SNI), else the
+        first. A renewal changes what new connections are shown, and touches none that is
+        there. While there is no certificate yet, handshakes fail: see ``wait``.
+
+        Raises:
+            certd.errors.ConfigError: no certificate has that name.
+            certd.errors.CertdError: it does not run.
+        """
+        from certd.errors import ConfigError
+        from certd.live import LiveContext
+
+        if not names:
+            raise ConfigError("a context needs a certificate", "", 'ssl_context("NAME")')
+        self._known(names)
+        context = LiveContext(names, minimum_version)
+        with self._changed:  # no version can come in between
+            resident = self._running()
+            for name in names:
+                if name in self._versions:
+                    context.show(resident.bundle(name, self._versions[name]))
+            self._contexts.add(context)
+        return context
+
+    def wait(self, name: str, timeout: float | None = None, *, newer_than: int = 0) -> int:
+        """Wait for a version of this certificate above ``newer_than``; returns its number.
+
+        ``timeout`` is in seconds; None waits until it is there.
+
+        Raises:
+            certd.errors.CertdError: the time is over, with what failed last; or it does not
+                run, or not any more.
+        """
+        from certd.errors import CertdError
+
+        self._known([name])
+        deadline = None if timeout is None else time.monotonic() + timeout
+        with self._changed:
+            while self._resident is not None:
+                if (version := self._versions.get(name, 0)) > newer_than:
+                    return version
+                left = None if deadline is None else deadline - time.monotonic()
+                if left is not None and left <= 0:
+                    break
+                self._changed.wait(left)
+        what = f"no new version of {name}" if newer_than else f"no certificate {name}"
+        failure = self.status()[name]["last_error"]  # raises if it does not run any more
+        if failure is None:
+            raise CertdError(f"{what} within {timeout} s", "nothing has failed", "wait longer")
+        why = f"{failure['what']}: {failure['why']}"
+        raise CertdError(f"{what} within {timeout} s", why, failure["next"])
+
+    def subscribe(self, callback: Callable[[str, int], object]) -> Callable[[], None]:
+        """Call ``callback(name, version)`` for each version that becomes current from now on.
+
+        It is called on a thread of certd's, one at a time, when contexts show the version
+        already; what it raises is logged. It may call anything but ``wait``, and what is given
+        back to hear no more.
+        """
+        with self._changed:
+            self._callbacks.append(callback)
+
+        def unsubscribe() -> None:
+            with self._changed:
+                if callback in self._callbacks:
+                    self._callbacks.remove(callback)
+
+        return unsubscribe
+
+    def status(self) -> dict[str, CertificateDocument]:
+        """Each certificate by name, as ``certd status --json`` shows it."""
+        return self._running().status()
+
+    def renew(self, *names: str, force: bool = False) -> None:
+        """Try these again now, or all, whatever their back-off; returns at once.
+
+        ``force`` renews what is not due too, and needs names.
+
+        Raises:
+            certd.errors.ConfigError: no certificate has that name.
+        """
+        from certd.errors import ConfigError
+
+        if force and not names:
+            why = "renewing everything at once would spend the CA's limits"
+            raise ConfigError("force needs names", why, 'renew("NAME", force=True)')
+        self._known(names)
+        resident = self._running()
+        resident.renew(list(names or resident.config.certificates), force=force)
+
+    def reload(self, config: Path | str | Mapping[str, Any] | Config | None = None) -> None:
+        """Go over to another configuration, or to the file as it is now.
+
+        Raises:
+            certd.errors.CertdError: it is wrong, or has another state folder; the one before
+                stays.
+        """
+        from certd.errors import ConfigError
+
+        with self._life:
+            resident = self._running()
+            source = self._source if config is None else config
+            found = self._read(source)
+            if found.state != resident.config.state:
+                raise ConfigError("[certd] state has changed", "", "stop and start to move it")
+            resident.follow(found)
+            self._source = source
+
+    def _running(self) -> Resident:
+        from certd.errors import CertdError
+
+        resident = self._resident
+        if resident is None:
+            raise CertdError("this Certd does not run", "", "call start(), or use it in a with")
+        if self._pid != os.getpid():
+            why = f"it was started in process {self._pid}, and threads do not survive a fork"
+            todo = "make a Certd and start it after the fork"
+            raise CertdError("this Certd does not run here", why, todo)
+        return resident
+
+    def _known(self, names: tuple[str, ...] | list[str]) -> None:
+        from certd.engine.oneshot import chosen
+
+        chosen(self._running().config, names)
+
+    @staticmethod
+    def _read(source: Path | str | Mapping[str, Any] | Config) -> Config:
+        from certd import config as configuration
+        from certd.errors import ConfigError
+        from certd.store.files import daemon_lock
+        from certd.store.locks import FileLock
+
+        if isinstance(source, str | Path):
+            return configuration.load(Path(source))
+        if isinstance(source, configuration.Config):
+            return source
+        config = configuration.load_tables(source)
+        lock = FileLock(daemon_lock(config.state))
+        if lock.held():  # what is wanted here would be all that is wanted, of both
+            raise ConfigError(
+                f"a certd daemon works in {config.state}",
+                f"{lock.holder()}: its certificates would not be wanted any more",
+                "name the daemon's configuration file, or another state folder",
+            )
+        return config
+
+    def _new_version(self, name: str, number: int, new: bool) -> None:
+        """On the thread of the resident; or on that of ``start``."""
+        with self._changed:
+            if self._resident is None:
+                return  # it ends
+            self._versions[name] = number
+            showing = [context for context in self._contexts if name in context.names]
+            if showing:
+                self._show(self._resident.bundle(name, number), showing)
+            callbacks = list(self._callbacks) if new else []
+            self._changed.notify_all()
+        for callback in callbacks:
+            try:
+                callback(name, number)
+            except Exception:  # the program's own: it stops nobody else
+                log.exception("%s: a callback failed", name)
+
+    @staticmethod
+    def _show(bundle: Bundle, contexts: Iterable[LiveContext]) -> None:
+        for context in contexts:
+            try:
+                context.show(bundle)
+            except (OSError, ValueError) as error:
+                log.error("%s: version %d cannot be served: %s", bundle.name, bundle.version, error)

@@ -1,0 +1,130 @@
+"""TLS contexts of a server that follow renewals: new handshakes get the new certificate.
+
+The context that a server holds never changes. In each handshake its SNI callback points
+the connection to another context, which was made for one version of one certificate, and
+is never touched again. Loading the new pair into the server's own context would be less
+code, but is no single step: a handshake on another thread that begins between leaf and key
+fails (a third of them did, measured), and a key of another type would leave the leaf of
+before in place beside it.
+"""
+
+from __future__ import annotations
+
+import os
+import ssl
+import threading
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, NoReturn
+
+from certd.model import Bundle
+
+_Step = Callable[[ssl.SSLContext], object]
+
+
+class LiveContext(ssl.SSLContext):
+    """For servers; shows the certificate that covers the name the client asks for (SNI).
+
+    Where none does, or the client names none, it is the first one. While there is no
+    certificate at all, a handshake ends with the alert internal_error.
+
+    What is set here (ALPN, ciphers, roots for clients' certificates, versions, options)
+    holds for all of them, also for those to come.
+    """
+
+    def __new__(cls, names: Sequence[str], minimum: ssl.TLSVersion) -> LiveContext:
+        return super().__new__(cls, ssl.PROTOCOL_TLS_SERVER)
+
+    def __init__(self, names: Sequence[str], minimum: ssl.TLSVersion) -> None:
+        """``names`` are those of certificates in the configuration, the first one first."""
+        self.names = tuple(names)
+        self._steps: list[_Step] = []
+        self._contexts: dict[str, tuple[Bundle, ssl.SSLContext]] = {}
+        self._by_host: dict[str, ssl.SSLContext] = {}  # replaced, never changed
+        self._first: ssl.SSLContext | None = None
+        self._lock = threading.Lock()
+        self.minimum_version = minimum
+        super().__setattr__("sni_callback", self._point)
+
+    def show(self, bundle: Bundle) -> None:
+        """From now on, this version; connections that are there keep theirs.
+
+        Raises:
+            ssl.SSLError, OSError: it cannot be used; the one before stays.
+        """
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        with _in_memory(bundle.fullchain_pem + bundle.key_pem.reveal()) as path:
+            context.load_cert_chain(path)
+        with self._lock:
+            for step in self._steps:
+                step(context)
+            self._contexts[bundle.name] = bundle, context
+            shown = [self._contexts[name] for name in self.names if name in self._contexts]
+            by_host: dict[str, ssl.SSLContext] = {}
+            for one, its_context in shown:
+                for identifier in one.certificate.identifiers:
+                    by_host.setdefault(identifier.value, its_context)
+            self._by_host, self._first = by_host, shown[0][1]
+
+    def _point(
+        self, connection: ssl.SSLObject | ssl.SSLSocket, host: str | None, _: ssl.SSLContext
+    ) -> int | None:
+        """Called in each handshake, on the thread of whoever shakes hands."""
+        found = None
+        if host:
+            host = host.lower().removesuffix(".")
+            wildcard = "*." + host.partition(".")[2]
+            found = self._by_host.get(host) or self._by_host.get(wildcard)
+        context = found or self._first
+        if context is None:
+            return ssl.ALERT_DESCRIPTION_INTERNAL_ERROR
+        connection.context = context
+        return None
+
+    # Some of it OpenSSL and Python take from the context that a connection points to, some
+    # from the one that it began with: all are alike.
+
+    def set_alpn_protocols(self, alpn_protocols: Iterable[str]) -> None:
+        protocols = list(alpn_protocols)
+        self._everywhere(lambda context: ssl.SSLContext.set_alpn_protocols(context, protocols))
+
+    def set_ciphers(self, cipherlist: str, /) -> None:
+        self._everywhere(lambda context: ssl.SSLContext.set_ciphers(context, cipherlist))
+
+    def load_verify_locations(self, *where: Any, **named: Any) -> None:
+        self._everywhere(
+            lambda context: ssl.SSLContext.load_verify_locations(context, *where, **named)
+        )
+
+    def set_default_verify_paths(self) -> None:  # of load_default_certs too
+        self._everywhere(ssl.SSLContext.set_default_verify_paths)
+
+    def load_cert_chain(self, *_: Any, **__: Any) -> NoReturn:
+        raise TypeError("the certificate of this context comes from certd")
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name == "sni_callback":
+            raise TypeError("certd chooses by SNI: name several certificates in ssl_context()")
+        if hasattr(ssl.SSLContext, name):
+            self._everywhere(lambda context: ssl.SSLContext.__setattr__(context, name, value))
+        else:
+            super().__setattr__(name, value)
+
+    def _everywhere(self, step: _Step) -> None:
+        with self._lock:
+            step(self)
+            for _, context in self._contexts.values():
+                step(context)
+            self._steps.append(step)
+
+
+@contextmanager
+def _in_memory(pem: str) -> Iterator[str]:
+    """A path to this text, which is on no disk, and which no other user can open."""
+    fd = os.memfd_create("certd", os.MFD_CLOEXEC)
+    try:
+        with open(fd, "w", encoding="ascii", closefd=False) as file:
+            file.write(pem)
+        yield f"/proc/self/fd/{fd}"
+    finally:
+        os.close(fd)

@@ -1,0 +1,175 @@
+"""PURE: where a certificate stands: in one word, and as ``certd status --json`` shows it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Literal, TypedDict
+
+from certd import due
+from certd.due import NEVER
+from certd.model import CertificateSpec, Failure, Lineage, Revocation, TargetState
+
+State = Literal["expired", "revoked", "failing", "issuing", "new", "due", "deploying", "ok"]
+
+
+class ErrorDocument(TypedDict):
+    what: str
+    why: str
+    next: str
+    at: str | None
+
+
+class TargetDocument(TypedDict):
+    name: str
+    state: str
+    version: int | None
+    serving: int | None
+    last_error: ErrorDocument | None
+    next_attempt: str | None
+
+
+class NotAskedDocument(TypedDict):
+    ca: str
+    until: str | None
+    last_error: ErrorDocument | None
+
+
+class RevocationDocument(TypedDict):
+    version: int
+    reason: str
+    by_ca: bool
+    asked_at: str | None
+    revoked_at: str | None
+    last_error: ErrorDocument | None
+
+
+class CertificateDocument(TypedDict):
+    """One certificate; the times are UTC, as RFC 3339 writes them. See docs/operations.md."""
+
+    name: str
+    names: list[str]
+    state: State
+    not_after: str | None
+    serial: str | None
+    fingerprint: str | None
+    version: int | None
+    revocations: list[RevocationDocument]
+    renew_at: str | None
+    renew_reason: str
+    explanation_url: str | None
+    ca: str
+    targets: list[TargetDocument]
+    failures: int
+    last_error: ErrorDocument | None
+    not_asked: list[NotAskedDocument]
+    next_attempt: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One certificate: what is wanted, what is, what is due, and all that in one word."""
+
+    spec: CertificateSpec
+    lineage: Lineage
+    plan: due.Plan
+    state: State
+
+    @classmethod
+    def of(cls, spec: CertificateSpec, lineage: Lineage, now: datetime) -> Entry:
+        plan = due.plan(spec, lineage, now)
+        return cls(spec, lineage, plan, _state(plan, spec, lineage, now))
+
+    def targets(self) -> list[TargetState]:
+        """The states of the configured targets; one that was never touched is pending."""
+        have = self.lineage.targets
+        return [have.get(name) or TargetState(name) for name in self.spec.targets]
+
+    def document(self) -> CertificateDocument:
+        """As ``certd status --json`` shows it."""
+        spec, lineage, plan = self.spec, self.lineage, self.plan
+        current = lineage.current
+        renew_at = _iso(plan.issue.at)
+        attempts = [item.decision.at for item in plan.targets] + [plan.issue.at]
+        return {
+            "name": spec.name,
+            "names": [name.value for name in spec.identifiers],
+            "state": self.state,
+            "not_after": _iso(current.certificate.not_after) if current else None,
+            "serial": current.certificate.serial if current else None,
+            "fingerprint": current.certificate.fingerprint if current else None,
+            "version": current.number if current else None,
+            "revocations": [_revocation(one) for one in lineage.revocations],
+            "renew_at": renew_at,
+            "renew_reason": plan.issue.reason,
+            "explanation_url": lineage.renewal.explanation_url if lineage.renewal else None,
+            "ca": current.ca if current else spec.cas[0],
+            "targets": [
+                {
+                    "name": item.target,
+                    "state": item.phase,
+                    "version": item.version,
+                    "serving": item.serving,
+                    "last_error": _error(item.failure),
+                    "next_attempt": _iso(item.retry_at),
+                }
+                for item in self.targets()
+            ],
+            "failures": lineage.failures,
+            "last_error": _error(lineage.failure),
+            "not_asked": [
+                {"ca": ca, "until": _iso(parked.until), "last_error": _error(parked.failure)}
+                for ca, parked in lineage.parks.items()
+            ],
+            "next_attempt": _iso(min(attempts)) if plan.targets else renew_at,
+        }
+
+
+def _state(plan: due.Plan, spec: CertificateSpec, lineage: Lineage, now: datetime) -> State:
+    """The first that holds."""
+    if lineage.current and lineage.current.certificate.not_after <= now:
+        return "expired"
+    if lineage.revocation and lineage.revocation.revoked_at:
+        return "revoked"
+    have = lineage.targets
+    if (
+        any(one.failure for one in lineage.revocations)
+        or plan.issue.at >= due.NEVER
+        or lineage.failure
+        or any(name in have and have[name].failure for name in spec.targets)
+    ):
+        return "failing"
+    if lineage.placed:
+        return "issuing"
+    if lineage.current is None:
+        return "new"
+    if plan.issue.due(now):
+        return "due"
+    return "deploying" if plan.targets else "ok"
+
+
+def _revocation(one: Revocation) -> RevocationDocument:
+    return {
+        "version": one.number,
+        "reason": one.reason,
+        "by_ca": one.signer == "ca",
+        "asked_at": _iso(one.asked_at),
+        "revoked_at": _iso(one.revoked_at),
+        "last_error": _error(one.failure),
+    }
+
+
+def _iso(at: datetime | None) -> str | None:
+    # strftime takes ten times as long. What is cut off is the fraction and +00:00.
+    return None if at is None or at >= NEVER else at.isoformat()[:19] + "Z"
+
+
+def _error(failure: Failure | None) -> ErrorDocument | None:
+    if failure is None:
+        return None
+    return {
+        "what": failure.what,
+        "why": failure.why,
+        "next": failure.next,
+        "at": _iso(failure.at),
+    }
