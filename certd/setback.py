@@ -15,6 +15,7 @@ from certd.issue import Issuance
 from certd.model import CertificateSpec, Failure, Lineage, Park
 from certd.react import TRIES, Reaction, Situation, conclude
 from certd.store import Store
+from certd.store.revocations import CompromisedKey
 
 log = logging.getLogger(__name__)
 
@@ -88,7 +89,8 @@ def _reaction(error: CertdError, failures: int, left: timedelta | None) -> React
         reaction = Reaction(fail_over=True)
     else:
         reaction = Reaction()
-    return replace(reaction, lost=True) if isinstance(error, OrderFailed) else reaction
+    lost = isinstance(error, OrderFailed | CompromisedKey)
+    return replace(reaction, lost=True) if lost else reaction
 
 
 def _hopeless(error: CertdError, issuance: Issuance, lineage: Lineage, now: datetime) -> bool:

@@ -138,7 +138,12 @@ class Orders:
         """Before finalize is asked for, and after each attempt since that failed.
 
         The CA may have issued: for a while nobody else is asked for the same.
+
+        Raises:
+            CompromisedKey: the key must not be used any more, and was not asked for so far.
         """
+        if live.finalizing is None:
+            self.refuse_compromised(live.csr_pem)
         self._update(live, {"finalizing": failed})
         return replace(live, finalizing=failed)
 

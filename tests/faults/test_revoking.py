@@ -13,10 +13,13 @@ from pathlib import Path
 import pytest
 
 from certd import x509
+from certd.model import Version
 from certd.secrets import Secret
+from certd.testing.chains import Authority
 from certd.testing.exchanges import Reply
 from certd.testing.pebble import RunningPebble
 from certd.testing.proxy import FaultyCA
+from tests.faults.driving import Driver
 from tests.faults.warm import Warm, WarmSite
 
 COMPROMISED = ("revoke", "www", "--reason", "keyCompromise", "--yes")
@@ -174,6 +177,32 @@ def test_the_daemon_goes_on_with_what_was_to_be_revoked(
     finally:
         daemon.stop()
     assert site.status()["www"]["version"] == 2
+
+
+def test_an_order_under_way_is_not_finalized_for_a_key_that_is_given_up(
+    site: WarmSite, faulty: FaultyCA
+) -> None:
+    with Driver(site) as driver:
+        key, names = x509.new_key("ec-p256"), driver.spec("www").identifiers
+        csr = x509.csr(key, names)
+        assert driver.store.leases.claim(["www"]) == ["www"]
+        driver.store.orders.begin(
+            *("www", "test", faulty.directory, names, "ec-p256", key, csr, None, driver.now())
+        )
+        driver.store.leases.release("www", None)
+        had = x509.facts(Authority.root().leaf(key, "www.test"))
+        gone = Version(9, "test", had, "ec-p256")  # long ago: only its key is known by now
+        assert (
+            driver.store.revocations.intend("www", gone, "keyCompromise", "account", driver.now())
+            == []
+        )
+        assert not driver.attempt("www").ordering
+        assert len(faulty.acted_on("new-order")) == 2
+        assert len(faulty.acted_on("finalize")) == 1  # version 1's
+        lineage = driver.force("www")
+        assert lineage.current is not None
+        assert lineage.current.number == 2
+        assert lineage.current.certificate.spki_sha256 != had.spki_sha256
 
 
 @pytest.mark.parametrize(
