@@ -178,9 +178,12 @@ def _orphans(connection: sqlite3.Connection) -> Iterator[Finding]:
 
 
 def _accounts(connection: sqlite3.Connection) -> Iterator[Finding]:
-    for row in connection.execute("SELECT directory, key_pem FROM account"):
+    for row in connection.execute("SELECT * FROM account"):
         try:
             x509.type_of(Secret(row["key_pem"]))
+            # Not in a database of a release before.
+            if "next_key_pem" in row.keys() and row["next_key_pem"]:  # noqa: SIM118 - of a Row
+                x509.type_of(Secret(row["next_key_pem"]))
         except CertdError:
             yield Finding(f"the key of the account at {row['directory']} cannot be read", _RESTORE)
 

@@ -1,0 +1,129 @@
+"""newAccount (RFC 8555 section 7.3): an account made, or found by its key."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Any
+
+import josepy
+
+from certd.ca.keys import ALGORITHMS, jwk, new_account_key
+from certd.ca.net import Network, is_url
+from certd.ca.problem import Problem
+from certd.errors import CAError, ConfigError, plain
+from certd.model import Account
+from certd.react import Do, Situation, react
+
+log = logging.getLogger(__name__)
+
+
+class Registration:
+    """At one CA, as its ``[ca.NAME]`` wants it."""
+
+    def __init__(
+        self,
+        name: str,
+        directory_url: str,
+        directory: Callable[[], Mapping[str, Any]],
+        network: Network,
+        contact: tuple[str, ...],
+        *,
+        agreed: bool,
+    ) -> None:
+        """``name`` is the CA's; ``agreed``: its terms of service are accepted."""
+        self.name = name
+        self.directory_url = directory_url
+        self.directory = directory
+        self.contact = contact
+        self._network = network
+        self._agreed = agreed
+
+    def register(self, account: Account, keep_key: Callable[[Account], None]) -> Account:
+        """Make it, or find it by its key; with its URI and what was agreed to.
+
+        Where the CA takes no such key, and the account never had another use for it,
+        ``keep_key`` is told the next one before the CA is.
+
+        Raises:
+            Problem: the CA refused; ``asked`` is set.
+            ConfigError: its terms of service are not accepted.
+        """
+        terms = self._accepted()
+        contact, tried = self.contact, set[Do]()
+        while True:
+            try:
+                return replace(account, uri=self._new_account(account, contact), terms=terms)
+            except Problem as problem:
+                problem.asked = "account"
+                reaction = react(problem.refusal, Situation("account", done=frozenset(tried)))
+                tried.add(reaction.do)
+                accepted = [name for name in ALGORITHMS if name in problem.algorithms]
+                if reaction.do == "without contact" and contact:
+                    log.warning("%s: an account without contact: %s", self.name, problem.why)
+                    contact = ()
+                elif reaction.do == "other algorithm" and accepted and not account.uri:
+                    log.warning("%s: a key for %s: %s", self.name, accepted[0], problem.why)
+                    account = Account(account.directory, new_account_key(accepted[0]))
+                    keep_key(account)
+                else:
+                    raise
+
+    def find(self, account: Account) -> Account:
+        """With the URI that the CA knows it by (RFC 8555 section 7.3.1); it makes none.
+
+        Raises:
+            Problem: it knows no account with this key, or takes it no more.
+        """
+        return replace(account, uri=self._post({"onlyReturnExisting": True}, jwk(account)))
+
+    def terms(self) -> str | None:
+        """The URL of the CA's terms of service; None: it has none."""
+        meta = self.directory().get("meta")
+        terms = meta.get("termsOfService") if isinstance(meta, dict) else None
+        if not isinstance(terms, str | None):
+            raise CAError(f"{self.directory_url} names terms of service by what is no text")
+        return plain(terms) if terms else None
+
+    def other_terms(self, account: Account) -> str | None:
+        """The URL of those that the CA has now, if others were accepted."""
+        meta = self.directory().get("meta")
+        terms = meta.get("termsOfService") if isinstance(meta, dict) else None
+        if not account.terms or not terms or not isinstance(terms, str):
+            return None
+        return plain(terms) if plain(terms) != account.terms else None
+
+    def _new_account(self, account: Account, contact: tuple[str, ...]) -> str:
+        """The account's URI."""
+        payload: dict[str, Any] = {"termsOfServiceAgreed": True} if self._agreed else {}
+        if contact:
+            payload["contact"] = list(contact)
+        return self._post(payload, jwk(account))
+
+    def _post(self, payload: Mapping[str, Any], key: josepy.JWK) -> str:
+        url = self.directory()["newAccount"]
+        reply = self._network.post(url, json.dumps(payload).encode(), key, None)
+        uri = reply.headers.get("location")
+        if not is_url(uri):  # it is signed with, kept and shown, but never asked for
+            raise CAError(
+                "the CA made an account without saying where",
+                "no Location header, or no URL in it",
+            )
+        return uri
+
+    def _accepted(self) -> str | None:
+        """What is agreed to, if the CA has terms of service.
+
+        Raises:
+            ConfigError: they are not accepted.
+        """
+        terms = self.terms()
+        if terms and not self._agreed:
+            raise ConfigError(
+                f"the terms of service of {self.name} are not accepted",
+                f"it makes no account before: {terms}",
+                f"read them, then write agree_tos = true in [ca.{self.name}]",
+            )
+        return terms
