@@ -132,7 +132,9 @@ class OurAccount:
             problem.asked = "account"
             raise
         if status != "valid":
-            raise self._gone(url, plain(str(status)))
+            name = self.registration.name
+            todo = f"ask {name} why; certd makes no other account by itself: `certd account "
+            raise self._gone(url, plain(str(status)), f"{todo}register {name} --new` does")
 
     def key(self) -> josepy.JWK:
         """The account's; key authorizations are made with it (RFC 8555 section 8.1)."""
@@ -151,7 +153,12 @@ class OurAccount:
                 self._account = self._look_again(self._account) if self._account else self._first()
                 self._look_at = self._monotonic() + LOOK
             if self._account.deactivated:
-                raise self._gone(self._account.uri or "", "deactivated, by `certd account`")
+                self._look_at = 0.0  # another may be there at any moment
+                raise self._gone(
+                    self._account.uri or "",
+                    "deactivated, by `certd account`",
+                    f"`certd account register {self.registration.name} --new` makes another",
+                )
             return self._account
 
     def forget(self) -> None:
@@ -223,17 +230,9 @@ class OurAccount:
                 self._key = account, jwk(account)
             return self._key[1]
 
-    def _gone(self, url: str, how: str) -> Problem:
-        name = self.registration.name
-        return Problem(
-            url,
-            403,
-            "unauthorized",
-            f"the account is {how}",
-            next=f"ask {name} why; certd makes no other account by itself: `certd account "
-            f"register {name} --new` does",
-            asked="account",
-        )
+    def _gone(self, url: str, how: str, todo: str) -> Problem:
+        detail = f"the account is {how}"
+        return Problem(url, 403, "unauthorized", detail, next=todo, asked="account")
 
 
 def _rolled_over(account: Account) -> Account:

@@ -79,9 +79,14 @@ class AccountRequests:
         return found
 
     def register(self) -> View:
-        """Make the account, or see that it is there."""
+        """Make the account, or see that the CA takes the one that there is."""
         self._account.check()
         return self.view()
+
+    def there(self) -> bool:
+        """Whether there is one that a CA has heard of."""
+        found = self._accounts.account(self._registration.directory_url)
+        return bool(found and found.uri)
 
     def register_another(self) -> View:
         """Make another account, with another key, in place of one that is over.
@@ -97,17 +102,20 @@ class AccountRequests:
                 f"`certd account deactivate {self._name}` ends it; or give it another key: "
                 f"`certd account rollover {self._name}`",
             )
-        directory = self._registration.directory_url
-        self._replace(there, Account(directory, new_account_key()))
-        failpoint("account: another key is kept")
+        if there and there.uri:  # else a key is there that waits for its account
+            self._replace(there, Account(there.directory, new_account_key()))
+            failpoint("account: another key is kept")
         return self.register()
 
     def view(self) -> View:
-        """What the CA shows.
+        """What the CA shows; of one that was deactivated here, what is known.
 
         Raises:
             Problem: the CA does not know the account, or does not take it for valid.
         """
+        account = self.known()
+        if account.deactivated:  # to whoever signs with its key, a CA shows nothing any more
+            return View(account.uri or "", "deactivated", (), thumbprint(jwk(account)), None, None)
         return self._read(self._ask(b"").json())
 
     def update(self) -> View:
@@ -208,6 +216,8 @@ class AccountRequests:
             found = self._registration.find(Account(directory, key_pem))
         except Problem as problem:
             if problem.type != "accountDoesNotExist":
+                todo = f"`certd account register {self._name}` makes one of certd's own"
+                problem.next = problem.next or ("" if problem.transient else todo)
                 raise
             raise ConfigError(
                 f"{self._name} knows no account with this key",

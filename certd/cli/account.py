@@ -38,9 +38,10 @@ def register(context: click.Context, ca: str, new: bool) -> int:
     lost. CAA accounturi records that name that one must then be changed.
     """
     with at(context, ca) as desk:
+        there = desk.requests.there() and not new
         view = desk.requests.register_another() if new else desk.requests.register()
         desk.ask_again()
-    say(f"{ca}: account {view.uri}, {view.status}")
+    say(f"{ca}: account {view.uri} {'is there already, and valid' if there else 'registered'}")
     return 0
 
 

@@ -33,7 +33,10 @@ def import_(context: click.Context, ca: str, path: Path, replace: bool) -> int:
     """
     from certd.ca.keys import read_key
 
-    key = read_key(read(path))
+    try:
+        key = read_key(read(path))
+    except ConfigError as error:
+        raise ConfigError(f"cannot take over {path}", str(error)) from None
     with at(context, ca) as desk:
         if replace and (waiting := desk.store.orders.finalizing(directory_of(desk.config, ca))):
             raise ConfigError(

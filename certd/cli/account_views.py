@@ -58,6 +58,9 @@ def list_(context: click.Context, as_json: bool) -> int:
     for line in _columns([COLUMNS, *rows]):
         click.echo(line)
     for item in found:
+        if item["state"] == "rolling over" and item["cas"]:
+            name = item["cas"][0]
+            say(f"\n{name}: a roll-over was begun; `certd account rollover {name}` goes on with it")
         if not item["cas"]:
             say(
                 f"\n{item['uri'] or 'a key'} is for {item['directory']}, which no CA of the "
@@ -110,9 +113,10 @@ def show(context: click.Context, ca: str, as_json: bool) -> int:
 
 def _remark(ca: str, view: View, contact: tuple[str, ...]) -> None:
     """What is not as the configuration has it."""
-    if view.contact and set(view.contact) != set(contact):
+    if view.status == "valid" and set(view.contact) != set(contact):
         wanted = ", ".join(contact) or "none"
-        say(f"\n[certd] contact is {wanted}: `certd account update {ca}` tells the CA")
+        seen = "" if view.contact else "not every CA shows what it was told; "
+        say(f"\n[certd] contact is {wanted}: {seen}`certd account update {ca}` tells it")
     if view.other_terms:
         say(
             "\nthe terms of service are others than those that were accepted: read "

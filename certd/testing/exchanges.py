@@ -22,6 +22,7 @@ _KINDS = {
     "certificate": r"/certZ/",
     "renewal-info": r".*renewalInfo/",
     "account": r"/my-account/",
+    "key-change": r"/rollover-account-key",
 }
 
 

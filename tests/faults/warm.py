@@ -26,8 +26,10 @@ ROOT = Path(__file__).parents[2]
 # Also what certd imports late, when it turns out to be needed.
 IMPORTED = (
     "certd.cli.main",
+    "certd.cli.account",
     "certd.cli.renew",
     "certd.cli.status",
+    "certd.ca.account_requests",
     "certd.ca.ari",
     "certd.config.reading",
     "certd.engine.oneshot",
