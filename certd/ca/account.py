@@ -27,7 +27,7 @@ log = logging.getLogger(__name__)
 
 LOOK = 2.0  # seconds after which the store is asked whether the account is another
 # What CAs say of a signature by a key that is not the account's, or not any more.
-_WRONG_KEY = ("malformed", "unauthorized")
+_WRONG_KEY = ("malformed", "unauthorized", "badSignatureAlgorithm")
 
 
 class AccountBook(Protocol):
@@ -126,15 +126,18 @@ class OurAccount:
             Problem: the CA does not take the account for valid any more.
         """
         url = self.registered().uri or self.registration.directory_url
+        name = self.registration.name
+        todo = f"ask {name} why; certd makes no other account by itself: `certd account register "
+        todo += f"{name} --new` does"
         try:
             status = self.post(url, b"").json().get("status")
         except Problem as problem:
             problem.asked = "account"
+            if problem.type == "unauthorized":
+                problem.next = problem.next or todo
             raise
         if status != "valid":
-            name = self.registration.name
-            todo = f"ask {name} why; certd makes no other account by itself: `certd account "
-            raise self._gone(url, plain(str(status)), f"{todo}register {name} --new` does")
+            raise _over(url, plain(str(status)), todo)
 
     def key(self) -> josepy.JWK:
         """The account's; key authorizations are made with it (RFC 8555 section 8.1)."""
@@ -154,11 +157,7 @@ class OurAccount:
                 self._look_at = self._monotonic() + LOOK
             if self._account.deactivated:
                 self._look_at = 0.0  # another may be there at any moment
-                raise self._gone(
-                    self._account.uri or "",
-                    "deactivated, by `certd account`",
-                    f"`certd account register {self.registration.name} --new` makes another",
-                )
+                raise self._ended(self._account)
             return self._account
 
     def forget(self) -> None:
@@ -198,6 +197,8 @@ class OurAccount:
         there = self._accounts.account(self.registration.directory_url)
         if there is None or there.uri is None:
             return []
+        if there.deactivated:
+            raise self._ended(there)
         return [there, *([_rolled_over(there)] if there.next_key_pem else [])]
 
     def _settle(self, account: Account) -> None:
@@ -230,9 +231,15 @@ class OurAccount:
                 self._key = account, jwk(account)
             return self._key[1]
 
-    def _gone(self, url: str, how: str, todo: str) -> Problem:
-        detail = f"the account is {how}"
-        return Problem(url, 403, "unauthorized", detail, next=todo, asked="account")
+    def _ended(self, account: Account) -> Problem:
+        """What to say of one that the operator has deactivated."""
+        todo = f"`certd account register {self.registration.name} --new` makes another"
+        return _over(account.uri or "", "deactivated, by `certd account`", todo)
+
+
+def _over(url: str, how: str, todo: str) -> Problem:
+    detail = f"the account is {how}"
+    return Problem(url, 403, "unauthorized", detail, next=todo, asked="account")
 
 
 def _rolled_over(account: Account) -> Account:

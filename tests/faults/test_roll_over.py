@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import shutil
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 from certd import due
+from certd.model import Account
 from certd.testing.exchanges import Exchange, Forward, Reply
 from certd.testing.proxy import FaultyCA
 from tests.faults.driving import Driver
@@ -26,10 +27,18 @@ ENOUGH = 20  # failpoints
 KEY = "account.pem"
 
 
-def listed(site: Site, warm: Warm) -> dict[str, Any]:
+@pytest.fixture(scope="module")
+def warm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Warm]:
+    """One for all tests here: their commands are short."""
+    with Warm(tmp_path_factory.mktemp("warm")) as warm:
+        yield warm
+
+
+def kept(site: Site) -> Account:
     """The one account that certd has."""
-    [account] = json.loads(warm.certd(site, "account", "list", "--json").stdout)["accounts"]
-    return dict(account)
+    with site.store() as store:
+        [account] = store.accounts.all()
+    return account
 
 
 def shown(site: Site, warm: Warm) -> dict[str, Any]:
@@ -78,16 +87,14 @@ class Walk:
     run: tuple[str, ...]
     made: int
     again: int = 0  # the exit status of the next run, if it comes to do nothing
-    state: str = "registered"
     least: int = 2  # failpoints
 
 
 WALKS = {
     "register": Walk(nothing, ("register", "test"), 1, least=3),
     "register another": Walk(deactivated, ("register", "test", "--new"), 1, again=2, least=4),
-    "update": Walk(registered, ("update", "test"), 0, least=0),
     "roll over": Walk(registered, ("rollover", "test"), 0, least=5),
-    "deactivate": Walk(registered, ("deactivate", "test", "--yes"), 0, state="deactivated"),
+    "deactivate": Walk(registered, ("deactivate", "test", "--yes"), 0),
     "import": Walk(exported, ("import", "test", KEY, "--replace"), 0),
 }
 
@@ -106,19 +113,18 @@ def test_killed_anywhere_it_is_done_by_the_next_run(
         (site.folder / KEY).unlink(missing_ok=True)
         shutil.copytree(tables, site.state)
         walk.prepare(site, warm)
-        before, seen = listed(site, warm), len(faulty.exchanges)
+        seen = len(faulty.exchanges)
         killed = warm.certd(site, "account", *words, CERTD_KILL_AT=str(number))
         place = killed.stderr.strip()
-        between = listed(site, warm)
-        assert between["uri"] == before["uri"] or walk.made or which == "import", place
         if killed.returncode == -signal.SIGKILL:
             again = warm.certd(site, "account", *words)
             assert again.returncode in (0, walk.again), f"{place}\n{again.stdout}{again.stderr}"
-        after = listed(site, warm)
-        assert after["state"] == walk.state, place
-        if walk.state == "registered":
+        after = kept(site)
+        assert after.next_key_pem is None, place
+        assert after.deactivated == (which == "deactivate"), place
+        if not after.deactivated:
             view = shown(site, warm)
-            assert (view["uri"], view["status"]) == (after["uri"], "valid"), place
+            assert (view["uri"], view["status"]) == (after.uri, "valid"), place
         made = [
             item
             for item in faulty.exchanges[seen:]
@@ -152,10 +158,10 @@ def test_a_key_change_whose_answer_is_lost_is_done(
     after = shown(at_ca, warm)
     assert after["uri"] == before["uri"]
     assert after["thumbprint"] != before["thumbprint"]
-    assert listed(at_ca, warm)["state"] == "registered"
+    assert kept(at_ca).next_key_pem is None
 
 
-@pytest.mark.parametrize("type", ["unauthorized", "malformed", "badPublicKey", ""])
+@pytest.mark.parametrize("type", ["unauthorized", ""])
 def test_a_key_change_that_is_refused_leaves_the_key_of_before(
     type: str, at_ca: Site, faulty: FaultyCA, warm: Warm
 ) -> None:
@@ -165,7 +171,7 @@ def test_a_key_change_that_is_refused_leaves_the_key_of_before(
     assert done.returncode == 1
     assert "not this key" in done.stderr
     assert shown(at_ca, warm) == before
-    assert listed(at_ca, warm)["state"] == "registered"
+    assert kept(at_ca).next_key_pem is None
 
 
 def test_a_ca_that_is_gone_in_the_middle_leaves_both_keys(
@@ -182,7 +188,7 @@ def test_a_ca_that_is_gone_in_the_middle_leaves_both_keys(
     assert "goes on with it" in warm.certd(at_ca, "account", "list").stdout
     faulty.honest()
     assert "goes on" not in account(at_ca, warm, "show", "test")
-    assert listed(at_ca, warm)["state"] == "registered"
+    assert kept(at_ca).next_key_pem is None
 
 
 def test_a_ca_without_key_change_is_told(at_ca: Site, faulty: FaultyCA, warm: Warm) -> None:
@@ -190,7 +196,7 @@ def test_a_ca_without_key_change_is_told(at_ca: Site, faulty: FaultyCA, warm: Wa
     done = warm.certd(at_ca, "account", "rollover", "test")
     assert done.returncode == 2
     assert "its directory has no keyChange" in done.stderr
-    assert listed(at_ca, warm)["state"] == "registered"
+    assert kept(at_ca).next_key_pem is None
 
 
 # -- beside a daemon ---------------------------------------------------------------------------
@@ -215,9 +221,9 @@ def test_who_comes_after_a_kill_ends_the_roll_over(
         place = "account: the CA has the next key"
         killed = warm.certd(site, "account", "rollover", "test", CERTD_KILL_AT=place)
         assert killed.returncode == -signal.SIGKILL
-        assert listed(site, warm)["state"] == "rolling over"
+        assert kept(site).next_key_pem is not None
         assert driver.force("www").failure is None
-        assert listed(site, warm)["state"] == "registered"
+        assert kept(site).next_key_pem is None
 
 
 def test_a_challenge_that_the_old_key_answers_is_answered_anew(
@@ -244,7 +250,6 @@ def test_what_a_deactivated_account_stopped_goes_on_with_another(
         driver.attempt("www")
         account(site, warm, "deactivate", "test", "--yes")
         driver.store.lineages.retry_now("www", driver.now(), force=True)
-        driver.wait(3)  # the store is looked at every 2 s; the clock of that is not the driver's
         lineage = driver.attempt("www")
         assert lineage.failure is not None
         assert "register test --new" in f"{lineage.failure}"
@@ -267,7 +272,7 @@ def test_a_lost_account_is_told_and_not_made_anew(
         faulty.on(kind, lambda _, __: lost)
     done = warm.certd(at_ca, "account", words[0], "test", *words[1:])
     if words[0] == "deactivate":  # what was wanted: the CA has no such account
-        assert (done.returncode, listed(at_ca, warm)["state"]) == (0, "deactivated")
+        assert (done.returncode, kept(at_ca).deactivated) == (0, True)
     else:
         assert done.returncode == 1
         assert "`certd account register test` registers the same key again" in done.stderr
