@@ -24,6 +24,7 @@ from certd.model import CertificateSpec, Identifier, Order, Version
 from certd.react import TRIES, Asked, Do, Situation, react
 from certd.secrets import Secret
 from certd.store import Store
+from certd.troubles import Troubles
 
 log = logging.getLogger(__name__)
 
@@ -117,7 +118,7 @@ class Issuance:
         self._begun = clock()
         self._looks = 0
         self._asked: Asked = "order"  # what the CA is being asked for
-        self._troubles = 0  # refusals in a row
+        self.troubles = Troubles()
         self._tried: set[Do] = set()  # what helps once at most
         # Whether an earlier process began it and this one has not got anywhere with it yet.
         self.inherited = self._resumed = order.url is not None
@@ -138,18 +139,15 @@ class Issuance:
             return self._react(problem)
         except (BadCertificate, NoJSON) as error:
             return self._again(error)
-        self._troubles = 0
+        self.troubles.over()
         self.inherited = False
         return look
 
     def _react(self, problem: Problem) -> Look:
         """Go on as the table of reactions says, or end the attempt."""
-        self._troubles += 1
-        asked = problem.asked or self._asked
-        reaction = react(
-            problem.refusal,
-            Situation(asked, bool(self._replaces), self._troubles, frozenset(self._tried)),
-        )
+        asked, count = problem.asked or self._asked, self.troubles.count(problem.url)
+        situation = Situation(asked, bool(self._replaces), count, frozenset(self._tried))
+        reaction = react(problem.refusal, situation)
         self._tried.add(reaction.do)
         match reaction.do:
             case "again":
@@ -192,10 +190,10 @@ class Issuance:
 
     def _again(self, error: CAError) -> Look:
         """The same once more, for what should never have come."""
-        self._troubles += 1
-        if self._troubles > TRIES:
+        count = self.troubles.count()
+        if count > TRIES:
             raise error
-        wait = float(1 << (self._troubles - 1))
+        wait = float(1 << (count - 1))
         log.info("%s: trying again in %.0f s: %s", self.order.name, wait, error)
         return Look(wait)
 
@@ -211,6 +209,7 @@ class Issuance:
             )
         if order.status == "pending":
             wait = self._authorizations.advance(order)
+            self.troubles.progress |= self._authorizations.answered_first
             if wait is None and self._authorizations.answered_first:
                 return Look(EARLY, hurry=True)
             return self._wait(order, wait)
@@ -235,6 +234,7 @@ class Issuance:
         self._store.orders.keep_url(self.order, order.url)
         self._url = order.url
         failpoint("issue: order URL is kept")
+        self.troubles.progress = True
         self._say(self.order.name, f"order made at {self._client.name}")
         return order
 
@@ -259,6 +259,7 @@ class Issuance:
             if order.status not in ("processing", "valid"):
                 self._asked = "finalize"
                 raise
+        self.troubles.progress = True
         failpoint("issue: finalized")
         self._say(self.order.name, "names validated, certificate asked for")
         self._looks = 0
