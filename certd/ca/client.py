@@ -28,6 +28,7 @@ from certd.ca.resources import (
     read_authorization,
     read_order,
 )
+from certd.config import EABSettings
 from certd.errors import CAError
 from certd.model import Identifier
 
@@ -52,6 +53,7 @@ class Client:
         monotonic: Callable[[], float] = time.monotonic,
         *,
         agreed: bool = False,
+        eab: EABSettings | None = None,
     ) -> None:
         """``agreed``: the CA's terms of service are accepted."""
         self.name = name
@@ -59,7 +61,7 @@ class Client:
         self._network = network
         network.tell_apart([directory])
         registration = Registration(
-            name, directory, self.directory, network, contact, agreed=agreed
+            name, directory, self.directory, network, contact, agreed=agreed, eab=eab
         )
         self.account = OurAccount(registration, network, accounts, monotonic)
         self._monotonic = monotonic

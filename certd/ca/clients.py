@@ -56,6 +56,7 @@ class Clients:
                     self._accounts,
                     self._contact,
                     agreed=settings.agree_tos,
+                    eab=settings.eab,
                 )
                 self._clients[name] = client
             return client

@@ -35,6 +35,14 @@ def key_change(uri: str, old: josepy.JWK, new: josepy.JWK, url: str) -> dict[str
     return _flattened(header, json.dumps(payload).encode(), algorithm, new.key)
 
 
+def binding(kid: str, mac_key: bytes, key: josepy.JWK, url: str) -> dict[str, str]:
+    """The CA's customer's word for an account's key (RFC 8555 section 7.3.4)."""
+    header = {"alg": josepy.HS256.name, "kid": kid, "url": url}
+    # In the very bytes of the header of the request around it: OpenBao compares those.
+    payload = json.dumps(key.public_key().to_json(), separators=(",", ":")).encode()
+    return _flattened(header, payload, josepy.HS256, mac_key)
+
+
 def _flattened(
     header: dict[str, Any], payload: bytes, algorithm: josepy.JWASignature, key: Any
 ) -> dict[str, str]:

@@ -10,12 +10,17 @@ from typing import Any
 
 import josepy
 
+from certd.ca.jws import binding
 from certd.ca.keys import ALGORITHMS, jwk, new_account_key
 from certd.ca.net import Network, is_url
 from certd.ca.problem import Problem
+from certd.config import EABSettings, identifiers
 from certd.errors import CAError, ConfigError, plain
 from certd.model import Account
 from certd.react import Do, Situation, react
+
+# What CAs say of a binding that is wrong; each has its own idea.
+_ABOUT_BINDING = ("externalAccountRequired", "unauthorized", "malformed", "accountDoesNotExist")
 
 log = logging.getLogger(__name__)
 
@@ -32,6 +37,7 @@ class Registration:
         contact: tuple[str, ...],
         *,
         agreed: bool,
+        eab: EABSettings | None,
     ) -> None:
         """``name`` is the CA's; ``agreed``: its terms of service are accepted."""
         self.name = name
@@ -40,6 +46,7 @@ class Registration:
         self.contact = contact
         self._network = network
         self._agreed = agreed
+        self._eab = eab
 
     def register(self, account: Account, keep_key: Callable[[Account], None]) -> Account:
         """Make it, or find it by its key; with its URI and what was agreed to.
@@ -49,15 +56,20 @@ class Registration:
 
         Raises:
             Problem: the CA refused; ``asked`` is set.
-            ConfigError: its terms of service are not accepted.
+            ConfigError: its terms of service are not accepted, or ``eab`` holds no key.
+            SecretError: that is not there.
         """
         terms = self._accepted()
+        # Only now that it is needed, and not kept.
+        mac_key = self._mac_key()
         contact, tried = self.contact, set[Do]()
         while True:
             try:
-                return replace(account, uri=self._new_account(account, contact), terms=terms)
+                uri = self._new_account(account, contact, mac_key)
+                return replace(account, uri=uri, terms=terms)
             except Problem as problem:
                 problem.asked = "account"
+                problem.next = problem.next or self._about_binding(problem)
                 reaction = react(problem.refusal, Situation("account", done=frozenset(tried)))
                 tried.add(reaction.do)
                 accepted = [name for name in ALGORITHMS if name in problem.algorithms]
@@ -95,12 +107,41 @@ class Registration:
             return None
         return plain(terms) if plain(terms) != account.terms else None
 
-    def _new_account(self, account: Account, contact: tuple[str, ...]) -> str:
+    def _new_account(self, account: Account, contact: tuple[str, ...], mac_key: bytes) -> str:
         """The account's URI."""
         payload: dict[str, Any] = {"termsOfServiceAgreed": True} if self._agreed else {}
+        key = jwk(account)
         if contact:
             payload["contact"] = list(contact)
-        return self._post(payload, jwk(account))
+        if self._eab:
+            url = self.directory()["newAccount"]
+            payload["externalAccountBinding"] = binding(self._eab.kid, mac_key, key, url)
+        return self._post(payload, key)
+
+    def _mac_key(self) -> bytes:
+        if self._eab is None:
+            return b""
+        try:
+            return identifiers.mac_key(self._eab.hmac.fetch())
+        except ConfigError as error:
+            what = f"eab.hmac of [ca.{self.name}] cannot be used: {error.what}"
+            raise ConfigError(what, error.why, error.next) from None
+
+    def _about_binding(self, problem: Problem) -> str:
+        """What to do, if it may lie with the binding to a customer's account; else ""."""
+        if problem.transient or problem.type not in _ABOUT_BINDING:
+            return ""
+        if self._eab:
+            return (
+                f"check eab in [ca.{self.name}]: kid and hmac as the CA gave them, neither expired "
+                f"nor used before; then `certd account register {self.name}`"
+            )
+        if problem.type == "externalAccountRequired":
+            return (
+                'get a key from the CA for its customers, and write eab = { kid = "…", '
+                f'hmac = {{ file = "…" }} }} in [ca.{self.name}]'
+            )
+        return ""
 
     def _post(self, payload: Mapping[str, Any], key: josepy.JWK) -> str:
         url = self.directory()["newAccount"]

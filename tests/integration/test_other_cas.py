@@ -30,6 +30,13 @@ def openbao(tmp_path: Path, _pebble_binaries: Binaries) -> Iterator[OpenBao]:
         yield ca
 
 
+@pytest.fixture
+def customers(tmp_path: Path, _pebble_binaries: Binaries) -> Iterator[OpenBao]:
+    """It makes accounts of its customers only."""
+    with OpenBao(tmp_path / "openbao", _pebble_binaries, "always-required") as ca:
+        yield ca
+
+
 def site_of(ca: Caddy | OpenBao, folder: Path) -> Site:
     site = Site(folder, ca)
     site.tables["http"]["listen"] = [f"{ca.address}:80"]
@@ -93,3 +100,29 @@ def test_caddy_that_looked_in_vain_is_not_asked_again_for_ever(
 def test_openbao_issues_and_renews(openbao: OpenBao, tmp_path: Path) -> None:
     lifetime = issue_and_renew(site_of(openbao, tmp_path / "site"), 2 / 3, "2/3 of the lifetime")
     assert timedelta(days=10) < lifetime
+
+
+def test_openbao_makes_accounts_of_its_customers(customers: OpenBao, tmp_path: Path) -> None:
+    """Without a binding, with a wrong one, with a right one; and with the same a second time."""
+    site = site_of(customers, tmp_path / "site")
+    done = site.certd("renew")
+    assert done.returncode == 1
+    assert "(externalAccountRequired" in done.stdout
+    assert "write eab = {" in done.stdout
+    kid, key = customers.new_eab()
+    for name, mac, status in (("wrong", key[:-4] + "AAAA", 1), ("right", key, 0)):
+        (site.folder / name).write_text(mac)
+        (site.folder / name).chmod(0o600)
+        site.tables["ca.test.eab"] = {"kid": kid}
+        site.tables["ca.test.eab.hmac"] = {"file": name}
+        site.write()
+        done = site.certd("renew")
+        assert done.returncode == status, done.stdout
+        assert mac not in done.stdout + done.stderr
+    assert "issued, version 1" in done.stdout
+    assert "renewed, version 2" in site.renew("--force", "www").stdout
+    # Its keys are for one account each.
+    site.certd("account", "deactivate", "test", "--yes")
+    done = site.certd("account", "register", "test", "--new")
+    assert done.returncode == 1
+    assert "neither expired nor used before" in done.stderr
