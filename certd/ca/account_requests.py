@@ -26,6 +26,7 @@ from certd.secrets import Secret
 
 log = logging.getLogger(__name__)
 
+_ABSENT = (404, 405, 501)  # HTTP status of what is not there at all
 _MEANWHILE = "another certd has changed the account meanwhile"
 
 
@@ -147,12 +148,7 @@ class AccountRequests:
         """
         url = self._registration.directory().get("keyChange")
         if not isinstance(url, str):
-            raise ConfigError(
-                f"{self._name} does not roll keys over",
-                "its directory has no keyChange",
-                f"for another key, `certd account deactivate {self._name}` and `certd account "
-                f"register {self._name} --new` make another account",
-            )
+            raise self._no_roll_over("its directory has no keyChange")
         self.view()  # settles a roll-over that was begun and is done at the CA
         account = self._accounts.keep_next_key(self.known(), new_account_key(algorithm))
         if account is None or account.next_key_pem is None or account.uri is None:
@@ -184,9 +180,18 @@ class AccountRequests:
             ) from error
         if view.thumbprint == thumbprint(jwk(new)):
             return self.known()
-        if isinstance(error, Problem) and error.status and not error.transient:
-            self._accounts.forget_next_key(account)
+        if isinstance(error, Problem) and error.status:
+            absent = error.status in _ABSENT  # though some name it in their directory
+            if absent or not error.transient:
+                self._accounts.forget_next_key(account)
+            if absent:
+                raise self._no_roll_over(error.why) from error
         raise error
+
+    def _no_roll_over(self, why: str) -> ConfigError:
+        todo = f"for another key, `certd account deactivate {self._name}` and `certd account "
+        todo += f"register {self._name} --new` make another account"
+        return ConfigError(f"{self._name} does not roll keys over", why, todo)
 
     def deactivate(self) -> Account:
         """End it, for good (RFC 8555 section 7.3.6)."""

@@ -12,7 +12,7 @@ import josepy
 
 from certd.ca.jws import binding
 from certd.ca.keys import ALGORITHMS, jwk, new_account_key
-from certd.ca.net import Network, is_url
+from certd.ca.net import Network, Reply, is_url
 from certd.ca.problem import Problem
 from certd.config import EABSettings, identifiers
 from certd.errors import CAError, ConfigError, plain
@@ -89,7 +89,12 @@ class Registration:
         Raises:
             Problem: it knows no account with this key, or takes it no more.
         """
-        return replace(account, uri=self._post({"onlyReturnExisting": True}, jwk(account)))
+        reply = self._post({"onlyReturnExisting": True}, jwk(account))
+        status = reply.json().get("status", "valid")
+        if status != "valid":  # OpenBao finds those that are over too
+            detail = f"the account is {plain(str(status))}"
+            raise Problem(reply.url, 403, "unauthorized", detail, asked="account")
+        return replace(account, uri=_uri(reply))
 
     def terms(self) -> str | None:
         """The URL of the CA's terms of service; None: it has none."""
@@ -116,7 +121,7 @@ class Registration:
         if self._eab:
             url = self.directory()["newAccount"]
             payload["externalAccountBinding"] = binding(self._eab.kid, mac_key, key, url)
-        return self._post(payload, key)
+        return _uri(self._post(payload, key))
 
     def _mac_key(self) -> bytes:
         if self._eab is None:
@@ -143,16 +148,9 @@ class Registration:
             )
         return ""
 
-    def _post(self, payload: Mapping[str, Any], key: josepy.JWK) -> str:
+    def _post(self, payload: Mapping[str, Any], key: josepy.JWK) -> Reply:
         url = self.directory()["newAccount"]
-        reply = self._network.post(url, json.dumps(payload).encode(), key, None)
-        uri = reply.headers.get("location")
-        if not is_url(uri):  # it is signed with, kept and shown, but never asked for
-            raise CAError(
-                "the CA made an account without saying where",
-                "no Location header, or no URL in it",
-            )
-        return uri
+        return self._network.post(url, json.dumps(payload).encode(), key, None)
 
     def _accepted(self) -> str | None:
         """What is agreed to, if the CA has terms of service.
@@ -168,3 +166,13 @@ class Registration:
                 f"read them, then write agree_tos = true in [ca.{self.name}]",
             )
         return terms
+
+
+def _uri(reply: Reply) -> str:
+    uri = reply.headers.get("location")
+    if not is_url(uri):  # it is signed with, kept and shown, but never asked for
+        raise CAError(
+            "the CA made an account without saying where",
+            "no Location header, or no URL in it",
+        )
+    return uri

@@ -13,6 +13,7 @@ from cryptography import x509
 from certd.testing.caddy import Caddy
 from certd.testing.openbao import OpenBao
 from certd.testing.pebble_binary import Binaries
+from tests.faults.warm import Warm
 from tests.site import Site
 
 NAMES = ("www.example.com", "example.com")
@@ -35,6 +36,12 @@ def customers(tmp_path: Path, _pebble_binaries: Binaries) -> Iterator[OpenBao]:
     """It makes accounts of its customers only."""
     with OpenBao(tmp_path / "openbao", _pebble_binaries, "always-required") as ca:
         yield ca
+
+
+@pytest.fixture(scope="module")
+def warm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Warm]:
+    with Warm(tmp_path_factory.mktemp("warm")) as warm:
+        yield warm
 
 
 def site_of(ca: Caddy | OpenBao, folder: Path) -> Site:
@@ -102,10 +109,39 @@ def test_openbao_issues_and_renews(openbao: OpenBao, tmp_path: Path) -> None:
     assert timedelta(days=10) < lifetime
 
 
-def test_openbao_makes_accounts_of_its_customers(customers: OpenBao, tmp_path: Path) -> None:
+@pytest.mark.parametrize("ca", ["caddy", "openbao"])
+def test_an_account_at_another_ca(
+    ca: str, request: pytest.FixtureRequest, warm: Warm, tmp_path: Path
+) -> None:
+    """Neither rolls keys over, though Caddy's directory and OpenBao's have keyChange."""
+    site = site_of(request.getfixturevalue(ca), tmp_path / "site")
+    site.tables["certd"]["contact"] = ["mailto:ops@example.com"]
+    site.write()
+    key = tmp_path / "key.pem"
+
+    def account(*words: str) -> tuple[int, str]:
+        done = warm.certd(site, "account", *words)
+        return done.returncode, done.stdout + done.stderr
+
+    assert account("register", "test")[0] == 0
+    assert "told the contacts: mailto:ops@example.com" in account("update", "test")[1]
+    status, said = account("rollover", "test")
+    assert (status, "test does not roll keys over" in said) == (2, True)
+    assert "rolling over" not in account("list")[1]
+    assert "valid" in account("show", "test")[1]
+    assert account("export", "test", str(key))[0] == 0
+    assert account("deactivate", "test", "--yes")[0] == 0
+    status, said = account("import", "test", str(key))
+    assert (status, "`certd account register test` makes one" in said) == (1, True)
+    assert account("register", "test", "--new")[0] == 0
+
+
+def test_openbao_makes_accounts_of_its_customers(
+    customers: OpenBao, warm: Warm, tmp_path: Path
+) -> None:
     """Without a binding, with a wrong one, with a right one; and with the same a second time."""
     site = site_of(customers, tmp_path / "site")
-    done = site.certd("renew")
+    done = warm.certd(site, "renew")
     assert done.returncode == 1
     assert "(externalAccountRequired" in done.stdout
     assert "write eab = {" in done.stdout
@@ -116,13 +152,13 @@ def test_openbao_makes_accounts_of_its_customers(customers: OpenBao, tmp_path: P
         site.tables["ca.test.eab"] = {"kid": kid}
         site.tables["ca.test.eab.hmac"] = {"file": name}
         site.write()
-        done = site.certd("renew")
+        done = warm.certd(site, "renew")
         assert done.returncode == status, done.stdout
         assert mac not in done.stdout + done.stderr
     assert "issued, version 1" in done.stdout
-    assert "renewed, version 2" in site.renew("--force", "www").stdout
+    assert "renewed, version 2" in warm.certd(site, "renew", "--force", "www").stdout
     # Its keys are for one account each.
-    site.certd("account", "deactivate", "test", "--yes")
-    done = site.certd("account", "register", "test", "--new")
+    warm.certd(site, "account", "deactivate", "test", "--yes")
+    done = warm.certd(site, "account", "register", "test", "--new")
     assert done.returncode == 1
     assert "neither expired nor used before" in done.stderr
