@@ -105,7 +105,7 @@ class Issuance:
     ) -> None:
         """``awaited`` gets the authorizations, under each token that they publish."""
         self.order = order
-        self._authorizations = Authorizations(
+        self.authorizations = Authorizations(
             order.name, challenge, client, store, publisher, awaited, clock
         )
         self._client = client
@@ -198,7 +198,7 @@ class Issuance:
         return Look(wait)
 
     def _step(self) -> Look | None:
-        if self._authorizations.looking():
+        if self.authorizations.looking():
             return Look(CHECKING)
         order = self._create() if self._url is None else self._fetch(self._url)
         self._asked = "authorization"
@@ -208,9 +208,9 @@ class Issuance:
                 f"asked for {_names(self.order.identifiers)}, got {_names(order.identifiers)}",
             )
         if order.status == "pending":
-            wait = self._authorizations.advance(order)
-            self.troubles.progress |= self._authorizations.answered_first
-            if wait is None and self._authorizations.answered_first:
+            wait = self.authorizations.advance(order)
+            self.troubles.progress |= self.authorizations.answered_first
+            if wait is None and self.authorizations.answered_first:
                 return Look(EARLY, hurry=True)
             return self._wait(order, wait)
         if order.status == "ready":
@@ -222,7 +222,7 @@ class Issuance:
             self._download(order.certificate)
             return None
         if order.status == "invalid":
-            raise OrderFailed("the CA gave the order up", self._authorizations.reason(order))
+            raise OrderFailed("the CA gave the order up", self.authorizations.reason(order))
         return self._wait(order, order.retry_after)
 
     # -- order -----------------------------------------------------------------------------
@@ -274,7 +274,7 @@ class Issuance:
         number = self._store.orders.complete(self.order, leaf, chain, facts, now)
         failpoint("issue: version is current")
         self._say(self.order.name, f"version {number} issued, valid until {facts.not_after:%F}")
-        published = None if self._resumed else self._authorizations.published
+        published = None if self._resumed else self.authorizations.published
         clean_up(self.order.name, self._store, self._publisher, published)
 
     def _wait(self, order: CAOrder, retry_after: float | None) -> Look:

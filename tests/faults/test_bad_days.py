@@ -3,17 +3,43 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
 
+from certd import due
 from certd.testing.exchanges import Exchange, Forward, Reply
+from certd.testing.pebble import Pebble
 from certd.testing.proxy import FaultyCA
 from tests.faults.driving import Driver
 from tests.site import Site
 
 NAMES = [f"day{number}" for number in range(6)]
 OVERLOADED = Reply.problem(503, "serverInternal", "overloaded")
+
+
+def test_a_ca_that_is_back_after_expiry_is_asked_soon(
+    start_pebble: Callable[..., Pebble], tmp_path: Path
+) -> None:
+    """The back-off has become daily by then; what is served is worth nothing now."""
+    pebble = start_pebble(profiles={"short": 120}, retry_after=(1, 1))
+    with FaultyCA(pebble, tmp_path / "proxy") as ca:
+        site = Site(tmp_path / "site", ca).certificate("www", "www.example.com")
+        ca.on("renewal-info", lambda _, __: Reply(404))
+        with Driver(site) as driver:
+            lineage = driver.attempt("www")
+            assert lineage.current is not None
+            end = lineage.current.certificate.not_after
+            driver.wait(61)
+            ca.on("new-order", lambda _, __: OVERLOADED)
+            driver.attempt("www")
+            while driver.now() < end + timedelta(minutes=5):
+                lineage = driver.retry("www")
+            assert lineage.retry_at is not None
+            assert lineage.failures > len(due.BACKOFF)
+            assert lineage.retry_at - driver.now() < timedelta(minutes=2)
 
 
 @pytest.mark.fault(row=2)
