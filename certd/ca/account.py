@@ -27,7 +27,7 @@ log = logging.getLogger(__name__)
 
 LOOK = 2.0  # seconds after which the store is asked whether the account is another
 # What CAs say of a signature by a key that is not the account's, or not any more.
-_WRONG_KEY = ("malformed", "unauthorized", "badSignatureAlgorithm")
+WRONG_KEY = ("malformed", "unauthorized", "badSignatureAlgorithm")
 
 
 class AccountBook(Protocol):
@@ -108,7 +108,7 @@ class OurAccount:
             try:
                 reply = self._network.post(url, body, key, account.uri, accept)
             except Problem as problem:
-                if problem.type not in _WRONG_KEY:
+                if problem.type not in WRONG_KEY:
                     raise
                 tried.append(account.key_pem)
                 other = next((one for one in self._candidates() if one.key_pem not in tried), None)
@@ -135,6 +135,11 @@ class OurAccount:
             problem.asked = "account"
             if problem.type == "unauthorized":
                 problem.next = problem.next or todo
+            elif problem.type in WRONG_KEY:  # for nothing else can be wrong with the request
+                problem.next = problem.next or (
+                    "it may have got another key since this database was written: `certd account "
+                    f"import {name}` takes that; or `certd account register {name} --new`"
+                )
             raise
         if status != "valid":
             raise _over(url, plain(str(status)), todo)

@@ -14,7 +14,7 @@ from typing import Any, Protocol
 
 import josepy
 
-from certd.ca.account import AccountBook, OurAccount
+from certd.ca.account import WRONG_KEY, AccountBook, OurAccount
 from certd.ca.jws import key_change
 from certd.ca.keys import jwk, new_account_key, thumbprint
 from certd.ca.net import Reply
@@ -274,7 +274,7 @@ class AccountRequests:
         try:
             return self.view().status != "valid"
         except Problem as problem:
-            if problem.type in ("accountDoesNotExist", "unauthorized"):
+            if problem.type in ("accountDoesNotExist", *WRONG_KEY):
                 return True
             raise
 

@@ -78,6 +78,7 @@ def rollover(context: click.Context, ca: str, key: str) -> int:
         account = desk.requests.roll_over(KEYS[key])
         desk.ask_again()
     say(f"{ca}: account {account.uri} has another key")
+    say("copies of the database from before lack it: `certd db backup` makes another")
     return 0
 
 

@@ -260,6 +260,28 @@ def test_what_a_deactivated_account_stopped_goes_on_with_another(
     assert len(faulty.acted_on("new-account")) == 2
 
 
+def test_an_older_copy_of_the_database_has_the_key_of_before(
+    site: Site, faulty: FaultyCA, warm: Warm
+) -> None:
+    key = str(site.folder / KEY)
+    account(site, warm, "register", "test")
+    before = kept(site)
+    account(site, warm, "rollover", "test")
+    account(site, warm, "export", "test", key)
+    with Driver(site) as driver:
+        assert driver.store.accounts.replace(kept(site), before)
+        lineage = driver.attempt("www")
+        assert lineage.failure is not None
+        assert "`certd account import test` takes that" in lineage.failure.next
+        assert lineage.parks["test"].until is None
+        account(site, warm, "import", "test", key)
+        assert driver.store.leases.claim_due(driver.now(), 9) == ["www"]
+        assert driver.attempt("www").failure is None
+        assert driver.store.accounts.replace(kept(site), before)
+        account(site, warm, "register", "test", "--new")
+    assert kept(site).uri != before.uri
+
+
 # -- lost, changed -------------------------------------------------------------------------------
 
 
