@@ -6,6 +6,7 @@ process has given the account another meanwhile, nothing is written.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import sqlalchemy as sa
@@ -41,17 +42,17 @@ class Accounts:
 
     def keep_account_key(self, unregistered: Account) -> None:
         """Another key, for an account that no CA has heard of."""
-        self._database.write(
-            lambda connection: connection.execute(
-                sa.update(account)
-                .where(account.c.directory == unregistered.directory, account.c.uri.is_(None))
-                .values(key_pem=unregistered.key_pem.reveal())
-            )
-        )
+
+        def work(connection: sa.Connection) -> None:
+            there = _account(connection, unregistered.directory)
+            if there and there.uri is None:
+                _put(connection, replace(there, key_pem=unregistered.key_pem))
+
+        self._database.write(work)
 
     def keep_account_uri(self, registered: Account) -> bool:
         """False: meanwhile another process has given the account another key."""
-        return self._update(registered, uri=registered.uri, terms=registered.terms)
+        return self._change(registered, uri=registered.uri, terms=registered.terms)
 
     def keep_next_key(self, of: Account, key_pem: Secret) -> Account | None:
         """The key that it is about to be rolled over to; one that was begun with stays.
@@ -64,23 +65,24 @@ class Accounts:
             if there is None or there.key_pem != of.key_pem:
                 return None
             if there.next_key_pem is None:
-                change = sa.update(account).where(_same(of))
-                connection.execute(change.values(next_key_pem=key_pem.reveal()))
-            return _account(connection, of.directory)
+                there = replace(there, next_key_pem=key_pem)
+                _put(connection, there)
+            return there
 
         return self._database.write(work)
 
     def keep_rolled_over(self, of: Account) -> bool:
         """The CA takes its next key: that is its key from now on."""
-        assert of.next_key_pem is not None  # noqa: S101 - who calls has just seen it
-        return self._update(of, key_pem=of.next_key_pem.reveal(), next_key_pem=None)
+        return of.next_key_pem is not None and self._change(
+            of, key_pem=of.next_key_pem, next_key_pem=None
+        )
 
     def forget_next_key(self, of: Account) -> bool:
         """The CA does not take it, and never will."""
-        return self._update(of, next_key_pem=None)
+        return self._change(of, next_key_pem=None)
 
     def keep_deactivated(self, of: Account) -> bool:
-        return self._update(of, deactivated=True)
+        return self._change(of, deactivated=True)
 
     def replace(self, old: Account | None, new: Account) -> bool:
         """``new`` takes the place of ``old``; False: that is not what is there any more."""
@@ -88,20 +90,30 @@ class Accounts:
         def work(connection: sa.Connection) -> bool:
             if _account(connection, new.directory) != old:
                 return False
-            here = account.c.directory == new.directory
-            connection.execute(sa.delete(account).where(here))
-            connection.execute(sa.insert(account).values(_values(new)))
+            if old is None:
+                connection.execute(sa.insert(account).values(_values(new)))
+            else:
+                _put(connection, new)
             return True
 
         return self._database.write(work)
 
-    def _update(self, of: Account, **values: Any) -> bool:
-        change = sa.update(account).where(_same(of)).values(**values)
-        return bool(self._database.write(lambda c: c.execute(change).rowcount))
+    def _change(self, of: Account, **fields: Any) -> bool:
+        """False: there is another account, or it has another key."""
+
+        def work(connection: sa.Connection) -> bool:
+            there = _account(connection, of.directory)
+            if there is None or there.key_pem != of.key_pem:
+                return False
+            _put(connection, replace(there, **fields))
+            return True
+
+        return self._database.write(work)
 
 
-def _same(of: Account) -> sa.ColumnElement[bool]:
-    return sa.and_(account.c.directory == of.directory, account.c.key_pem == of.key_pem.reveal())
+def _put(connection: sa.Connection, of: Account) -> None:
+    here = account.c.directory == of.directory
+    connection.execute(sa.update(account).where(here).values(_values(of)))
 
 
 def _account(connection: sa.Connection, directory: str) -> Account | None:

@@ -239,3 +239,14 @@ def test_without_consent_no_account_is_made(site: Site) -> None:
     assert "the terms of service of test are not accepted" in said
     assert re.search(r"it makes no account before: \S+", said)
     assert "write agree_tos = true in [ca.test]" in said
+
+
+def test_the_check_says_which_ca_needs_a_binding(site: Site) -> None:
+    site.certificate("www", "www.example.com", ca=["test", "zerossl"])
+    said = site.certd("check").stdout
+    assert "[ca.zerossl] eab: missing: it makes accounts for its customers only" in said
+    assert "[ca.test] eab" not in said
+    site.tables["ca.zerossl"] = {"agree_tos": True}
+    site.tables["ca.zerossl.eab"] = {"kid": "x", "hmac": "AAEC"}
+    site.write()
+    assert "[ca.zerossl] eab: missing" not in site.certd("check").stdout
