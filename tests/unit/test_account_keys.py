@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import subprocess
+from typing import Any
 
 import josepy
 import pytest
@@ -125,7 +126,7 @@ def test_a_thumbprint_is_that_of_the_rfc() -> None:
         "DW2QvzqY368QQMicAtaSqzs8KJZgnYb9c7d0zgdAZHzu6qMQvRL5hajrn1n91CbOpbISD08qNLyrdkt-bFTWhAI4"
         "vMQFh6WeZu0fM4lFd2NcRwr3XPksINHaQ-G_xBniIqbw0Ls1jF44-csFCur-kEgU8awapJzKnqDKgw"
     )
-    key = josepy.JWK.from_json({"kty": "RSA", "n": modulus, "e": "AQAB"})
+    key: Any = josepy.JWK.from_json({"kty": "RSA", "n": modulus, "e": "AQAB"})
     assert thumbprint(key) == "NzbLsXh8uDCcd-6MNwXF4W_7noWXFZAfHkxZsRGC9Xs"
 
 
