@@ -168,7 +168,7 @@ class Issuance:
                 self.order = self._store.orders.with_new_key(self.order, *_key_and_csr(self.order))
                 failpoint("issue: another key is kept")
                 return Look(0.0)
-        if problem.type == "unauthorized" and asked == "new order":
+        if problem.type in ("unauthorized", "malformed") and asked == "new order":
             self._client.check_account()
         problem.asked = asked
         if reaction.lost:

@@ -175,11 +175,18 @@ class Failure:
 
 @dataclass(frozen=True, slots=True)
 class Account:
-    """An account at a CA, known by the CA's directory URL; ``uri`` is None until registered."""
+    """An account at a CA, known by the CA's directory URL; ``uri`` is None until registered.
+
+    ``next_key_pem`` is there while its key is rolled over: which of the two the CA takes is
+    not known before it was asked. ``deactivated``: by the operator, and for good.
+    """
 
     directory: str
     key_pem: Secret
     uri: str | None = None
+    next_key_pem: Secret | None = None
+    deactivated: bool = False
+    terms: str | None = None  # URL of the terms of service that were accepted
 
 
 @dataclass(frozen=True, slots=True)

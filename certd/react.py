@@ -85,10 +85,11 @@ class Reaction:
 _CONTACT = Reaction(stop=True, everyone=True, advice="correct contact in [certd]")
 _ACCOUNT = Reaction(stop=True, everyone=True, fail_over=True)
 # By type: what is left when nothing can be tried at once.
+_MALFORMED = Reaction(
+    lost=True, stop=True, fail_over=True, advice="please report it: certd must not ask so"
+)
 _TABLE = {
-    "malformed": Reaction(
-        lost=True, stop=True, fail_over=True, advice="please report it: certd must not ask so"
-    ),
+    "malformed": _MALFORMED,
     "invalidProfile": Reaction(lost=True, wait=DAILY, fail_over=True),
     "unauthorized": Reaction(lost=True),
     "incorrectResponse": Reaction(lost=True),
@@ -106,7 +107,7 @@ _TABLE = {
     "badSignatureAlgorithm": replace(_ACCOUNT, stop=False, wait=DAILY),
     "accountDoesNotExist": replace(_ACCOUNT, stop=False, wait=DAILY),
     "externalAccountRequired": replace(
-        _ACCOUNT, advice="this CA wants accounts of its customers, which certd cannot bind yet"
+        _ACCOUNT, advice="this CA makes accounts for its customers only: write eab in its table"
     ),
     "userActionRequired": _ACCOUNT,
     "invalidContact": _CONTACT,
@@ -142,8 +143,8 @@ def react(refusal: Refusal, situation: Situation) -> Reaction:
     if passing(refusal):
         return _passed(refusal, situation)
     found = _TABLE.get(refusal.type)
-    if situation.asked == "account" and refusal.type == "unauthorized":
-        return _ACCOUNT
+    if situation.asked == "account" and refusal.type in ("unauthorized", "malformed"):
+        return _ACCOUNT if refusal.type == "unauthorized" else replace(_MALFORMED, everyone=True)
     if situation.asked in _OF_AN_ORDER and not (found and found.everyone):
         # The CA does not know it any more. A page of somebody in between does not say so.
         return Reaction(lost=bool(refusal.type) or refusal.status in (404, 410))

@@ -1,32 +1,33 @@
-"""Our account at one CA (RFC 8555 section 7.3), made when it is first needed."""
+"""Our account at one CA (RFC 8555 section 7.3), made when it is first needed.
+
+The store's word counts: other processes may register it, give it another key or put
+another account in its place, and whoever holds the one before notices.
+"""
 
 from __future__ import annotations
 
-import json
 import logging
 import threading
-from collections.abc import Callable, Mapping
-from typing import Any, Protocol
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Protocol
 
 import josepy
-from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
-from certd.ca.net import Network, Reply, is_url
+from certd.ca.keys import jwk, new_account_key, thumbprint
+from certd.ca.net import Network, Reply
 from certd.ca.problem import Problem
-from certd.errors import CAError, ConfigError, StoreError, plain
+from certd.ca.registration import Registration
+from certd.errors import StoreError, plain
+from certd.failpoint import failpoint
 from certd.model import Account
-from certd.react import Do, Situation, react
-from certd.secrets import Secret
 
 log = logging.getLogger(__name__)
 
-# ES256 first: its signature costs a quarter of an RS256 one.
-ALGORITHMS: Mapping[str, Callable[[], ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey]] = {
-    "ES256": lambda: ec.generate_private_key(ec.SECP256R1()),
-    "ES384": lambda: ec.generate_private_key(ec.SECP384R1()),
-    "RS256": lambda: rsa.generate_private_key(65537, 2048),
-}
+LOOK = 2.0  # seconds after which the store is asked whether the account is another
+# What CAs say of a signature by a key that is not the account's, or not any more.
+WRONG_KEY = ("malformed", "unauthorized", "badSignatureAlgorithm")
 
 
 class AccountBook(Protocol):
@@ -40,20 +41,11 @@ class AccountBook(Protocol):
     def keep_account_key(self, account: Account) -> None:
         """Another key, for an account that no CA has heard of."""
 
-    def keep_account_uri(self, account: Account) -> bool: ...
+    def keep_account_uri(self, account: Account) -> bool:
+        """False: another process has given it another key."""
 
-
-def new_account_key(algorithm: str = "ES256") -> Secret:
-    """The PEM of a key for one of ``ALGORITHMS``."""
-    return Secret(
-        ALGORITHMS[algorithm]()
-        .private_bytes(
-            serialization.Encoding.PEM,
-            serialization.PrivateFormat.PKCS8,
-            serialization.NoEncryption(),
-        )
-        .decode()
-    )
+    def keep_rolled_over(self, account: Account) -> bool:
+        """Its next key is its key from now on."""
 
 
 class OurAccount:
@@ -61,159 +53,200 @@ class OurAccount:
 
     def __init__(
         self,
-        name: str,
-        directory_url: str,
-        directory: Callable[[], Mapping[str, Any]],
+        registration: Registration,
         network: Network,
         accounts: AccountBook,
-        contact: tuple[str, ...],
-        *,
-        agreed: bool,
+        monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
-        """``name`` is the CA's; ``agreed``: its terms of service are accepted."""
-        self._name = name
-        self._directory_url = directory_url
-        self._directory = directory
+        self.registration = registration
         self._network = network
         self._accounts = accounts
-        self._contact = contact
-        self._agreed = agreed
+        self._monotonic = monotonic
         self._account: Account | None = None
-        self._key: josepy.JWK | None = None
+        self._key: tuple[Account, josepy.JWK] | None = None
+        self._look_at = 0.0
         self._lock = threading.RLock()
 
-    def post(self, url: str, body: bytes, accept: str = "") -> Reply:
+    def post(self, url: str, body: bytes, accept: str = "", made_for: str = "") -> Reply:
         """A request signed by the account, which is registered first if need be.
+
+        ``made_for`` is the thumbprint of the key that the request has a meaning with; ""
+        where that is any.
 
         Raises:
             Problem: the CA refused; ``asked`` is set where it refused the account.
             ConfigError: the CA's terms of service are not accepted.
         """
-        account = self._registered()
+        account = self.registered()
         try:
-            return self._network.post(url, body, self.key(), account.uri, accept)
+            return self.ask(url, body, accept, made_for)
         except Problem as problem:
             if problem.type != "accountDoesNotExist":
                 raise
             log.warning(
                 "%s no longer knows the account %s: registering the same key again; CAA "
                 "accounturi records that name the old account must be changed",
-                self._name,
+                self.registration.name,
                 account.uri,
             )
-        account = self._register(account)
-        return self._network.post(url, body, self.key(), account.uri, accept)
+        self._register(account)
+        return self.ask(url, body, accept, made_for)
+
+    def ask(self, url: str, body: bytes, accept: str = "", made_for: str = "") -> Reply:
+        """The same for an account that there is: none is made.
+
+        Where its key is refused, it is tried with what the store has by now: the key of a
+        roll-over that another process has made, or was killed in.
+        """
+        account, tried = self.registered(), []
+        first: Problem | None = None
+        while True:
+            key = self._jwk(account)
+            if made_for and thumbprint(key) != made_for:
+                detail = "the account has got another key meanwhile, and this is begun anew"
+                raise Problem(url, None, "", detail, retry_after=0.0)
+            try:
+                reply = self._network.post(url, body, key, account.uri, accept)
+            except Problem as problem:
+                if problem.type not in WRONG_KEY:
+                    raise
+                tried.append(account.key_pem)
+                other = next((one for one in self._candidates() if one.key_pem not in tried), None)
+                if other is None:
+                    raise first or problem from None
+                first, account = first or problem, other
+            else:
+                if tried:
+                    self._settle(account)
+                return reply
 
     def check(self) -> None:
         """
         Raises:
             Problem: the CA does not take the account for valid any more.
         """
-        url = self._registered().uri or self._directory_url
+        url = self.registered().uri or self.registration.directory_url
+        name = self.registration.name
+        todo = f"ask {name} why; certd makes no other account by itself: `certd account register "
+        todo += f"{name} --new` does"
         try:
             status = self.post(url, b"").json().get("status")
         except Problem as problem:
             problem.asked = "account"
+            if problem.type == "unauthorized":
+                problem.next = problem.next or todo
+            elif problem.type in WRONG_KEY:  # for nothing else can be wrong with the request
+                problem.next = problem.next or (
+                    "it may have got another key since this database was written: `certd account "
+                    f"import {name}` takes that; or `certd account register {name} --new`"
+                )
             raise
         if status != "valid":
-            raise Problem(
-                url,
-                403,
-                "unauthorized",
-                f"the account is {plain(str(status))}",
-                next=f"ask {self._name} why; certd makes no other account by itself",
-                asked="account",
-            )
+            raise _over(url, plain(str(status)), todo)
 
     def key(self) -> josepy.JWK:
         """The account's; key authorizations are made with it (RFC 8555 section 8.1)."""
         with self._lock:
-            if self._key is None:
-                if self._account is None:
-                    raise StoreError("there is no account yet")
-                self._key = _jwk(self._account)
-            return self._key
+            if self._account is None:
+                raise StoreError("there is no account yet")
+            return self._jwk(self._account)
 
-    def _registered(self) -> Account:
+    def registered(self) -> Account:
+        """The account as the store has it; made if there is none."""
         if self._account is None:
             for resource in ("newNonce", "newAccount"):  # rather than to wait for the lock
-                self._network.spare(self._directory()[resource])
+                self._network.spare(self.registration.directory()[resource])
         with self._lock:
-            if self._account is None:
-                account = self._accounts.account(self._directory_url)
-                if account is None:
-                    # The key is in the store before the CA hears of it: a crash in
-                    # between finds the same account again (RFC 8555 section 7.3.1).
-                    account = self._accounts.keep_account(
-                        Account(self._directory_url, new_account_key())
-                    )
-                self._key = None
-                self._account = account if account.uri else self._register(account)
+            if self._account is None or self._monotonic() >= self._look_at:
+                self._account = self._look_again(self._account) if self._account else self._first()
+                self._look_at = self._monotonic() + LOOK
+            if self._account.deactivated:
+                self._look_at = 0.0  # another may be there at any moment
+                raise self._ended(self._account)
             return self._account
+
+    def forget(self) -> None:
+        """The store has another: it is read before the next request."""
+        with self._lock:
+            self._account = None
+
+    def _first(self) -> Account:
+        directory = self.registration.directory_url
+        account = self._accounts.account(directory)
+        if account is None:
+            # The key is in the store before the CA hears of it: a crash in between
+            # finds the same account again (RFC 8555 section 7.3.1).
+            account = self._accounts.keep_account(Account(directory, new_account_key()))
+        if account.uri is None:
+            return self._register(account)
+        if terms := self.registration.other_terms(account):
+            name = self.registration.name
+            log.warning(
+                "%s has other terms of service than those that were accepted: read %s, then "
+                "`certd account update %s`",
+                *(name, terms, name),
+            )
+        return account
+
+    def _look_again(self, mine: Account) -> Account:
+        """As it is now, if another process has changed it."""
+        there = self._accounts.account(mine.directory)
+        if there is None or there.uri is None or there == mine:
+            return mine
+        if (there.uri, there.key_pem) != (mine.uri, mine.key_pem):
+            log.info("%s: going on with account %s", self.registration.name, there.uri)
+        return there
+
+    def _candidates(self) -> list[Account]:
+        """What the store has by now: the account, and with the key of a roll-over."""
+        there = self._accounts.account(self.registration.directory_url)
+        if there is None or there.uri is None:
+            return []
+        if there.deactivated:
+            raise self._ended(there)
+        return [there, *([_rolled_over(there)] if there.next_key_pem else [])]
+
+    def _settle(self, account: Account) -> None:
+        """The CA takes this one."""
+        with self._lock:
+            there = self._accounts.account(account.directory)
+            if there and there.next_key_pem == account.key_pem:
+                self._accounts.keep_rolled_over(there)
+                failpoint("account: next key is its key")
+                log.info("%s: the account has its next key", self.registration.name)
+            self._account = account
 
     def _register(self, account: Account) -> Account:
-        """newAccount (RFC 8555 section 7.3), which finds an existing account by its key."""
         with self._lock:
-            self._check_agreement()
-            contact, tried = self._contact, set[Do]()
-            while True:
-                try:
-                    uri = self._new_account(account, contact)
-                    break
-                except Problem as problem:
-                    problem.asked = "account"
-                    reaction = react(problem.refusal, Situation("account", done=frozenset(tried)))
-                    tried.add(reaction.do)
-                    accepted = [name for name in ALGORITHMS if name in problem.algorithms]
-                    if reaction.do == "without contact" and contact:
-                        log.warning("%s: an account without contact: %s", self._name, problem.why)
-                        contact = ()
-                    elif reaction.do == "other algorithm" and accepted and not account.uri:
-                        log.warning("%s: a key for %s: %s", self._name, accepted[0], problem.why)
-                        account = Account(account.directory, new_account_key(accepted[0]))
-                        self._accounts.keep_account_key(account)
-                    else:
-                        raise
-            self._account = Account(account.directory, account.key_pem, uri)
-            self._key = None
-            if not self._accounts.keep_account_uri(self._account):
+            made = self.registration.register(account, self._accounts.keep_account_key)
+            failpoint("account: registered")
+            if not self._accounts.keep_account_uri(made):
                 # Another process has given it another key meanwhile: that one's is the account.
                 self._account = None
-                return self._registered()
-            log.info("account %s at %s", uri, self._name)
-            return self._account
+                return self.registered()
+            self._account = made
+            log.info("account %s at %s", made.uri, self.registration.name)
+            return made
 
-    def _new_account(self, account: Account, contact: tuple[str, ...]) -> str:
-        """The account's URI."""
-        payload: dict[str, Any] = {"termsOfServiceAgreed": True} if self._agreed else {}
-        if contact:
-            payload["contact"] = list(contact)
-        url = self._directory()["newAccount"]
-        reply = self._network.post(url, json.dumps(payload).encode(), _jwk(account), None)
-        uri = reply.headers.get("location")
-        if not is_url(uri):  # it is signed with, kept and shown, but never asked for
-            raise CAError(
-                "the CA made an account without saying where",
-                "no Location header, or no URL in it",
-            )
-        return uri
+    def _jwk(self, account: Account) -> josepy.JWK:
+        with self._lock:
+            if account is not self._account:
+                return jwk(account)
+            if self._key is None or self._key[0] is not account:
+                self._key = account, jwk(account)
+            return self._key[1]
 
-    def _check_agreement(self) -> None:
-        """
-        Raises:
-            ConfigError: the CA has terms of service, and they are not accepted.
-        """
-        meta = self._directory().get("meta")
-        terms = meta.get("termsOfService") if isinstance(meta, dict) else None
-        if not isinstance(terms, str | None):
-            raise CAError(f"{self._directory_url} names terms of service by what is no text")
-        if terms and not self._agreed:
-            raise ConfigError(
-                f"the terms of service of {self._name} are not accepted",
-                f"it makes no account before: {plain(terms)}",
-                f"read them, then write agree_tos = true in [ca.{self._name}]",
-            )
+    def _ended(self, account: Account) -> Problem:
+        """What to say of one that the operator has deactivated."""
+        todo = f"`certd account register {self.registration.name} --new` makes another"
+        return _over(account.uri or "", "deactivated, by `certd account`", todo)
 
 
-def _jwk(account: Account) -> josepy.JWK:
-    return josepy.JWK.load(account.key_pem.reveal().encode())
+def _over(url: str, how: str, todo: str) -> Problem:
+    detail = f"the account is {how}"
+    return Problem(url, 403, "unauthorized", detail, next=todo, asked="account")
+
+
+def _rolled_over(account: Account) -> Account:
+    assert account.next_key_pem is not None  # noqa: S101 - who calls has just seen it
+    return replace(account, key_pem=account.next_key_pem, next_key_pem=None)

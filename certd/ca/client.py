@@ -21,6 +21,7 @@ import josepy
 from certd.ca.account import AccountBook, OurAccount
 from certd.ca.net import Network, Reply
 from certd.ca.problem import Problem
+from certd.ca.registration import Registration
 from certd.ca.resources import (
     CAAuthorization,
     CAChallenge,
@@ -30,6 +31,7 @@ from certd.ca.resources import (
     read_authorization,
     read_order,
 )
+from certd.config import EABSettings
 from certd.errors import CAError
 from certd.model import Identifier
 from certd.secrets import Secret
@@ -57,6 +59,7 @@ class Client:
         agreed: bool = False,
         preferred_chain: str | None = None,
         roots: Path | None = None,
+        eab: EABSettings | None = None,
     ) -> None:
         """``agreed``: the CA's terms of service are accepted. ``roots``: what the chains of
         its certificates lead to, beside this machine's roots.
@@ -67,9 +70,10 @@ class Client:
         self.directory_url = directory
         self._network = network
         network.tell_apart([directory])
-        self._account = OurAccount(
-            name, directory, self.directory, network, accounts, contact, agreed=agreed
+        registration = Registration(
+            name, directory, self.directory, network, contact, agreed=agreed, eab=eab
         )
+        self.account = OurAccount(registration, network, accounts, monotonic)
         self._monotonic = monotonic
         self._directory: Mapping[str, Any] = {}
         self._directory_until = 0.0
@@ -167,11 +171,15 @@ class Client:
         return read_order(url, self._post(url, None))
 
     def authorization(self, url: str) -> CAAuthorization:
-        return read_authorization(self._post(url, None), self._account.key())
+        return read_authorization(self._post(url, None), self.account.key())
 
     def answer(self, challenge: CAChallenge) -> float | None:
-        """Tell the CA to look (RFC 8555 section 7.5.1); the seconds it asks us to wait, if any."""
-        return self._post(challenge.url, {}).retry_after
+        """Tell the CA to look (RFC 8555 section 7.5.1); the seconds it asks us to wait, if any.
+
+        Not with another key than the one that the answer was made with: it would be wrong.
+        """
+        made_for = challenge.key_authorization.reveal().rpartition(".")[2]
+        return self._post(challenge.url, {}, made_for=made_for).retry_after
 
     def finalize(self, order: CAOrder, csr_der: bytes) -> CAOrder:
         """RFC 8555 section 7.4. The order's URL stays the one that newOrder gave."""
@@ -211,19 +219,23 @@ class Client:
     def check_account(self) -> None:
         """Raise Problem unless the CA takes our account for valid."""
         self.directory()
-        self._account.check()
+        self.account.check()
 
-    def _post(self, url: str, payload: Mapping[str, Any] | None, accept: str = "") -> Reply:
+    def _post(
+        self, url: str, payload: Mapping[str, Any] | None, accept: str = "", made_for: str = ""
+    ) -> Reply:
         """``None`` is a POST-as-GET; an empty mapping is sent as ``{}``."""
         try:
-            return self._post_registered(url, payload, accept)
+            return self._post_registered(url, payload, accept, made_for)
         except Problem as problem:
             if problem.status in MOVED:
                 # The next exchange asks where things are now.
                 self._directory, self._directory_until = {}, 0.0
             raise
 
-    def _post_registered(self, url: str, payload: Mapping[str, Any] | None, accept: str) -> Reply:
+    def _post_registered(
+        self, url: str, payload: Mapping[str, Any] | None, accept: str, made_for: str
+    ) -> Reply:
         self.directory()  # a resumed order asks for nothing else that would fetch it
         body = b"" if payload is None else json.dumps(payload, separators=(",", ":")).encode()
-        return self._account.post(url, body, accept)
+        return self.account.post(url, body, accept, made_for)

@@ -73,6 +73,7 @@ class Clients:
             agreed=settings.agree_tos,
             preferred_chain=settings.preferred_chain,
             roots=settings.roots,
+            eab=settings.eab,
         )
 
     def close(self) -> None:

@@ -6,6 +6,7 @@ What a CA says is a stranger's text: it is bounded and made plain before it is s
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -16,6 +17,7 @@ from certd.react import Asked, Refusal, passing
 
 MOST_SUBPROBLEMS = 20  # of a refusal, shown
 
+_TERMS = re.compile(r"""<([!-~]{1,2048}?)>\s*;[^,<]*rel=["']?terms-of-service""")
 _ERROR = "urn:ietf:params:acme:error:"
 
 
@@ -94,7 +96,7 @@ def problem_of(url: str, status: int, headers: Mapping[str, str], body: bytes) -
         document = json.loads(body)
         kind = document.get("type", "")
         subproblems = document.get("subproblems") or ()
-        instance = document.get("instance")
+        instance = document.get("instance") or _terms(kind, headers)
         algorithms = document.get("algorithms") or ()
         return Problem(
             url,
@@ -108,6 +110,12 @@ def problem_of(url: str, status: int, headers: Mapping[str, str], body: bytes) -
         )
     except (ValueError, AttributeError, TypeError, RecursionError):
         return Problem(url, status, "", glimpse(body), retry_after=wait)
+
+
+def _terms(kind: str, headers: Mapping[str, str]) -> str | None:
+    """Where terms have changed, where they are (RFC 8555 section 7.3.3)."""
+    found = _TERMS.search(headers.get("link", "")) if kind.endswith("userActionRequired") else None
+    return found[1] if found else None
 
 
 def glimpse(body: bytes) -> str:

@@ -37,4 +37,9 @@ def command(context: click.Context, schema: bool) -> int:
             f"{found.path}: [ca.{ca}] agree_tos: the terms of service are not accepted: no account "
             "is made there before; read them, then write agree_tos = true"
         )
+    for ca in found.unbound:
+        say(
+            f"{found.path}: [ca.{ca}] eab: missing: it makes accounts for its customers only; "
+            'write eab = { kid = "…", hmac = { file = "…" } } with what it gives you'
+        )
     return 0

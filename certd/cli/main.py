@@ -24,7 +24,19 @@ except KeyboardInterrupt:  # these take most of a short command's time
     sys.exit(130)
 
 # In the order in which a newcomer meets them.
-COMMANDS = ("demo", "check", "plan", "renew", "run", "status", "show", "revoke", "ca", "db")
+COMMANDS = (
+    "demo",
+    "check",
+    "plan",
+    "renew",
+    "run",
+    "status",
+    "show",
+    "revoke",
+    "account",
+    "ca",
+    "db",
+)
 
 
 class Commands(click.Group):

@@ -6,6 +6,7 @@ what, why and next, as it is to be shown.
 
 from __future__ import annotations
 
+import base64
 import ipaddress
 import re
 from datetime import timedelta
@@ -15,6 +16,7 @@ from certd.budget import Limit
 from certd.config.findings import shown
 from certd.errors import ConfigError
 from certd.model import Identifier, Subtree
+from certd.secrets import Secret
 
 # Letters, digits, hyphens (RFC 5890 section 2.3.1); 63 a label (RFC 1035 section 2.3.4).
 _LABEL = r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"
@@ -26,6 +28,7 @@ _LONGEST_DNS_NAME = 253  # characters, without the root's dot
 _SEGMENT = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _DIGITS = re.compile(r"[0-9a-f]+")
 _CONTACT = re.compile(r"[a-z][a-z0-9+.-]*:[^\s]+", re.IGNORECASE)
+_BASE64URL = re.compile(r"[A-Za-z0-9_-]+")
 _ATOM = r"[A-Za-z0-9!$%&'*+/=^_`{|}~-]+"  # RFC 6068 section 2: what a URL can have of RFC 5322's
 _LOCAL_PART = re.compile(rf"{_ATOM}(?:\.{_ATOM})*")
 
@@ -155,6 +158,22 @@ def contact(text: str) -> str:
                 'write it as "mailto:you@example.com"',
             )
     return text
+
+
+def mac_key(secret: Secret) -> bytes:
+    """The key of an external account binding, as CAs give it: base64url, or plain base64.
+
+    Raises:
+        ConfigError: it is neither; nothing of it is in the words.
+    """
+    text = secret.reveal().strip().rstrip("=").translate(str.maketrans("+/", "-_"))
+    if not _BASE64URL.fullmatch(text) or len(text) % 4 == 1:
+        raise ConfigError(
+            "the key is not base64url",
+            "CAs give it in letters, digits, - and _",
+            "copy it anew, whole and alone",
+        )
+    return base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
 
 
 def segment(text: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -44,7 +45,7 @@ class Page:
             why=why,
             next=next,
             table=dotted(table),
-            key=dotted(rest[:1]),
+            key=dotted(itertools.takewhile(lambda part: isinstance(part, str), rest)),
         )
 
     @functools.cached_property

@@ -17,11 +17,26 @@ from certd.config.certificates import certificates
 from certd.config.findings import BadConfig, shown
 from certd.config.page import Page
 from certd.config.source import Source
-from certd.config.tables import CATable, CertdTable, HTTPTable, root_model
+from certd.config.tables import NEEDED, CATable, CertdTable, EABTable, HTTPTable, root_model
 from certd.config.targets import TargetType, targets
-from certd.config.values import DEFAULT_CA, LOCAL, WELL_KNOWN, CASettings, Config, HTTPSettings
-from certd.config.words import Wording, unknown
+from certd.config.values import (
+    DEFAULT_CA,
+    LOCAL,
+    WELL_KNOWN,
+    CASettings,
+    Config,
+    EABSettings,
+    HTTPSettings,
+)
+from certd.config.words import Wording, found, unknown
 from certd.errors import ConfigError
+
+_CA = Wording(CATable)
+_EAB = Wording(
+    EABTable,
+    {key: why for (table, key), why in NEEDED.items() if table == "eab"},
+    frozenset({"hmac"}),
+)
 
 
 def config(source: Source, path: Path) -> Config:
@@ -118,8 +133,10 @@ def _cas(page: Page, used: set[str]) -> dict[str, CASettings]:
     if LOCAL in used:
         cas[LOCAL] = local.settings(LOCAL)
     for name, raw in page.named("ca"):
-        table: CATable | None = page.check(("ca", name), raw, Wording(CATable))
         local.check_keys(page, name, raw)
+        eab = _eab(page, name, raw)
+        raw = {key: value for key, value in raw.items() if key != "eab"}
+        table: CATable | None = page.check(("ca", name), raw, _CA)
         if local.is_local(name, raw):
             cas[name] = local.settings(name, table)
             continue
@@ -152,6 +169,7 @@ def _cas(page: Page, used: set[str]) -> dict[str, CASettings]:
             table.agree_tos,
             staging,
             limits,
+            eab=eab,
             preferred_chain=table.preferred_chain,
             roots=table.roots,
             crl=table.crl,
@@ -182,6 +200,26 @@ def _check_proxy(page: Page, ca: CASettings) -> None:
             "",
             'add proxy_password = { file = "/etc/certd/proxy-password" }',
         )
+
+
+def _eab(page: Page, name: str, raw: Mapping[str, Any]) -> EABSettings | None:
+    """A table in the table: checked by itself, so that what is wrong has its own name."""
+    if "eab" not in raw:
+        return None
+    location, inner = ("ca", name, "eab"), raw["eab"]
+    if not isinstance(inner, dict):
+        todo = 'write eab = { kid = "…", hmac = { file = "…" } }'
+        page.add(location, f"expected a table, found {found(inner)}", "", todo)
+        return None
+    table: EABTable | None = page.check(location, inner, _EAB)
+    if table is None:
+        return None
+    if table.hmac.kind == "plain":  # the only one that can be looked at without fetching it
+        try:
+            identifiers.mac_key(table.hmac.fetch())
+        except ConfigError as error:
+            page.add((*location, "hmac"), error.what, error.why, error.next)
+    return EABSettings(table.kid, table.hmac)
 
 
 def _check_contacts(page: Page, cas: Mapping[str, CASettings]) -> None:

@@ -160,6 +160,13 @@ class CertdTable(Table):
     workers: int = Field(8, ge=1, le=MOST_WORKERS, description="threads that work on orders")
 
 
+class EABTable(Table):
+    """External account binding: which customer of the CA an account is to be of."""
+
+    kid: str = Field(min_length=1, description="the CA's name for the key", examples=["kid-1"])
+    hmac: Reference = Field(description="the key, base64url, as the CA gives it")
+
+
 class CATable(Table):
     """A CA; a well-known one needs no directory."""
 
@@ -203,6 +210,9 @@ class CATable(Table):
         ge=SHORTEST_LEAF,
         le=LONGEST_LEAF,
         description="seconds for which a leaf of certd's own CA is valid",
+    )
+    eab: EABTable | None = Field(
+        None, description="binds the account to a customer's, where the CA asks for that"
     )
 
 
@@ -284,6 +294,8 @@ MANY: Mapping[str, type[Table]] = {
 
 # Why a setting is needed, for those that have no default.
 NEEDED: Mapping[tuple[str, str], str] = {
+    ("eab", "kid"): "the CA names the key that binds the account by it",
+    ("eab", "hmac"): "the CA gives it together with kid",
     ("certificate", "names"): "a certificate is for one name at least",
     ("target", "type"): "the type says what kind of target it is",
 }

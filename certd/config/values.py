@@ -17,6 +17,7 @@ from certd.budget import LETS_ENCRYPT, NO_LIMITS, Limits
 from certd.config.findings import Finding
 from certd.model import CertificateSpec
 from certd.references import SecretReference
+from certd.secrets import Secret
 
 DEFAULT_STATE = "/var/lib/certd"
 DEFAULT_CA = "letsencrypt"
@@ -30,6 +31,7 @@ class WellKnownCA:
     directory: str
     staging: str | None = None
     mailto_only: bool = False  # it refuses an account with another kind of contact
+    customers_only: bool = False  # it makes accounts bound to a customer's only (EAB)
     limits: Limits = NO_LIMITS
 
 
@@ -48,11 +50,13 @@ WELL_KNOWN: Mapping[str, WellKnownCA] = {
     "google": WellKnownCA(
         "https://dv.acme-v02.api.pki.goog/directory",
         "https://dv.acme-v02.test-api.pki.goog/directory",
+        customers_only=True,
     ),
-    "zerossl": WellKnownCA("https://acme.zerossl.com/v2/DV90"),
-    "sslcom": WellKnownCA("https://acme.ssl.com/sslcom-dv-ecc"),
-    "actalis": WellKnownCA("https://acme-api.actalis.com/acme/directory"),
+    "zerossl": WellKnownCA("https://acme.zerossl.com/v2/DV90", customers_only=True),
+    "sslcom": WellKnownCA("https://acme.ssl.com/sslcom-dv-ecc", customers_only=True),
+    "actalis": WellKnownCA("https://acme-api.actalis.com/acme/directory", customers_only=True),
 }
+_CUSTOMERS_ONLY = {ca.directory for ca in WELL_KNOWN.values() if ca.customers_only}
 _PUBLIC = {url for ca in WELL_KNOWN.values() for url in (ca.directory, ca.staging) if url}
 
 
@@ -92,6 +96,14 @@ class Proxy:
 
 
 @dataclass(frozen=True, slots=True)
+class EABSettings:
+    """External account binding (RFC 8555 section 7.3.4): which customer an account is to be of."""
+
+    kid: str  # the CA's name for the key
+    hmac: SecretReference  # base64url; fetched when an account is registered
+
+
+@dataclass(frozen=True, slots=True)
 class CASettings:
     """One ``[ca.NAME]`` table, with what is well known of that name filled in."""
 
@@ -124,6 +136,13 @@ class CASettings:
         """How it is reached, where anything is said of that."""
         way = (self.proxy, self.proxy_password, self.source_address, self.min_tls)
         return () if way == (None, None, None, "1.2") else way
+
+    eab: EABSettings | None = field(default=None, repr=False)  # see Config.table_digests
+
+    @property
+    def unbound(self) -> bool:
+        """Whether it is known to make no account without the ``eab`` that is not there."""
+        return self.eab is None and self.directory in _CUSTOMERS_ONLY
 
     @property
     def public(self) -> bool:
@@ -200,10 +219,9 @@ class Config:
     def table_digests(self) -> dict[str, str]:
         """Of everything that certificates refer to, by table: another one is worth another try."""
         tables: dict[str, object] = {"http": (self.http, self.resolver)}
-        tables |= {
-            f"ca {name}": (settings, settings.lifetime or self.contact, *settings.way)
-            for name, settings in self.cas.items()
-        }
+        for name, settings in self.cas.items():
+            more = *settings.way, *_digested(settings.eab)
+            tables[f"ca {name}"] = (settings, settings.lifetime or self.contact, *more)
         digests = {
             table: hashlib.sha256(repr(settings).encode()).hexdigest()
             for table, settings in tables.items()
@@ -226,12 +244,25 @@ class Config:
     @property
     def unaccepted(self) -> list[str]:
         """The CAs that certificates use though their terms of service are not accepted."""
+        return [ca for ca in self._used_cas() if not self.cas[ca].agree_tos]
+
+    @property
+    def unbound(self) -> list[str]:
+        """The CAs that certificates use though they make no account without ``eab``."""
+        return [ca for ca in self._used_cas() if self.cas[ca].unbound]
+
+    def _used_cas(self) -> list[str]:
         used = {ca for spec in self.certificates.values() for ca in spec.cas}
-        return [
-            name
-            for name, ca in self.cas.items()
-            if name in used and not ca.agree_tos and not ca.local
-        ]
+        return [name for name, ca in self.cas.items() if name in used and not ca.local]
+
+
+def _digested(eab: EABSettings | None) -> tuple[object, ...]:
+    """Nothing where there is none, so that tables of before have the digests of before."""
+    if eab is None:
+        return ()
+    # A plain secret shows itself as asterisks, and another one is another.
+    secret = eab.hmac.place
+    return eab, secret.reveal() if isinstance(secret, Secret) else ""
 
 
 def _joined(host: str, port: int) -> str:

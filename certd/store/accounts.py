@@ -1,6 +1,13 @@
-"""Accounts at CAs, known by the CA's directory URL."""
+"""Accounts at CAs, known by the CA's directory URL.
+
+All processes share them. Each change names the key that it was decided by: where another
+process has given the account another meanwhile, nothing is written.
+"""
 
 from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
 
 import sqlalchemy as sa
 
@@ -17,41 +24,120 @@ class Accounts:
     def account(self, directory: str) -> Account | None:
         return self._database.read(lambda connection: _account(connection, directory))
 
+    def all(self) -> list[Account]:
+        """By directory."""
+        query = sa.select(account).order_by(account.c.directory)
+        return self._database.read(lambda c: [_of(row) for row in c.execute(query)])
+
     def keep_account(self, new: Account) -> Account:
         """Write it down unless there is one; returns the one that is there now."""
 
         def work(connection: sa.Connection) -> Account:
             there = _account(connection, new.directory)
             if there is None:
-                connection.execute(
-                    sa.insert(account).values(
-                        directory=new.directory, key_pem=new.key_pem.reveal(), uri=new.uri
-                    )
-                )
+                connection.execute(sa.insert(account).values(_values(new)))
             return there or new
 
         return self._database.write(work)
 
     def keep_account_key(self, unregistered: Account) -> None:
         """Another key, for an account that no CA has heard of."""
-        self._database.write(
-            lambda connection: connection.execute(
-                sa.update(account)
-                .where(account.c.directory == unregistered.directory, account.c.uri.is_(None))
-                .values(key_pem=unregistered.key_pem.reveal())
-            )
-        )
+
+        def work(connection: sa.Connection) -> None:
+            there = _account(connection, unregistered.directory)
+            if there and there.uri is None:
+                _put(connection, replace(there, key_pem=unregistered.key_pem))
+
+        self._database.write(work)
 
     def keep_account_uri(self, registered: Account) -> bool:
         """False: meanwhile another process has given the account another key."""
-        mine = sa.and_(
-            account.c.directory == registered.directory,
-            account.c.key_pem == registered.key_pem.reveal(),
+        return self._change(registered, uri=registered.uri, terms=registered.terms)
+
+    def keep_next_key(self, of: Account, key_pem: Secret) -> Account | None:
+        """The key that it is about to be rolled over to; one that was begun with stays.
+
+        Returns the account as it is now; None: it has another key meanwhile.
+        """
+
+        def work(connection: sa.Connection) -> Account | None:
+            there = _account(connection, of.directory)
+            if there is None or there.key_pem != of.key_pem:
+                return None
+            if there.next_key_pem is None:
+                there = replace(there, next_key_pem=key_pem)
+                _put(connection, there)
+            return there
+
+        return self._database.write(work)
+
+    def keep_rolled_over(self, of: Account) -> bool:
+        """The CA takes its next key: that is its key from now on."""
+        return of.next_key_pem is not None and self._change(
+            of, key_pem=of.next_key_pem, next_key_pem=None
         )
-        change = sa.update(account).where(mine).values(uri=registered.uri)
-        return bool(self._database.write(lambda c: c.execute(change).rowcount))
+
+    def forget_next_key(self, of: Account) -> bool:
+        """The CA does not take it, and never will."""
+        return self._change(of, next_key_pem=None)
+
+    def keep_deactivated(self, of: Account) -> bool:
+        return self._change(of, deactivated=True)
+
+    def replace(self, old: Account | None, new: Account) -> bool:
+        """``new`` takes the place of ``old``; False: that is not what is there any more."""
+
+        def work(connection: sa.Connection) -> bool:
+            if _account(connection, new.directory) != old:
+                return False
+            if old is None:
+                connection.execute(sa.insert(account).values(_values(new)))
+            else:
+                _put(connection, new)
+            return True
+
+        return self._database.write(work)
+
+    def _change(self, of: Account, **fields: Any) -> bool:
+        """False: there is another account, or it has another key."""
+
+        def work(connection: sa.Connection) -> bool:
+            there = _account(connection, of.directory)
+            if there is None or there.key_pem != of.key_pem:
+                return False
+            _put(connection, replace(there, **fields))
+            return True
+
+        return self._database.write(work)
+
+
+def _put(connection: sa.Connection, of: Account) -> None:
+    here = account.c.directory == of.directory
+    connection.execute(sa.update(account).where(here).values(_values(of)))
 
 
 def _account(connection: sa.Connection, directory: str) -> Account | None:
     row = connection.execute(sa.select(account).where(account.c.directory == directory)).first()
-    return Account(row.directory, Secret(row.key_pem), row.uri) if row else None
+    return _of(row) if row else None
+
+
+def _of(row: Any) -> Account:
+    return Account(
+        row.directory,
+        Secret(row.key_pem),
+        row.uri,
+        Secret(row.next_key_pem) if row.next_key_pem else None,
+        bool(row.deactivated),
+        row.terms,
+    )
+
+
+def _values(of: Account) -> dict[str, Any]:
+    return {
+        "directory": of.directory,
+        "key_pem": of.key_pem.reveal(),
+        "uri": of.uri,
+        "next_key_pem": of.next_key_pem and of.next_key_pem.reveal(),
+        "deactivated": of.deactivated,
+        "terms": of.terms,
+    }

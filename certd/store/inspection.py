@@ -22,8 +22,8 @@ _RESTORE = "restore a backup with `certd db restore FILE`"
 _TABLES = {"meta", "account", "lineage", "version", "certificate_order", "token", "target"}
 _SINCE = {
     "0003": {"park", "bucket"},
-    "0004": {"authority", "issued"},
-    "0005": {"revocation", "compromised_key", "crl"},
+    "0005": {"authority", "issued"},
+    "0006": {"revocation", "compromised_key", "crl"},
 }  # by the migration that made them
 
 
@@ -182,9 +182,12 @@ def _orphans(connection: sqlite3.Connection) -> Iterator[Finding]:
 
 
 def _accounts(connection: sqlite3.Connection) -> Iterator[Finding]:
-    for row in connection.execute("SELECT directory, key_pem FROM account"):
+    for row in connection.execute("SELECT * FROM account"):
         try:
             x509.type_of(Secret(row["key_pem"]))
+            # Not in a database of a release before.
+            if "next_key_pem" in row.keys() and row["next_key_pem"]:  # noqa: SIM118 - of a Row
+                x509.type_of(Secret(row["next_key_pem"]))
         except CertdError:
             yield Finding(f"the key of the account at {row['directory']} cannot be read", _RESTORE)
 

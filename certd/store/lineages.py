@@ -160,6 +160,16 @@ class Lineages:
         """
         self._database.write(lambda connection: connection.execute(_ASK_ALL, {"now": now}))
 
+    def ask_ca_again(self, ca: str, now: datetime) -> None:
+        """The account there is another, or is put right: who was put off asks again."""
+
+        def work(connection: sa.Connection) -> None:
+            if parks.lift_for_all(connection, [ca]):
+                change = sa.update(lineage).where(lineage.c.configured)
+                connection.execute(change.values(due_at=now))
+
+        self._database.write(work)
+
     # -- what is ---------------------------------------------------------------------------
 
     def get(self, name: str) -> Lineage:

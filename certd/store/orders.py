@@ -61,6 +61,15 @@ class Orders:
         )
         return rows.order(row) if row else None
 
+    def finalizing(self, directory: str) -> list[str]:
+        """The certificates that this CA may have issued, and that are still to be fetched."""
+        query = sa.select(order.c.lineage).where(
+            order.c.state == "live",
+            order.c.finalizing.is_not(None),
+            sa.or_(order.c.directory == directory, order.c.directory.is_(None)),
+        )
+        return list(self._database.read(lambda c: c.execute(query).scalars().all()))
+
     def begin(
         self,
         name: str,

@@ -39,6 +39,10 @@ account = sa.Table(
     sa.Column("directory", sa.String, primary_key=True),
     sa.Column("key_pem", sa.String, nullable=False),
     sa.Column("uri", sa.String),
+    # Kept before the CA hears of it; until it is known which, either may be the account's key.
+    sa.Column("next_key_pem", sa.String),
+    sa.Column("deactivated", sa.Boolean),  # by the operator, for good (RFC 8555 section 7.3.6)
+    sa.Column("terms", sa.String),  # URL of the terms of service that were accepted
 )
 
 # One row for each configured certificate: what is current, what is due, who works on it.

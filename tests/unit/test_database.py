@@ -19,6 +19,7 @@ import sqlalchemy as sa
 from alembic.config import Config
 
 import certd.store.store
+from certd.ca.keys import new_account_key
 from certd.errors import CertdError, StoreError
 from certd.model import CertificateSpec, Identifier
 from certd.secrets import Secret
@@ -215,9 +216,15 @@ SECOND_ORDER = """DROP INDEX one_live_order; UPDATE certificate_order SET lineag
             "DELETE FROM lineage WHERE name = 'n3'", "version has rows of n3", id="orphans"
         ),
         pytest.param(
-            "INSERT INTO account VALUES ('https://ca.example/dir', 'x', NULL)",
+            "INSERT INTO account (directory, key_pem) VALUES ('https://ca.example/dir', 'x')",
             "account at https://ca.example/dir",
             id="account",
+        ),
+        pytest.param(
+            "INSERT INTO account (directory, key_pem, next_key_pem) "
+            f"VALUES ('https://ca.example/dir', '{new_account_key().reveal()}', 'x')",
+            "account at https://ca.example/dir",
+            id="account being rolled over",
         ),
     ],
 )
@@ -236,7 +243,7 @@ def test_the_inspection_knows_the_tables() -> None:
 
 
 @pytest.mark.parametrize(
-    ("revision", "whole"), [("0005", False), ("0002", True)], ids=["of now", "of before"]
+    ("revision", "whole"), [("0006", False), ("0002", True)], ids=["of now", "of before"]
 )
 def test_a_table_that_is_lacking_is_told(state: Path, revision: str, whole: bool) -> None:
     change(state, "DROP TABLE bucket")
