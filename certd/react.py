@@ -38,6 +38,7 @@ class Refusal:
     document; ``status`` is None where there was no answer, or none is told.
     ``retry_after`` is in seconds. ``validation``: it is the error of a challenge, not the
     answer to a request. ``untrusted``: of its HTTPS certificate, not of the CA.
+    ``page``: it names one where the operator can do something about it, and no time.
     """
 
     type: str
@@ -46,6 +47,7 @@ class Refusal:
     subproblems: tuple[str, ...] = ()  # their types
     validation: bool = False
     untrusted: bool = False
+    page: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +60,7 @@ class Situation:
     done: frozenset[str] = frozenset()  # of ``Do``: what this attempt has tried already
     failures: int = 1  # of this certificate in a row, this attempt included
     left: timedelta | None = None  # of the certificate that is served; None: there is none
+    allowed: bool = False  # another CA of the certificate's is, by the names' CAA records
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +87,18 @@ class Reaction:
 
 _CONTACT = Reaction(stop=True, everyone=True, advice="correct contact in [certd]")
 _ACCOUNT = Reaction(stop=True, everyone=True, fail_over=True)
+_PAUSED = Reaction(
+    stop=True,
+    fail_over=True,
+    advice="go to the page that the CA names; then `certd renew` the certificate",
+)
+# What a request is signed with, not what a certificate is wanted for.
+_ACCOUNT_KEY = replace(
+    _ACCOUNT,
+    stop=False,
+    wait=DAILY,
+    advice="it accepts our account's key no more: give it another, with `certd account rollover`",
+)
 # By type: what is left when nothing can be tried at once.
 _MALFORMED = Reaction(
     lost=True, stop=True, fail_over=True, advice="please report it: certd must not ask so"
@@ -133,7 +148,7 @@ def react(refusal: Refusal, situation: Situation) -> Reaction:
         )
         return max(parts, key=lambda part: part.gravity)
     if refusal.validation:
-        failed = _TABLE.get(refusal.type, Reaction())
+        failed = _known(refusal.type, situation) or Reaction()
         seen = refusal.type in _VIEW and situation.failures >= TWICE
         return replace(failed, lost=True, fail_over=failed.fail_over or seen)
     if (once := _at_once(refusal, situation)) and once not in situation.done:
@@ -142,7 +157,7 @@ def react(refusal: Refusal, situation: Situation) -> Reaction:
         return _limited(refusal, situation)
     if passing(refusal):
         return _passed(refusal, situation)
-    found = _TABLE.get(refusal.type)
+    found = _known(refusal.type, situation)
     if situation.asked == "account" and refusal.type in ("unauthorized", "malformed"):
         return _ACCOUNT if refusal.type == "unauthorized" else replace(_MALFORMED, everyone=True)
     if situation.asked in _OF_AN_ORDER and not (found and found.everyone):
@@ -153,6 +168,14 @@ def react(refusal: Refusal, situation: Situation) -> Reaction:
     # A word that no standard has, or no word of the CA's at all: nothing is known to help.
     word = bool(refusal.type)
     return Reaction(lost=word, wait=DAILY if word else timedelta(0), fail_over=True)
+
+
+def _known(kind: str, situation: Situation) -> Reaction | None:
+    """What the table has for it, in this situation."""
+    if kind == "badPublicKey" and situation.asked != "finalize":
+        return _ACCOUNT_KEY
+    found = _TABLE.get(kind)
+    return replace(found, fail_over=situation.allowed) if found and kind == "caa" else found
 
 
 def _at_once(refusal: Refusal, situation: Situation) -> Do | None:
@@ -198,8 +221,11 @@ def _passed(refusal: Refusal, situation: Situation) -> Reaction:
 
 
 def _limited(refusal: Refusal, situation: Situation) -> Reaction:
+    if refusal.retry_after is None and refusal.page:
+        # Let's Encrypt's "paused": whatever fails for months, until somebody says on that page
+        # that it is mended. https://letsencrypt.org/docs/rate-limits/
+        return _PAUSED
     if refusal.retry_after is None:
-        # Such as Let's Encrypt's "paused", which ends on a page that the CA names.
         return Reaction(wait=PAUSED, fail_over=situation.left is None or situation.left <= DAILY)
     wait = timedelta(seconds=refusal.retry_after)
     if refusal.retry_after <= PATIENCE and situation.troubles <= TRIES:

@@ -19,6 +19,7 @@ from certd.authorize import Authorizations, Publisher, clean_up
 from certd.budget import NO_LIMITS, Limits
 from certd.ca.issuer import Issuer
 from certd.config import Config
+from certd.consulting import consult
 from certd.errors import CertdError, StoreError, bug
 from certd.issue import Issuance, Look, Say
 from certd.model import CertificateSpec, Lineage, Order, TargetState
@@ -279,7 +280,8 @@ class Reconciler:
     def _failed(self, spec: CertificateSpec, error: CertdError, ca: str) -> datetime:
         """Remember what went wrong at this CA, and clean up; returns when it is tried again."""
         issuance = self._forget(spec.name)
-        attempt = Attempt(spec, ca, self._limits(ca), issuance)
+        caa = consult(spec, ca, error, self._config.name_server, self._client)
+        attempt = Attempt(spec, ca, self._limits(ca), issuance, caa)
         again = setback.keep(attempt, error, self._store, self._draw(), self._clock())
         clean_up(spec.name, self._store, self._publisher)
         return again

@@ -10,6 +10,7 @@ from certd import due, quota
 from certd.authorize import OrderFailed
 from certd.budget import Limits
 from certd.ca.problem import Problem
+from certd.consulting import Consulted
 from certd.errors import BadCertificate, CAError, CertdError
 from certd.issue import Issuance
 from certd.model import CertificateSpec, Failure, Lineage, Park
@@ -30,6 +31,7 @@ class Attempt:
     ca: str
     limits: Limits  # the CA's
     issuance: Issuance | None
+    consulted: Consulted | None = None  # CAA, where the CA has refused for it
 
 
 def keep(attempt: Attempt, error: CertdError, store: Store, draw: float, now: datetime) -> datetime:
@@ -38,11 +40,12 @@ def keep(attempt: Attempt, error: CertdError, store: Store, draw: float, now: da
     Where it may help, the next CA of the list is asked at once. Returns when this one is
     asked again.
     """
-    spec, ca, issuance = attempt.spec, attempt.ca, attempt.issuance
+    spec, ca, issuance, caa = attempt.spec, attempt.ca, attempt.issuance, attempt.consulted
     lineage = store.lineages.get(spec.name)
     failures = 1 if _passing_by(error, issuance) else lineage.failures + 1
     left = lineage.current.certificate.not_after - now if lineage.current else None
-    reaction = _reaction(error, failures, left)
+    allowed = caa is not None and bool(caa.allowed)
+    reaction = _reaction(error, failures, left, allowed=allowed)
     lost = reaction.lost or (issuance is not None and _hopeless(error, issuance, lineage, now))
     if issuance and lost:
         store.orders.end(issuance.order, "failed", str(error), now)
@@ -55,7 +58,7 @@ def keep(attempt: Attempt, error: CertdError, store: Store, draw: float, now: da
         # no reason to wait. Only once, so that a crash loop is slowed down all the same.
         wait = timedelta(0)
     again = due.NEVER if reaction.stop else now + wait
-    failure = Failure(error.what, error.why, error.next or reaction.advice, now)
+    failure = _failure(error, reaction, caa, now)
     log.error("%s: %s (next attempt %s)", spec.name, failure, _when(again))
     # What may have been finalized is gone on with: another CA would issue it twice.
     asked = issuance.order.finalizing if issuance and not lost else None
@@ -69,6 +72,9 @@ def keep(attempt: Attempt, error: CertdError, store: Store, draw: float, now: da
         store.parks.keep(spec.name, ca, Park(until, failure, reaction.everyone))
         if set(due.askable(spec, lineage, now)) - {ca}:
             log.warning("%s: going on to the next CA after %s", spec.name, ca)
+    if parked and caa:
+        for other in set(spec.cas) - caa.allowed - {ca}:
+            store.parks.keep(spec.name, other, Park(again, failure, everyone=False))
     retry_at = now + wait if finalizing else None if parked else again
     store.lineages.keep_failure(spec.name, failure, failures, retry_at)
     return again
@@ -80,9 +86,21 @@ def _passing_by(error: CertdError, issuance: Issuance | None) -> bool:
     return passing and issuance is not None and issuance.troubles.progress
 
 
-def _reaction(error: CertdError, failures: int, left: timedelta | None) -> Reaction:
+def _failure(
+    error: CertdError, reaction: Reaction, caa: Consulted | None, now: datetime
+) -> Failure:
+    if caa is None:
+        return Failure(error.what, error.why, error.next or reaction.advice, now)
+    why = "; ".join(part for part in (error.why, caa.said) if part)
+    return Failure(error.what, why, caa.advice or reaction.advice, now)
+
+
+def _reaction(
+    error: CertdError, failures: int, left: timedelta | None, *, allowed: bool
+) -> Reaction:
     if isinstance(error, Problem | OrderFailed) and error.refusal:
-        situation = Situation(error.asked or "new order", failures=failures, left=left)
+        asked = error.asked or "new order"
+        situation = Situation(asked, failures=failures, left=left, allowed=allowed)
         reaction = conclude(error.refusal, situation)
     elif isinstance(error, CAError) and not isinstance(error, OrderFailed):
         # What is no word of an ACME server at all, such as a page in place of the directory.

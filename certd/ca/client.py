@@ -151,6 +151,15 @@ class Client:
     def offers_renewal_info(self) -> bool:
         return isinstance(self.directory().get("renewalInfo"), str)
 
+    def caa_identities(self) -> tuple[str, ...] | None:
+        """The domain names by which CAA records allow this CA (RFC 8555 section 7.1.1).
+
+        Empty where it does not tell them; None: whatever CAA records say is nothing to it.
+        """
+        meta = self.directory().get("meta")
+        names = meta.get("caaIdentities") if isinstance(meta, dict) else None
+        return tuple(name for name in names or () if isinstance(name, str))
+
     def new_order(self, identifiers: tuple[Identifier, ...], replaces: str | None) -> CAOrder:
         """RFC 8555 section 7.4, with ``replaces`` of RFC 9773 section 5."""
         payload: dict[str, Any] = {

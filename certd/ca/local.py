@@ -74,6 +74,9 @@ class LocalCA:
         self._book = book
         self._clock = clock
 
+    def caa_identities(self) -> None:
+        return None  # its root says what it may sign
+
     def clock_ahead(self) -> timedelta:
         return timedelta(0)  # it has no other clock
 

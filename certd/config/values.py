@@ -202,6 +202,11 @@ class Config:
     lacking: tuple[Finding, ...] = ()  # what this machine lacks of it; see certd.errors.NotHere
     warnings: tuple[Finding, ...] = ()  # what is right, but better done otherwise
 
+    @property
+    def name_server(self) -> tuple[str, int] | None:
+        """``resolver`` as host and port; None: the system's."""
+        return (self.resolver.host, self.resolver.port) if self.resolver else None
+
     def looks_first(self, name: str, ca: str) -> bool:
         """Whether this certificate's challenges are looked at before this CA is told to."""
         spec, settings = self.certificates.get(name), self.cas.get(ca)

@@ -199,8 +199,7 @@ class _Shown:
         self._publisher = publisher
         self._self_check = self_check
         self._config = config
-        server = (config.resolver.host, config.resolver.port) if config.resolver else None
-        self._way = Way(server, config.http.validation_port)
+        self._way = Way(config.name_server, config.http.validation_port)
 
     def publish(self, token: str, key_authorization: str) -> None:
         self._publisher.publish(token, key_authorization)
