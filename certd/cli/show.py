@@ -10,6 +10,7 @@ import click
 from certd.cli.options import command as certd_command
 from certd.cli.options import config_path, instant
 from certd.cli.overview import overview
+from certd.cli.troubles import troubles
 from certd.config import state_folder
 from certd.errors import ConfigError
 from certd.model import SERVER, Certificate
@@ -24,11 +25,11 @@ if TYPE_CHECKING:
 def command(context: click.Context, name: str) -> int:
     """Show the current version of a certificate: leaf, chain, SPKI pin, targets."""
     path = config_path(context)
-    found = overview(path, name).entries
-    if not found:
+    found = overview(path, name)
+    if not found.entries:
         known = ", ".join(entry.spec.name for entry in overview(path).entries[:20]) or "none"
         raise ConfigError(f"no certificate is named {name!r}", f"configured: {known}")
-    [entry] = found
+    [entry] = found.entries
     spec, lineage = entry.spec, entry.lineage
     facts = [("name", name), ("state", entry.state)]
     facts.append(("names", ", ".join(item.value for item in spec.identifiers)))
@@ -50,6 +51,8 @@ def command(context: click.Context, name: str) -> int:
         facts.append(("target", f"{item.target}: {item.phase}, serves {served}"))
     width = max(len(label) for label, _ in facts)
     click.echo("\n".join(f"{label:<{width}}  {text}" for label, text in facts))
+    for text in troubles(found):
+        click.echo(text)
     return 0
 
 
