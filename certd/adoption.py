@@ -16,8 +16,8 @@ from certd import x509
 from certd.config import TargetSettings
 from certd.errors import CertdError
 from certd.failpoint import failpoint
-from certd.issue import Say
 from certd.model import Bundle, Certificate, CertificateSpec, Lineage, Pair
+from certd.ordering import Say
 from certd.store import Store
 
 log = logging.getLogger(__name__)
@@ -46,7 +46,7 @@ def adopt(
     ):
         return None
     where = [name for name, bundle in found if bundle.certificate == facts]
-    number = store.versions.adopt(newest, key_type, spec.cas[0], where, now)
+    number = store.versions.adopt(newest, key_type, spec.cas[0], where, now, spec.wishes)
     failpoint("adoption: version is current")
     say(
         spec.name,

@@ -128,6 +128,8 @@ def _wish(spec: CertificateSpec, lineage: Lineage, now: datetime) -> Decision:
     if lineage.current.key_type != spec.key_type:
         change = f"{lineage.current.key_type} to {spec.key_type}"
         return Decision(now, f"the key type has changed from {change}")
+    if lineage.current.wishes != spec.wishes:
+        return Decision(now, _wished(lineage.current.wishes, spec.wishes))
     return renewal(certificate, lineage.renewal, spec.renew_after)
 
 
@@ -137,6 +139,17 @@ def _changes(have: tuple[Identifier, ...], wanted: tuple[Identifier, ...]) -> st
         return ""
     added = [f"+{name}" for name in sorted(set(wanted).difference(have))]
     return " ".join(added + [f"-{name}" for name in sorted(set(have).difference(wanted))])
+
+
+def _wished(have: str, wanted: str) -> str:
+    """Which of the ``CertificateSpec.wishes`` are others, of two that are not the same."""
+    before, after = (dict(word.split("=", 1) for word in text.split()) for text in (have, wanted))
+    changed = (
+        f"the {key} has changed from {before.get(key, 'none')} to {after.get(key, 'none')}"
+        for key in sorted({*before, *after})
+        if before.get(key) != after.get(key)
+    )
+    return ", ".join(changed)
 
 
 def renewal(

@@ -20,7 +20,8 @@ from certd.ca.problem import NoJSON, Problem
 from certd.ca.resources import CAOrder
 from certd.errors import BadCertificate, CAError
 from certd.failpoint import failpoint
-from certd.model import CertificateSpec, Identifier, Order, Version
+from certd.model import CertificateSpec, Identifier, Order
+from certd.ordering import Say
 from certd.react import TRIES, Asked, Do, Situation, react
 from certd.secrets import Secret
 from certd.store import Store
@@ -34,8 +35,6 @@ AFTER_FINALIZE = 0.01  # seconds before the first look after finalize
 SETTLE = 0.01  # seconds of quiet at the responder before the CA is taken to have seen enough
 OLD = timedelta(days=8)  # longer than any CA keeps an order that is not done
 
-Say = Callable[[str, str], None]  # certificate name, what has just happened
-
 
 @dataclass(frozen=True, slots=True)
 class Look:
@@ -45,56 +44,13 @@ class Look:
     hurry: bool = False
 
 
-def replaced(
-    spec: CertificateSpec, client: Client, current: Version | None, now: datetime
-) -> str | None:
-    """What an order says that it replaces (RFC 9773 section 5); None: nothing."""
-    if (
-        not current
-        or not current.issued_at(client.name, client.directory_url)
-        or not client.offers_renewal_info
-    ):
-        return None
-    # An expired certificate needs no replacing, and one for quite other names is not
-    # replaced by this one: CAs refuse such orders.
-    shared = set(spec.identifiers).intersection(current.certificate.identifiers)
-    good = shared and current.certificate.not_after > now
-    return current.certificate.ari_id if good else None
-
-
-def begin(
-    spec: CertificateSpec, client: Client, store: Store, current: Version | None, now: datetime
-) -> Order:
-    """Make key and CSR for a new order, and write them down.
-
-    ``current`` is the version to be replaced: only the CA that issued it, and only one
-    that offers renewal information, is told so (RFC 9773 section 5).
-    """
-    replaces = replaced(spec, client, current, now)
-    key = x509.new_key(spec.key_type)
-    csr = x509.csr(key, spec.identifiers)
-    order = store.orders.begin(
-        spec.name,
-        client.name,
-        client.directory_url,
-        spec.identifiers,
-        spec.key_type,
-        key,
-        csr,
-        replaces,
-        now,
-    )
-    failpoint("issue: key and CSR are kept")
-    return order
-
-
 class Issuance:
     """An order under way in this process. Not thread-safe: one thread at a time advances it."""
 
     def __init__(
         self,
         order: Order,
-        challenge: str,
+        spec: CertificateSpec,
         client: Client,
         store: Store,
         publisher: Publisher,
@@ -105,8 +61,9 @@ class Issuance:
         """``awaited`` gets the authorizations, under each token that they publish."""
         self.order = order
         self._authorizations = Authorizations(
-            order.name, challenge, client, store, publisher, awaited, clock
+            order.name, spec.challenge, client, store, publisher, awaited, clock
         )
+        self._spec = spec
         self._client = client
         self._store = store
         self._publisher = publisher
@@ -148,7 +105,14 @@ class Issuance:
         asked = problem.asked or self._asked
         reaction = react(
             problem.refusal,
-            Situation(asked, bool(self._replaces), self._troubles, frozenset(self._tried)),
+            Situation(
+                asked,
+                bool(self._replaces),
+                self._troubles,
+                frozenset(self._tried),
+                lifetime=self.order.lifetime is not None,
+                fallback=self._fallback() is not None,
+            ),
         )
         self._tried.add(reaction.do)
         match reaction.do:
@@ -164,6 +128,21 @@ class Issuance:
                 self._replaces = None
                 failpoint("issue: replaces is left out")
                 return Look(0.0)
+            case "without lifetime":
+                text = f"{self._client.name} takes no lifetime: ordering what it gives"
+                log.warning("%s: %s: %s", self.order.name, text, problem.why)
+                self._say(self.order.name, text)
+                self.order = self._store.orders.without_lifetime(self.order)
+                failpoint("issue: lifetime is left out")
+                return Look(0.0)
+            case "fallback profile":
+                text = f"ordering profile {self._fallback()} instead of {self.order.profile}"
+                log.warning("%s: %s: %s", self.order.name, text, problem.why)
+                self._say(self.order.name, text)
+                self.order = self._store.orders.with_profile(self.order, self._fallback())
+                self._client.ask_directory_again()
+                failpoint("issue: another profile is kept")
+                return Look(0.0)
             case "new key":
                 log.warning("%s: finalizing with another key: %s", self.order.name, problem.why)
                 self.order = self._store.orders.with_new_key(self.order, *_key_and_csr(self.order))
@@ -172,11 +151,24 @@ class Issuance:
         if problem.type == "unauthorized" and asked == "new order":
             self._client.check_account()
         problem.asked = asked
+        if problem.type == "invalidProfile":
+            self._client.ask_directory_again()
+            problem.next = problem.next or self._profiles()
         if reaction.lost:
             raise OrderFailed(
                 problem.what, problem.why, problem.next, problem.refusal, asked
             ) from problem
         raise problem
+
+    def _fallback(self) -> str | None:
+        """The profile that may be asked for in place of the order's."""
+        asked, fallback = self.order.profile, self._spec.fallback_profile
+        return fallback if asked and asked == self._spec.profile else None
+
+    def _profiles(self) -> str:
+        offered = ", ".join(self._client.profiles()) or "none"
+        table = f"[certificate.{self.order.name}]"
+        return f"its directory lists {offered}: name another profile in {table}"
 
     def age(self) -> float:
         """Seconds since this process took the order up."""
@@ -230,7 +222,13 @@ class Issuance:
 
     def _create(self) -> CAOrder:
         self._asked = "new order"
-        order = self._client.new_order(self.order.identifiers, self._replaces)
+        lifetime = self.order.lifetime
+        order = self._client.new_order(
+            self.order.identifiers,
+            self._replaces,
+            self.order.profile,
+            self._clock() + lifetime if lifetime else None,
+        )
         failpoint("issue: order made")
         self._store.orders.keep_url(self.order, order.url)
         self._url = order.url

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Literal
 
 from certd.secrets import Secret
@@ -41,6 +41,22 @@ class CertificateSpec:
     key_type: KeyType = "ec-p256"
     renew_after: float | None = None  # fraction of the lifetime, where the CA has no opinion
     self_check: bool | None = None  # look at its own challenges; None: at public CAs
+    profile: str | None = None  # of the CA's, where it has any
+    fallback_profile: str | None = None
+    lifetime: timedelta | None = None  # asked for; a CA that refuses is asked without
+
+    @property
+    def wishes(self) -> str:
+        """What a version is made to besides names and key type: another one is a reason to renew.
+
+        Kept with each version, for what it was made to is not all to be seen in it.
+        """
+        words = []
+        if self.profile:
+            words.append(f"profile={self.profile}")
+        if self.lifetime:
+            words.append(f"lifetime={self.lifetime.total_seconds():.0f}s")
+        return " ".join(words)
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +106,8 @@ class Version:
     certificate: Certificate
     key_type: str
     directory: str | None = None  # of the CA that issued it; None: not known
+    profile: str | None = None  # that its order asked for
+    wishes: str = ""  # of the ``CertificateSpec`` that it was made to
 
     def issued_at(self, ca: str, directory: str) -> bool:
         """Whether that CA issued it. A name that has moved to another directory is another CA."""
@@ -161,6 +179,9 @@ class Order:
     directory: str | None = None  # of the CA that it is made at; None: not known
     # Attempts that failed since finalize was asked for; None: it was not.
     finalizing: int | None = None
+    profile: str | None = None
+    lifetime: timedelta | None = None
+    wishes: str = ""  # of the ``CertificateSpec`` that it was begun for
 
     def serves(self, spec: CertificateSpec, ca: str, directory: str) -> bool:
         """Whether it is what would be ordered for this at that CA."""
@@ -168,6 +189,7 @@ class Order:
             self.ca == ca
             and self.directory in (None, directory)
             and self.key_type == spec.key_type
+            and self.wishes == spec.wishes
             and set(self.identifiers) == set(spec.identifiers)
         )
 

@@ -13,15 +13,16 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from weakref import WeakValueDictionary
 
-from certd import due, issue, renewal, setback
+from certd import due, ordering, renewal, setback
 from certd.adoption import adopt
 from certd.authorize import Authorizations, Publisher, clean_up
 from certd.budget import NO_LIMITS, Limits
 from certd.ca.client import Client
 from certd.config import Config
 from certd.errors import CertdError, StoreError, bug
-from certd.issue import Issuance, Look, Say
+from certd.issue import Issuance, Look
 from certd.model import CertificateSpec, Lineage, Order, TargetState
+from certd.ordering import Say
 from certd.preflight import refuse_another, refuse_in_vain
 from certd.quota import Quota
 from certd.react import TRIES
@@ -235,10 +236,10 @@ class Reconciler:
             if self._quota.held(spec, lineage, client, self._limits(ca), now):
                 return None
             if order is None:
-                order = issue.begin(spec, client, self._store, lineage.current, now)
+                order = ordering.begin(spec, client, self._store, lineage.current, self._say, now)
         issuance = Issuance(
             order,
-            spec.challenge,
+            spec,
             client,
             self._store,
             self._publisher,

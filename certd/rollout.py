@@ -16,8 +16,8 @@ from certd import due, verify, x509
 from certd.config import TargetSettings
 from certd.errors import CertdError, StoreError, TargetError, bug, plain
 from certd.failpoint import failpoint
-from certd.issue import Say
 from certd.model import Bundle, Failure, Lineage, TargetState
+from certd.ordering import Say
 from certd.store import Store
 
 log = logging.getLogger(__name__)

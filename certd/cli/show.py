@@ -33,6 +33,9 @@ def command(context: click.Context, name: str) -> int:
     else:
         current = lineage.current
         facts += [("version", str(current.number)), ("CA", current.ca), ("key", current.key_type)]
+        if wished := spec.profile or current.profile:
+            other = f" (configured: {wished})" if wished != current.profile else ""
+            facts.append(("profile", f"{current.profile or 'none'}{other}"))
         facts += _leaf(current.certificate)
         facts += _chain(path, name, current.number)
     for item in entry.targets():

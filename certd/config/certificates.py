@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from certd.config import identifiers
+from certd.config.findings import shown
 from certd.config.page import Page
 from certd.config.places import Location
 from certd.config.tables import NEEDED, CertificateTable
@@ -32,6 +33,7 @@ def certificates(page: Page) -> dict[str, CertificateSpec]:
         _check_names(page, (*location, "names"), dict(names), raw)
         page.check_references((*location, "targets"), _strings(raw, "targets"), "target", targets)
         page.check_references((*location, "ca"), _strings(raw, "ca"), "ca", cas)
+        _check_profiles(page, location, raw)
         if table is not None:
             specs[name] = CertificateSpec(
                 name=name,
@@ -42,6 +44,9 @@ def certificates(page: Page) -> dict[str, CertificateSpec]:
                 key_type=table.key,
                 renew_after=table.renew_after,
                 self_check=table.self_check,
+                profile=table.profile,
+                fallback_profile=table.fallback_profile,
+                lifetime=table.lifetime,
             )
     return specs
 
@@ -63,6 +68,24 @@ def _check_names(
                 "arrives with the DNS providers",
                 "list the names one by one until then",
             )
+
+
+def _check_profiles(page: Page, location: Location, raw: Mapping[str, Any]) -> None:
+    fallback = raw.get("fallback_profile")
+    if fallback is not None and "profile" not in raw:
+        page.add(
+            (*location, "fallback_profile"),
+            "there is no profile that it could take the place of",
+            "",
+            "name it by profile, or add one",
+        )
+    if fallback is not None and fallback == raw.get("profile"):
+        page.add(
+            (*location, "fallback_profile"),
+            f"{shown(str(fallback))} is the profile already",
+            "",
+            "name another, or leave it out",
+        )
 
 
 def _strings(raw: Mapping[str, Any], key: str) -> list[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Callable, Mapping
+from datetime import timedelta
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -109,6 +110,8 @@ URL = Annotated[str, _checked(identifiers.https_url)]
 Contact = Annotated[str, _checked(identifiers.contact)]
 CALimit = Annotated[tuple[str, Limit], _checked(identifiers.limit)]
 Challenge = Annotated[str, _checked(_challenge)]
+Profile = Annotated[str, _checked(identifiers.profile)]
+Lifetime = Annotated[timedelta, _checked(identifiers.lifetime)]
 Listen = Annotated[
     ListenAddress, _checked(lambda text: ListenAddress(*identifiers.host_port(text)))
 ]
@@ -211,6 +214,15 @@ class CertificateTable(Table):
     )
     self_check: bool | None = Field(
         None, description="look at its own challenges before the CA is told to"
+    )
+    profile: Profile | None = Field(
+        None, description="profile of the CA's, where it has any", examples=["shortlived"]
+    )
+    fallback_profile: Profile | None = Field(
+        None, description="profile where the CA does not have the other", examples=["tlsserver"]
+    )
+    lifetime: Lifetime | None = Field(
+        None, description="how long it is to be valid, where the CA lets one ask", examples=["7d"]
     )
 
 

@@ -12,8 +12,8 @@ from certd.budget import Limits
 from certd.config import CASettings, Config
 from certd.engine.node import Node, now
 from certd.errors import CertdError, ConfigError
-from certd.issue import Say
 from certd.model import Failure, Lineage, TargetState
+from certd.ordering import Say
 from certd.store import Store
 
 FEW = 20  # certificates; more are read all at once

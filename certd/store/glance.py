@@ -38,7 +38,7 @@ _LINEAGE = (
 )
 _VERSION = (
     *("number", "ca", "directory", "key_type", "identifiers", "not_before", "not_after", "serial"),
-    *("fingerprint", "spki_sha256", "ari_id", "issuer"),
+    *("fingerprint", "spki_sha256", "ari_id", "issuer", "profile", "wishes"),
 )
 _TARGET = (
     *("lineage", "target", "phase", "version", "serving", "failures", "since", "retry_at"),

@@ -71,6 +71,10 @@ class Orders:
         csr_pem: str,
         replaces: str | None,
         now: datetime,
+        *,
+        profile: str | None = None,
+        lifetime: timedelta | None = None,
+        wishes: str = "",
     ) -> Order:
         """Write key and CSR down, before the CA hears of the order (invariant I2).
 
@@ -92,6 +96,9 @@ class Orders:
                     "state": "live",
                     "created_at": now,
                     "directory": directory,
+                    "profile": profile,
+                    "lifetime": None if lifetime is None else lifetime.total_seconds(),
+                    "wishes": wishes or None,
                 },
             )
             connection.execute(_BEGUN, {"which": name, "retry_at": None, "held_until": None})
@@ -110,6 +117,9 @@ class Orders:
             None,
             now,
             directory,
+            profile=profile,
+            lifetime=lifetime,
+            wishes=wishes,
         )
 
     def keep_url(self, live: Order, url: str) -> None:
@@ -118,6 +128,14 @@ class Orders:
 
     def without_replaces(self, live: Order) -> None:
         self._update(live, {"replaces": None})
+
+    def without_lifetime(self, live: Order) -> Order:
+        self._update(live, {"lifetime": None})
+        return replace(live, lifetime=None)
+
+    def with_profile(self, live: Order, profile: str | None) -> Order:
+        self._update(live, {"profile": profile})
+        return replace(live, profile=profile)
 
     def with_new_key(self, live: Order, key_pem: Secret, csr_pem: str) -> Order:
         """The CA refused the CSR: nothing was signed for the key before."""
@@ -160,6 +178,8 @@ class Orders:
                     "leaf_pem": leaf_pem,
                     "chain_pem": chain_pem,
                     "created_at": now,
+                    "profile": live.profile,
+                    "wishes": live.wishes or None,
                     **rows.facts_values(facts),
                 },
             )

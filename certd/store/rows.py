@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from typing import Any, cast
 
@@ -53,7 +53,7 @@ def identifiers(text: str) -> tuple[Identifier, ...]:
 
 def spec_text(spec: CertificateSpec) -> str:
     """A line of names, and a line of JSON, which is the same for most certificates."""
-    rest = {
+    rest: dict[str, Any] = {
         "cas": spec.cas,
         "challenge": spec.challenge,
         "targets": spec.targets,
@@ -62,6 +62,10 @@ def spec_text(spec: CertificateSpec) -> str:
     }
     if spec.self_check is not None:
         rest["self_check"] = spec.self_check
+    if spec.profile is not None:
+        rest |= {"profile": spec.profile, "fallback_profile": spec.fallback_profile}
+    if spec.lifetime is not None:
+        rest["lifetime"] = spec.lifetime.total_seconds()
     return f"{identifiers_text(spec.identifiers)}\n{json.dumps(rest)}"
 
 
@@ -76,6 +80,7 @@ def spec(name: str, text: str) -> CertificateSpec:
 @lru_cache(maxsize=64)
 def _rest(text: str) -> tuple[Any, ...]:
     it = json.loads(text)
+    lifetime = it.get("lifetime")
     return (
         tuple(it["cas"]),
         it["challenge"],
@@ -83,6 +88,9 @@ def _rest(text: str) -> tuple[Any, ...]:
         it["key_type"],
         it["renew_after"],
         it.get("self_check"),
+        it.get("profile"),
+        it.get("fallback_profile"),
+        None if lifetime is None else timedelta(seconds=lifetime),
     )
 
 
@@ -113,7 +121,15 @@ def version(row: Any) -> Version:
         row.ari_id,
         row.issuer,
     )
-    return Version(row.number, row.ca, facts, row.key_type, row.directory)
+    return Version(
+        row.number,
+        row.ca,
+        facts,
+        row.key_type,
+        row.directory,
+        row.profile,
+        row.wishes or "",
+    )
 
 
 def facts_values(facts: Certificate) -> dict[str, Any]:
@@ -174,6 +190,9 @@ def order(row: Any) -> Order:
         row.created_at,
         row.directory,
         row.finalizing,
+        row.profile,
+        None if row.lifetime is None else timedelta(seconds=row.lifetime),
+        row.wishes or "",
     )
 
 

@@ -85,6 +85,8 @@ version = sa.Table(
     sa.Column("ari_id", sa.String),
     sa.Column("issuer", sa.String, nullable=False),
     sa.Column("created_at", Instant, nullable=False),
+    sa.Column("profile", sa.String),
+    sa.Column("wishes", sa.String),  # of the spec that it was made to; NULL: none
     # Last, and so not read where they are not asked for: they fill pages.
     sa.Column("key_pem", sa.String, nullable=False),
     sa.Column("leaf_pem", sa.String, nullable=False),
@@ -110,6 +112,9 @@ order = sa.Table(
     sa.Column("directory", sa.String),  # NULL: from before that was kept
     # Attempts that failed since finalize was asked for; NULL: it was not.
     sa.Column("finalizing", sa.Integer),
+    sa.Column("profile", sa.String),
+    sa.Column("lifetime", sa.Integer),  # seconds; NULL: whatever the CA gives
+    sa.Column("wishes", sa.String),  # of the spec that it was begun for; NULL: none
 )
 # However many workers there are, a certificate has one order under way (invariant I3).
 sa.Index(

@@ -108,6 +108,32 @@ targets = "web"
             '2: [ca.letsencrypt] limits: "orders" is there twice; leave one of them out',
             id="a limit twice",
         ),
+        pytest.param(
+            f'{WWW}profile = "short lived"',
+            '3: [certificate.www] profile: "short lived" is no name of a profile: it is up to 64 '
+            'characters, and no spaces; write it as the CA does, as in "shortlived"',
+            id="a profile with a space",
+        ),
+        pytest.param(
+            f'{WWW}fallback_profile = "classic"',
+            "3: [certificate.www] fallback_profile: there is no profile that it could take the "
+            "place of; name it by profile, or add one",
+            id="a fallback for nothing",
+        ),
+        pytest.param(
+            f'{WWW}profile = "classic"\nfallback_profile = "classic"',
+            '4: [certificate.www] fallback_profile: "classic" is the profile already; name another',
+            id="a fallback that is none",
+        ),
+        pytest.param(
+            f'{WWW}lifetime = "7 days"',
+            '3: [certificate.www] lifetime: "7 days" is no lifetime: so many minutes, hours or '
+            'days; write it as "7d"',
+            id="a lifetime in words",
+        ),
+        pytest.param(
+            f'{WWW}lifetime = "0d"', '3: [certificate.www] lifetime: "0d" is no lifetime', id="0"
+        ),
         pytest.param("[certd]\nworkers = 0", "2: [certd] workers: 0 is out of range", id="range"),
         pytest.param(
             "[certd]\nworkers = 2.5", "2: [certd] workers: expected a whole number, found a", id="f"
