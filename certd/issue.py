@@ -145,7 +145,9 @@ class Issuance:
                 return Look(0.0)
             case "new key":
                 log.warning("%s: finalizing with another key: %s", self.order.name, problem.why)
+                refused = x509.pin(self.order.key_pem)
                 self.order = self._store.orders.with_new_key(self.order, *_key_and_csr(self.order))
+                self._store.next_keys.drop(self.order.name, refused)
                 failpoint("issue: another key is kept")
                 return Look(0.0)
         if problem.type == "unauthorized" and asked == "new order":

@@ -44,6 +44,8 @@ class CertificateSpec:
     profile: str | None = None  # of the CA's, where it has any
     fallback_profile: str | None = None
     lifetime: timedelta | None = None  # asked for; a CA that refuses is asked without
+    reuse_key: bool = False  # a renewal keeps the key
+    backup_key: bool = False  # the next key is made in advance
 
     @property
     def wishes(self) -> str:
@@ -112,6 +114,14 @@ class Version:
     def issued_at(self, ca: str, directory: str) -> bool:
         """Whether that CA issued it. A name that has moved to another directory is another CA."""
         return self.ca == ca if self.directory is None else self.directory == directory
+
+
+@dataclass(frozen=True, slots=True)
+class NextKey:
+    """The key that the next issuance will use, as far as it may be seen."""
+
+    key_type: str
+    spki_sha256: str  # its pin, to be published before it is used
 
 
 @dataclass(frozen=True, slots=True)
@@ -247,6 +257,8 @@ class Lineage:
     parks: Mapping[str, Park] = field(default_factory=dict)  # by the CA's name
     held_until: datetime | None = None  # a CA's limit: no order before
     held_for: str = ""  # which one, for people
+    new_key: bool = False  # the operator asked for another key, whatever is configured
+    next_key: NextKey | None = None
 
 
 @dataclass(frozen=True, slots=True)

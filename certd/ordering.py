@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import datetime
 
-from certd import x509
+from certd import due, x509
 from certd.authorize import OrderFailed
 from certd.ca.client import Client
 from certd.failpoint import failpoint
-from certd.model import CertificateSpec, Order, Version
+from certd.model import CertificateSpec, Lineage, NextKey, Order, Version
 from certd.react import Refusal
+from certd.secrets import Secret
 from certd.store import Store
 
 log = logging.getLogger(__name__)
@@ -71,24 +73,57 @@ def profile(spec: CertificateSpec, client: Client, say: Say) -> str | None:
     )
 
 
-def begin(
-    spec: CertificateSpec,
-    client: Client,
-    store: Store,
-    current: Version | None,
-    say: Say,
-    now: datetime,
-) -> Order:
-    """Make key and CSR for a new order, and write them down.
+def still_wanted(order: Order, spec: CertificateSpec, lineage: Lineage, client: Client) -> bool:
+    """Whether an order under way is what would be ordered now."""
+    if not order.serves(spec, client.name, client.directory_url):
+        return False
+    current = lineage.current.certificate if lineage.current else None
+    # Another key was asked for after it was begun with the one of before.
+    return not (lineage.new_key and current and x509.pin(order.key_pem) == current.spki_sha256)
 
-    ``current`` is the version to be replaced: only the CA that issued it, and only one
-    that offers renewal information, is told so (RFC 9773 section 5).
+
+def make_next_key(
+    spec: CertificateSpec, lineage: Lineage, store: Store, say: Say, now: datetime
+) -> Lineage:
+    """Make the key of the next issuance in advance, if that is wanted and there is none."""
+    decision = due.next_key(spec, lineage, now)
+    if decision is None:
+        return lineage
+    key = x509.new_key(spec.key_type)
+    about = NextKey(spec.key_type, x509.pin(key))
+    store.next_keys.keep(spec.name, key, about, now)
+    failpoint("ordering: next key is kept")
+    say(spec.name, f'the next key is made: pin-sha256="{about.spki_sha256}"')
+    return replace(lineage, next_key=about)
+
+
+def _key(spec: CertificateSpec, lineage: Lineage, store: Store) -> Secret:
+    """That of the current version, the one made in advance, or a new one."""
+    current = lineage.current
+    if spec.reuse_key and current and not lineage.new_key and current.key_type == spec.key_type:
+        bundle = store.lineages.bundle(spec.name, current.number)
+        if x509.pair_matches(bundle.leaf_pem, bundle.key_pem):
+            return bundle.key_pem
+        log.warning("%s: its key in the store is not the leaf's: making another", spec.name)
+    made = store.next_keys.get(spec.name) if spec.backup_key else None
+    if made and x509.type_of(made) == spec.key_type:
+        return made
+    return x509.new_key(spec.key_type)
+
+
+def begin(
+    spec: CertificateSpec, client: Client, store: Store, lineage: Lineage, say: Say, now: datetime
+) -> Order:
+    """Choose or make the key, make the CSR for a new order, and write them down.
+
+    The current version is replaced: only the CA that issued it, and only one that offers
+    renewal information, is told so (RFC 9773 section 5).
 
     Raises:
         OrderFailed: this CA has no such profile.
     """
     asked = profile(spec, client, say)
-    key = x509.new_key(spec.key_type)
+    key = _key(spec, lineage, store)
     csr = x509.csr(key, spec.identifiers)
     order = store.orders.begin(
         spec.name,
@@ -98,7 +133,7 @@ def begin(
         spec.key_type,
         key,
         csr,
-        replaced(spec, client, current, now),
+        replaced(spec, client, lineage.current, now),
         now,
         profile=asked,
         lifetime=spec.lifetime,

@@ -38,6 +38,10 @@ def command(context: click.Context, name: str) -> int:
             facts.append(("profile", f"{current.profile or 'none'}{other}"))
         facts += _leaf(current.certificate)
         facts += _chain(path, name, current.number)
+    if spec.backup_key:
+        made = lineage.next_key
+        text = f'pin-sha256="{made.spki_sha256}", {made.key_type}' if made else "none yet"
+        facts.append(("next key", text))
     for item in entry.targets():
         served = f"version {item.serving}" if item.serving else "nothing of ours yet"
         facts.append(("target", f"{item.target}: {item.phase}, serves {served}"))

@@ -144,6 +144,8 @@ def _document(entry: Entry) -> dict[str, Any]:
         "serial": current and current.certificate.serial,
         "fingerprint": current and current.certificate.fingerprint,
         "version": current and current.number,
+        "spki_sha256": current and current.certificate.spki_sha256,
+        "next_spki_sha256": lineage.next_key and lineage.next_key.spki_sha256,
         "renew_at": renew_at,
         "renew_reason": plan.issue.reason,
         "explanation_url": lineage.renewal and lineage.renewal.explanation_url,

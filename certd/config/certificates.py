@@ -47,6 +47,8 @@ def certificates(page: Page) -> dict[str, CertificateSpec]:
                 profile=table.profile,
                 fallback_profile=table.fallback_profile,
                 lifetime=table.lifetime,
+                reuse_key=table.reuse_key,
+                backup_key=table.backup_key,
             )
     return specs
 

@@ -224,6 +224,10 @@ class CertificateTable(Table):
     lifetime: Lifetime | None = Field(
         None, description="how long it is to be valid, where the CA lets one ask", examples=["7d"]
     )
+    reuse_key: bool = Field(False, description="a renewal keeps the private key")
+    backup_key: bool = Field(
+        False, description="make the next private key in advance, for its pin to be published"
+    )
 
 
 # The root of the file. The tables below ``many`` are named by the operator.

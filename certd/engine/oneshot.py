@@ -29,11 +29,14 @@ class Outcome:
     text: str
 
 
-def renew(node: Node, names: Collection[str], *, named: bool, force: bool) -> list[Outcome]:
+def renew(
+    node: Node, names: Collection[str], *, named: bool, force: bool, new_key: bool = False
+) -> list[Outcome]:
     """Bring these certificates to rest: served, not due, or failed.
 
     ``named``: the operator chose them, so no back-off holds; ``force``: renew them even if
-    they are not due. What another certd has under way is waited for, not done again.
+    they are not due; ``new_key``: and with another key. What another certd has under way is
+    waited for, not done again.
 
     Raises:
         ChallengeError: something must be issued and the CA's questions cannot be answered.
@@ -42,7 +45,7 @@ def renew(node: Node, names: Collection[str], *, named: bool, force: bool) -> li
     before = _lineages(node, names)
     if named:
         for name in names:
-            store.lineages.retry_now(name, now(), force=force)
+            store.lineages.retry_now(name, now(), force=force, new_key=new_key)
     lineages = _lineages(node, names)
     plans = {name: _plan(node, lineage) for name, lineage in lineages.items()}
     todo = {

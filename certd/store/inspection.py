@@ -20,7 +20,7 @@ from certd.store.files import HEAD, newer
 MOST = 5  # of SQLite's own findings: one page can be the cause of hundreds
 _RESTORE = "restore a backup with `certd db restore FILE`"
 _TABLES = {"meta", "account", "lineage", "version", "certificate_order", "token", "target"}
-_SINCE = {"0003": {"park", "bucket"}}  # by the migration that made them
+_SINCE = {"0003": {"park", "bucket"}, "0004": {"next_key"}}  # by the migration that made them
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,6 +155,18 @@ def _orders(connection: sqlite3.Connection) -> Iterator[Finding]:
             yield Finding(f"{what}: its key or signing request cannot be read", _RESTORE)
 
 
+def _next_keys(connection: sqlite3.Connection) -> Iterator[Finding]:
+    if not connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'next_key'").fetchone():
+        return  # an older certd's
+    for row in connection.execute("SELECT lineage, spki_sha256, key_pem FROM next_key"):
+        try:
+            good = x509.pin(Secret(row["key_pem"])) == row["spki_sha256"]
+        except CertdError:
+            good = False
+        if not good:
+            yield Finding(f"{row['lineage']}: its backup key cannot be read", _RESTORE)
+
+
 def _targets(connection: sqlite3.Connection) -> Iterator[Finding]:
     """What they have, and what they go back to, is there."""
     query = """SELECT target.lineage, target.target, which.number FROM target
@@ -191,4 +203,4 @@ def _restore(name: str) -> str:
     )
 
 
-_LOOKS = (_lineages, _versions, _orders, _targets, _orphans, _accounts)
+_LOOKS = (_lineages, _versions, _orders, _next_keys, _targets, _orphans, _accounts)

@@ -13,6 +13,7 @@ from certd.secrets import Secret
 from certd.store import rows
 from certd.store.database import Database
 from certd.store.leases import HELD, Leases
+from certd.store.next_keys import USED
 from certd.store.schema import lineage, order, park, token, version
 
 LONG = timedelta(days=8)  # after which nobody waits for a token any more
@@ -28,6 +29,14 @@ _UNPARK = sa.delete(park).where(
     park.c.lineage == sa.bindparam("name"), park.c.ca == sa.bindparam("ca")
 )
 _NEWEST = sa.select(sa.func.max(version.c.number)).where(version.c.lineage == sa.bindparam("name"))
+# Whether another key was asked for after an order with the same one was begun.
+_SAME_KEY = sa.select(lineage.c.name).where(
+    lineage.c.name == sa.bindparam("name"),
+    lineage.c.new_key,
+    version.c.lineage == lineage.c.name,
+    version.c.number == lineage.c.current,
+    version.c.spki_sha256 == sa.bindparam("pin"),
+)
 _PUBLISH = sa.insert(token).prefix_with("OR REPLACE")
 _ANSWER = sa.select(token.c.key_authorization).where(token.c.token == sa.bindparam("token"))
 _PUBLISHED = sa.select(token.c.token).where(token.c.lineage == sa.bindparam("name"))
@@ -183,7 +192,12 @@ class Orders:
                     **rows.facts_values(facts),
                 },
             )
-            connection.execute(_BEGUN, {"which": live.name, "current": number, **fresh(now)})
+            values = {"which": live.name, "current": number, **fresh(now)}
+            key = {"name": live.name, "pin": facts.spki_sha256}
+            if connection.execute(_SAME_KEY, key).first():
+                values |= {"forced": True, "new_key": True}
+            connection.execute(_BEGUN, values)
+            connection.execute(USED, key)
             ended = {"state": "done", "outcome": "issued", "ended_at": now, "key_pem": None}
             connection.execute(_DONE, {"which": live.id, **ended})
             connection.execute(_UNPARK, {"name": live.name, "ca": live.ca})
@@ -199,6 +213,7 @@ def fresh(now: datetime) -> dict[str, Any]:
     """What a lineage starts with when it has a new version: nothing asked, nothing failed."""
     return {
         "forced": False,
+        "new_key": False,
         "failures": 0,
         "retry_at": None,
         "failure": None,

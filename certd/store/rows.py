@@ -15,6 +15,7 @@ from certd.model import (
     Identifier,
     KeyType,
     Lineage,
+    NextKey,
     Order,
     Park,
     RenewalInfo,
@@ -66,6 +67,8 @@ def spec_text(spec: CertificateSpec) -> str:
         rest |= {"profile": spec.profile, "fallback_profile": spec.fallback_profile}
     if spec.lifetime is not None:
         rest["lifetime"] = spec.lifetime.total_seconds()
+    if spec.reuse_key or spec.backup_key:
+        rest |= {"reuse_key": spec.reuse_key, "backup_key": spec.backup_key}
     return f"{identifiers_text(spec.identifiers)}\n{json.dumps(rest)}"
 
 
@@ -91,6 +94,8 @@ def _rest(text: str) -> tuple[Any, ...]:
         it.get("profile"),
         it.get("fallback_profile"),
         None if lifetime is None else timedelta(seconds=lifetime),
+        it.get("reuse_key", False),
+        it.get("backup_key", False),
     )
 
 
@@ -241,4 +246,6 @@ def lineage(
         _longer(parks.get(row.name, {}), parks.get("", {})) if parks else {},
         row.held_until,
         row.held_for or "",
+        bool(row.new_key),
+        NextKey(row.next_type, row.next_pin) if row.next_type is not None else None,
     )

@@ -64,6 +64,7 @@ lineage = sa.Table(
     sa.Column("ask_failures", sa.Integer, nullable=False),
     sa.Column("held_until", Instant),  # a CA's limit: no order before
     sa.Column("held_for", sa.String),  # which one, for people
+    sa.Column("new_key", sa.Boolean),  # beside ``forced``: and with another key
 )
 sa.Index("lineage_due", lineage.c.due_at)
 sa.Index("lineage_holder", lineage.c.holder)
@@ -122,6 +123,17 @@ sa.Index(
     order.c.lineage,
     unique=True,
     sqlite_where=order.c.state == "live",
+)
+
+# The key made in advance for the next issuance of a certificate with a backup key.
+next_key = sa.Table(
+    "next_key",
+    metadata,
+    sa.Column("lineage", sa.String, primary_key=True),
+    sa.Column("key_type", sa.String, nullable=False),
+    sa.Column("spki_sha256", sa.String, nullable=False),
+    sa.Column("created_at", Instant, nullable=False),
+    sa.Column("key_pem", sa.String, nullable=False),
 )
 
 # The journal of published HTTP-01 tokens, and what the responder answers from.

@@ -5,7 +5,7 @@ RFC 9773 section 4.1 (the identifier of a certificate for renewal information).
 """
 
 from certd.x509.checking import check, pair_matches
-from certd.x509.keys import csr, csr_der, new_key, type_of
+from certd.x509.keys import csr, csr_der, new_key, pin, type_of
 from certd.x509.reading import facts, facts_of_der, fingerprint, read_chain, shown_name
 
 __all__ = [
@@ -17,6 +17,7 @@ __all__ = [
     "fingerprint",
     "new_key",
     "pair_matches",
+    "pin",
     "read_chain",
     "shown_name",
     "type_of",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import ipaddress
 from collections.abc import Iterable
 
@@ -61,6 +63,19 @@ def type_of(key_pem: Secret) -> str:
     return {"secp256r1": "ec-p256", "secp384r1": "ec-p384"}.get(
         key.curve.name, f"ec-{key.curve.name}"
     )
+
+
+def pin(key_pem: Secret) -> str:
+    """SHA-256 of its SubjectPublicKeyInfo, base64: what a leaf with this key has as its SPKI pin.
+
+    Raises:
+        StoreError: it cannot be read.
+    """
+    return pin_of(spki(load_key(key_pem).public_key()))
+
+
+def pin_of(spki_der: bytes) -> str:
+    return base64.b64encode(hashlib.sha256(spki_der).digest()).decode()
 
 
 def load_key(key_pem: Secret) -> PrivateKey:

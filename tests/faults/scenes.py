@@ -48,8 +48,12 @@ def deployed(site: Site, warm: Warm, pebble: Pebble) -> None:
 
 
 def due(site: Site, warm: Warm, pebble: Pebble) -> None:
-    """Version 1 is at two targets, and its CA wants it renewed; certd is about to ask."""
-    site.certificate("www", NAME, targets=["web", "mail"]).disk().disk("mail", reload=["true"])
+    """Version 1 is at two targets, and its CA wants it renewed; certd is about to ask.
+
+    Its next key is made, and its pin may have been published.
+    """
+    site.certificate("www", NAME, targets=["web", "mail"], backup_key=True)
+    site.disk().disk("mail", reload=["true"])
     assert warm.certd(site, "renew").returncode == 0
     bundle, now = site.bundle("www"), datetime.now(UTC)
     assert bundle is not None

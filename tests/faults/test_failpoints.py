@@ -110,6 +110,7 @@ def _kill_and_repeat(
     """None: there are fewer failpoints, and the run has survived."""
     number = len(points) + 1
     before, versions = invariants.pairs_in_place(site, "www"), len(invariants.bundles(site, "www"))
+    announced = invariants.next_pin(site, "www")
     books = Books.opened(pebble)
     scenario.wrong(pebble)
     killed = warm.certd(site, *scenario.run, CERTD_KILL_AT=str(number))
@@ -133,6 +134,8 @@ def _kill_and_repeat(
     else:
         assert point.issued == scenario.issues, point
         _check_end(scenario, site, before, warm.status(site), point)
+        if announced:
+            invariants.assert_used_and_another_made(site, "www", announced)
     _check_orders(scenario, points, point)
     return point
 

@@ -1,4 +1,4 @@
-"""What else a version was made to: the profile and the lifetime that were asked for."""
+"""What else a version was made to: profile and lifetime; and keys made in advance."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -10,6 +10,16 @@ depends_on = None
 
 
 def upgrade() -> None:
+    op.create_table(
+        "next_key",
+        sa.Column("lineage", sa.String(), nullable=False),
+        sa.Column("key_type", sa.String(), nullable=False),
+        sa.Column("spki_sha256", sa.String(), nullable=False),
+        sa.Column("created_at", sa.BigInteger(), nullable=False),
+        sa.Column("key_pem", sa.String(), nullable=False),
+        sa.PrimaryKeyConstraint("lineage"),
+    )
+    op.add_column("lineage", sa.Column("new_key", sa.Boolean(), nullable=True))
     op.add_column("certificate_order", sa.Column("profile", sa.String(), nullable=True))
     op.add_column("certificate_order", sa.Column("lifetime", sa.Integer(), nullable=True))
     op.add_column("certificate_order", sa.Column("wishes", sa.String(), nullable=True))
