@@ -148,7 +148,9 @@ def _wished(have: str, wanted: str) -> str:
     """Which of the ``CertificateSpec.wishes`` are others, of two that are not the same."""
     before, after = (dict(word.split("=", 1) for word in text.split()) for text in (have, wanted))
     changed = (
-        f"the {key} has changed from {before.get(key, 'none')} to {after.get(key, 'none')}"
+        "the key of the signing request (csr) has changed"
+        if key == "csr"
+        else f"the {key} has changed from {before.get(key, 'none')} to {after.get(key, 'none')}"
         for key in sorted({*before, *after})
         if before.get(key) != after.get(key)
     )

@@ -75,7 +75,8 @@ class Issuance:
         self._looks = 0
         self._asked: Asked = "order"  # what the CA is being asked for
         self._troubles = 0  # refusals in a row
-        self._tried: set[Do] = set()  # what helps once at most
+        # What helps once at most; a key that is not ours cannot be replaced.
+        self._tried: set[Do] = {"new key"} if spec.csr else set()
         # Whether an earlier process began it and this one has not got anywhere with it yet.
         self.inherited = self._resumed = order.url is not None
 
@@ -269,7 +270,11 @@ class Issuance:
         pem = self._client.download(url)
         failpoint("issue: certificate downloaded")
         now = self._clock()
-        leaf, chain, facts = x509.check(pem, self.order.key_pem, self.order.identifiers, now)
+        if self._spec.csr:
+            pin = self._spec.csr.spki_sha256
+            leaf, chain, facts = x509.check_pin(pem, pin, self.order.identifiers, now)
+        else:
+            leaf, chain, facts = x509.check(pem, self.order.key_pem, self.order.identifiers, now)
         number = self._store.orders.complete(self.order, leaf, chain, facts, now)
         failpoint("issue: version is current")
         self._say(self.order.name, f"version {number} issued, valid until {facts.not_after:%F}")

@@ -12,6 +12,8 @@ from typing import Literal
 
 from certd.secrets import Secret
 
+_CSR = "csr="  # among ``wishes``
+
 KeyType = Literal["ec-p256", "ec-p384", "rsa-2048", "rsa-3072", "rsa-4096"]
 
 
@@ -27,6 +29,14 @@ class Identifier:
 
     def __str__(self) -> str:
         return self.value
+
+
+@dataclass(frozen=True, slots=True)
+class SigningRequest:
+    """One that the operator has made, with a key that certd never sees."""
+
+    pem: str
+    spki_sha256: str  # the pin of its key
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +56,7 @@ class CertificateSpec:
     lifetime: timedelta | None = None  # asked for; a CA that refuses is asked without
     reuse_key: bool = False  # a renewal keeps the key
     backup_key: bool = False  # the next key is made in advance
+    csr: SigningRequest | None = None  # in place of keys of certd's own
 
     @property
     def wishes(self) -> str:
@@ -58,6 +69,8 @@ class CertificateSpec:
             words.append(f"profile={self.profile}")
         if self.lifetime:
             words.append(f"lifetime={self.lifetime.total_seconds():.0f}s")
+        if self.csr:
+            words.append(f"{_CSR}{self.csr.spki_sha256}")
         return " ".join(words)
 
 
@@ -77,7 +90,10 @@ class Certificate:
 
 @dataclass(frozen=True, slots=True)
 class Bundle:
-    """One version of a lineage as it is handed to a target."""
+    """One version of a lineage as it is handed to a target.
+
+    ``key_pem`` is empty where certd never had the key: the operator made the signing request.
+    """
 
     name: str
     version: int
@@ -85,6 +101,10 @@ class Bundle:
     chain_pem: str  # the intermediates only; may be empty
     key_pem: Secret
     certificate: Certificate
+
+    @property
+    def keyless(self) -> bool:
+        return not self.key_pem.reveal()
 
     @property
     def fullchain_pem(self) -> str:
@@ -193,6 +213,11 @@ class Order:
     lifetime: timedelta | None = None
     wishes: str = ""  # of the ``CertificateSpec`` that it was begun for
 
+    @property
+    def keyless(self) -> bool:
+        """Whether its signing request is the operator's, and ``key_pem`` empty."""
+        return keyless(self.wishes)
+
     def serves(self, spec: CertificateSpec, ca: str, directory: str) -> bool:
         """Whether it is what would be ordered for this at that CA."""
         return (
@@ -202,6 +227,11 @@ class Order:
             and self.wishes == spec.wishes
             and set(self.identifiers) == set(spec.identifiers)
         )
+
+
+def keyless(wishes: str | None) -> bool:
+    """Whether what was made to these wishes has a key that certd never sees."""
+    return any(word.startswith(_CSR) for word in (wishes or "").split())
 
 
 @dataclass(frozen=True, slots=True)

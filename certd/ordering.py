@@ -11,7 +11,7 @@ from certd import due, x509
 from certd.authorize import OrderFailed
 from certd.ca.client import Client
 from certd.failpoint import failpoint
-from certd.model import CertificateSpec, Lineage, NextKey, Order, Version
+from certd.model import CertificateSpec, Lineage, NextKey, Order, Version, keyless
 from certd.react import Refusal
 from certd.secrets import Secret
 from certd.store import Store
@@ -77,6 +77,8 @@ def still_wanted(order: Order, spec: CertificateSpec, lineage: Lineage, client: 
     """Whether an order under way is what would be ordered now."""
     if not order.serves(spec, client.name, client.directory_url):
         return False
+    if order.keyless:
+        return True
     current = lineage.current.certificate if lineage.current else None
     # Another key was asked for after it was begun with the one of before.
     return not (lineage.new_key and current and x509.pin(order.key_pem) == current.spki_sha256)
@@ -100,6 +102,8 @@ def make_next_key(
 def _key(spec: CertificateSpec, lineage: Lineage, store: Store) -> Secret:
     """That of the current version, the one made in advance, or a new one."""
     current = lineage.current
+    if current and keyless(current.wishes):
+        current = None  # its key was never ours
     if spec.reuse_key and current and not lineage.new_key and current.key_type == spec.key_type:
         bundle = store.lineages.bundle(spec.name, current.number)
         if x509.pair_matches(bundle.leaf_pem, bundle.key_pem):
@@ -123,8 +127,11 @@ def begin(
         OrderFailed: this CA has no such profile.
     """
     asked = profile(spec, client, say)
-    key = _key(spec, lineage, store)
-    csr = x509.csr(key, spec.identifiers)
+    if spec.csr:
+        key, csr = Secret(""), spec.csr.pem
+    else:
+        key = _key(spec, lineage, store)
+        csr = x509.csr(key, spec.identifiers)
     order = store.orders.begin(
         spec.name,
         client.name,

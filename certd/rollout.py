@@ -78,7 +78,7 @@ class Rollout:
         if state.version != bundle.version:
             state = replace(state, version=bundle.version, failures=0, failure=None)
         # Checked here, before any target is touched: some servers die of a bad pair.
-        if not x509.pair_matches(bundle.leaf_pem, bundle.key_pem):
+        if not bundle.keyless and not x509.pair_matches(bundle.leaf_pem, bundle.key_pem):
             raise TargetError(
                 f"version {bundle.version} is not a pair",
                 "the private key in the store does not belong to the certificate",

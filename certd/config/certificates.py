@@ -13,6 +13,7 @@ from certd.config import identifiers
 from certd.config.findings import shown
 from certd.config.page import Page
 from certd.config.places import Location
+from certd.config.requests import own_request
 from certd.config.tables import NEEDED, CertificateTable
 from certd.config.values import WELL_KNOWN
 from certd.config.words import Wording
@@ -34,6 +35,9 @@ def certificates(page: Page) -> dict[str, CertificateSpec]:
         page.check_references((*location, "targets"), _strings(raw, "targets"), "target", targets)
         page.check_references((*location, "ca"), _strings(raw, "ca"), "ca", cas)
         _check_profiles(page, location, raw)
+        own = None
+        if table is not None and table.csr:
+            own = own_request(page, location, table.csr, table.names, raw)
         if table is not None:
             specs[name] = CertificateSpec(
                 name=name,
@@ -41,7 +45,7 @@ def certificates(page: Page) -> dict[str, CertificateSpec]:
                 cas=tuple(table.ca),
                 challenge=table.challenge,
                 targets=tuple(table.targets),
-                key_type=table.key,
+                key_type=own[1] if own else table.key,
                 renew_after=table.renew_after,
                 self_check=table.self_check,
                 profile=table.profile,
@@ -49,6 +53,7 @@ def certificates(page: Page) -> dict[str, CertificateSpec]:
                 lifetime=table.lifetime,
                 reuse_key=table.reuse_key,
                 backup_key=table.backup_key,
+                csr=own[0] if own else None,
             )
     return specs
 

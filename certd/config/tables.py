@@ -209,6 +209,9 @@ class CertificateTable(Table):
     )
     targets: list[str] = Field([], description="where it is deployed", examples=[["web"]])
     key: KeyType = Field("ec-p256", description="kind of private key")
+    csr: FilePath | None = Field(
+        None, description="signing request of your own, whose key certd never sees"
+    )
     renew_after: float | None = Field(
         None, gt=0, lt=1, description="fraction of the lifetime, where the CA has no opinion"
     )

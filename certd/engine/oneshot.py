@@ -42,6 +42,8 @@ def renew(
         ChallengeError: something must be issued and the CA's questions cannot be answered.
     """
     store = node.store
+    if new_key:
+        _refuse_new_key(node.config, names)
     before = _lineages(node, names)
     if named:
         for name in names:
@@ -72,6 +74,17 @@ def renew(
             raise CertdError("a thread of certd has died", "", "see the log, and report this bug")
     after = _lineages(node, names)
     return [_outcome(node, name, before[name], after[name]) for name in names]
+
+
+def _refuse_new_key(config: Config, names: Collection[str]) -> None:
+    for name in names:
+        if config.certificates[name].csr:
+            raise ConfigError(
+                f"{name} cannot have a new key of certd's",
+                "its signing request is yours, and so is its key",
+                f"make another key and request, replace the file that csr names, then "
+                f"`certd renew {name}`",
+            )
 
 
 def _lineages(node: Node, names: Collection[str]) -> dict[str, Lineage]:

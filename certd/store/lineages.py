@@ -18,6 +18,7 @@ from certd.model import (
     Lineage,
     RenewalInfo,
     TargetState,
+    keyless,
 )
 from certd.secrets import Secret
 from certd.store import parks, rows
@@ -177,6 +178,10 @@ class Lineages:
         )
         if row is None:
             raise StoreError(f"version {number} of {name} is not in the store")
+        if not row.key_pem and not keyless(row.wishes):
+            raise StoreError(
+                f"version {number} of {name} has lost its private key", "", rows.DAMAGED
+            )
         facts = rows.version(row).certificate
         return Bundle(name, number, row.leaf_pem, row.chain_pem, Secret(row.key_pem), facts)
 

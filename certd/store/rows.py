@@ -19,6 +19,7 @@ from certd.model import (
     Order,
     Park,
     RenewalInfo,
+    SigningRequest,
     TargetPhase,
     TargetState,
     Version,
@@ -69,6 +70,8 @@ def spec_text(spec: CertificateSpec) -> str:
         rest["lifetime"] = spec.lifetime.total_seconds()
     if spec.reuse_key or spec.backup_key:
         rest |= {"reuse_key": spec.reuse_key, "backup_key": spec.backup_key}
+    if spec.csr is not None:
+        rest["csr"] = [spec.csr.pem, spec.csr.spki_sha256]
     return f"{identifiers_text(spec.identifiers)}\n{json.dumps(rest)}"
 
 
@@ -96,6 +99,7 @@ def _rest(text: str) -> tuple[Any, ...]:
         None if lifetime is None else timedelta(seconds=lifetime),
         it.get("reuse_key", False),
         it.get("backup_key", False),
+        SigningRequest(*it["csr"]) if it.get("csr") else None,
     )
 
 

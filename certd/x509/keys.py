@@ -6,6 +6,7 @@ import base64
 import hashlib
 import ipaddress
 from collections.abc import Iterable
+from typing import get_args
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
@@ -23,6 +24,7 @@ from certd.errors import StoreError
 from certd.model import Identifier, KeyType
 from certd.secrets import Secret
 
+KEY_TYPES: tuple[str, ...] = get_args(KeyType)
 PrivateKey = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey
 
 
@@ -57,12 +59,17 @@ def type_of(key_pem: Secret) -> str:
     Raises:
         StoreError: it cannot be read.
     """
-    key = load_key(key_pem)
-    if isinstance(key, rsa.RSAPrivateKey):
+    return kind_of(load_key(key_pem).public_key())
+
+
+def kind_of(key: PublicKeyTypes) -> str:
+    """The same of a public key, which may be of any kind."""
+    if isinstance(key, rsa.RSAPublicKey):
         return f"rsa-{key.key_size}"
-    return {"secp256r1": "ec-p256", "secp384r1": "ec-p384"}.get(
-        key.curve.name, f"ec-{key.curve.name}"
-    )
+    if isinstance(key, ec.EllipticCurvePublicKey):
+        curves = {"secp256r1": "ec-p256", "secp384r1": "ec-p384"}
+        return curves.get(key.curve.name, f"ec-{key.curve.name}")
+    return type(key).__name__.removeprefix("_").removesuffix("PublicKey").lower()
 
 
 def pin(key_pem: Secret) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import hashlib
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
@@ -12,7 +11,7 @@ from cryptography.hazmat.primitives import hashes
 
 from certd.errors import BadCertificate, CertdError, plain
 from certd.model import Certificate, Identifier
-from certd.x509.keys import spki
+from certd.x509.keys import pin_of, spki
 
 MOST_BYTES = 256 * 1024  # of a chain; Let's Encrypt's is about 4 KiB
 MOST_CERTIFICATES = 20
@@ -60,7 +59,7 @@ def facts(leaf: x509.Certificate) -> Certificate:
             not_after=leaf.not_valid_after_utc,
             serial=_hexadecimal(leaf.serial_number),
             fingerprint=leaf.fingerprint(hashes.SHA256()).hex(),
-            spki_sha256=_pin(spki(leaf.public_key())),
+            spki_sha256=pin_of(spki(leaf.public_key())),
             ari_id=_ari_id(leaf),
             issuer=shown_name(leaf.issuer),
         )
@@ -88,10 +87,6 @@ def fingerprint(pem: str) -> str:
         BadCertificate: it cannot be read.
     """
     return read_chain(pem)[0].fingerprint(hashes.SHA256()).hex()
-
-
-def _pin(spki: bytes) -> str:
-    return base64.b64encode(hashlib.sha256(spki).digest()).decode()
 
 
 def _hexadecimal(number: int) -> str:
