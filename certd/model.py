@@ -57,6 +57,8 @@ class CertificateSpec:
     reuse_key: bool = False  # a renewal keeps the key
     backup_key: bool = False  # the next key is made in advance
     csr: SigningRequest | None = None  # in place of keys of certd's own
+    # The other of a pair from one table; the store need not know.
+    sibling: str | None = field(default=None, compare=False)
 
     @property
     def wishes(self) -> str:

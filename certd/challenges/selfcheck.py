@@ -19,7 +19,8 @@ from os import strerror
 from urllib.parse import SplitResult, urljoin, urlsplit
 
 from certd.challenges.reply import NoReply, Reply, read
-from certd.challenges.resolving import MAX_THREADS, Unresolved, addresses
+from certd.challenges.resolving import Threads, Unresolved, addresses
+from certd.challenges.turns import Turns
 from certd.challenges.wellknown import OWN_LOOK, PREFIX
 from certd.errors import ChallengeError, plain
 
@@ -27,6 +28,7 @@ SECONDS = 8.0  # for a name, redirects included; a CA gives up after some ten
 CONNECT_SECONDS = 3.0  # for one address, so that there is time for another
 MAX_REDIRECTS = 10  # as many as Let's Encrypt follows
 MAX_LOOKS = 256  # names looked at at once; others wait, and their time does not run
+EACH = 8  # of one certificate: what leads into silence is mostly all that one has
 SHOWN = 60  # characters of a wrong answer that are shown
 
 _REDIRECTS = (301, 302, 303, 307, 308)
@@ -63,38 +65,49 @@ class SelfCheck:
         self._lock = threading.Lock()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
+        self._stopped = False
 
-    def begin(self, way: Way, host: str, token: str, key_authorization: str) -> Future[None]:
+    def begin(
+        self, way: Way, owner: str, host: str, token: str, key_authorization: str
+    ) -> Future[None]:
         """Look whether ``host``, a name or an address, answers this token rightly.
 
-        The future's exception is a ChallengeError, if it does not.
+        ``owner`` is whose look it is: no more than ``EACH`` of one are under way. The
+        future's exception is a ChallengeError, if it does not; once this has stopped, it is
+        cancelled.
         """
         with self._lock:
+            if self._stopped:
+                never: Future[None] = Future()
+                never.cancel()
+                return never
             if self._loop is None:
                 self._loop = asyncio.new_event_loop()
                 self._loop.set_debug(False)  # it would log key authorizations
-                self._looks = asyncio.Semaphore(MAX_LOOKS)
-                self._lookups = asyncio.Semaphore(MAX_THREADS)
+                self._turns = Turns(MAX_LOOKS, EACH)
+                self._threads = Threads()
                 self._thread = threading.Thread(
                     target=self._loop.run_forever, name="self-check", daemon=True
                 )
                 self._thread.start()
-            look = _Look(way, host, token, key_authorization.encode(), self._lookups)
-            return asyncio.run_coroutine_threadsafe(self._within_bounds(look), self._loop)
+            look = _Look(way, host, token, key_authorization.encode(), self._threads)
+            return asyncio.run_coroutine_threadsafe(self._in_turn(owner, look), self._loop)
 
-    async def _within_bounds(self, look: _Look) -> None:
-        async with self._looks:
+    async def _in_turn(self, owner: str, look: _Look) -> None:
+        async with self._turns.one(owner):
             await look.run()
 
     def stop(self) -> None:
-        """Give up what is under way. Without a look before, or a second time, it is nothing."""
+        """Give up what is under way, for good. Without a look before it is nothing."""
         with self._lock:
+            self._stopped = True
             loop, self._loop = self._loop, None
-        if loop is None or self._thread is None:
+            thread = self._thread
+        if loop is None or thread is None:
             return
         asyncio.run_coroutine_threadsafe(_cancel_all(), loop).result()
         loop.call_soon_threadsafe(loop.stop)
-        self._thread.join()
+        thread.join()
         loop.close()
 
 
@@ -116,20 +129,18 @@ class _Miss(Exception):
 class _Look:
     """At one name."""
 
-    def __init__(
-        self, way: Way, host: str, token: str, expected: bytes, lookups: asyncio.Semaphore
-    ) -> None:
+    def __init__(self, way: Way, host: str, token: str, expected: bytes, threads: Threads) -> None:
         self._way = way
         self._host = host
         self._token = token
         self._expected = expected
-        self._lookups = lookups
+        self._threads = threads
         # What it waits for, and what may help, as they are told.
         self._doing, self._step = "", _WAY
 
     async def run(self) -> None:
         try:
-            async with asyncio.timeout(self._way.seconds):
+            async with asyncio.timeout(self._way.seconds) as self._time:
                 await self._follow()
             return
         except TimeoutError:
@@ -186,7 +197,7 @@ class _Look:
         port = {80: self._way.port, 443: self._way.tls_port}.get(port, port)
         self._doing, self._step = f"looking {host} up", _NAME
         try:
-            found = await addresses(host, self._way.resolver, self._lookups)
+            found = await addresses(host, self._way.resolver, self._threads, self._time)
         except Unresolved as error:
             raise _Miss(f"{host} cannot be resolved: {plain(str(error))}", _NAME) from error
         self._doing = self._shown(parts._replace(query="", fragment="").geturl())

@@ -7,11 +7,13 @@ a second time as the lack of that table.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 from certd.config import identifiers
 from certd.config.findings import shown
 from certd.config.page import Page
+from certd.config.pairs import members, without_pair
 from certd.config.places import Location
 from certd.config.requests import own_request
 from certd.config.tables import NEEDED, CertificateTable
@@ -27,8 +29,9 @@ def certificates(page: Page) -> dict[str, CertificateSpec]:
     """Every certificate whose table is right; what is wrong is noted on the page."""
     targets, cas = page.tables("target"), {**WELL_KNOWN, **page.tables("ca")}
     specs: dict[str, CertificateSpec] = {}
-    for name, raw in page.named("certificate"):
+    for name, written in page.named("certificate"):
         location = ("certificate", name)
+        raw = without_pair(page, location, written)
         table: CertificateTable | None = page.check(location, raw, _WORDING)
         names = enumerate(table.names) if table else _readable(raw.get("names"))
         _check_names(page, (*location, "names"), dict(names), raw)
@@ -55,6 +58,11 @@ def certificates(page: Page) -> dict[str, CertificateSpec]:
                 backup_key=table.backup_key,
                 csr=own[0] if own else None,
             )
+            if len(both := members(name, written)) > 1:
+                specs[both[1]] = replace(
+                    specs[name], name=both[1], key_type=written["key"][1], sibling=name
+                )
+                specs[name] = replace(specs[name], sibling=both[1])
     return specs
 
 

@@ -119,6 +119,13 @@ Server = Annotated[ListenAddress, _checked(_server)]
 Served = Annotated[Endpoint, _checked(lambda text: Endpoint(*identifiers.host_port(text)))]
 
 
+def _or_two(schema: dict[str, Any]) -> None:
+    """In the JSON Schema: one of the kinds, or a list of two. ``certd.config.pairs`` splits it."""
+    one = {"enum": schema.pop("enum"), "type": schema.pop("type")}
+    two = {"type": "array", "items": one, "minItems": 2, "maxItems": 2}
+    schema["anyOf"] = [one, two]
+
+
 class Table(BaseModel):
     """What every table has in common."""
 
@@ -208,7 +215,11 @@ class CertificateTable(Table):
         json_schema_extra={"enum": ["http-01"]},
     )
     targets: list[str] = Field([], description="where it is deployed", examples=[["web"]])
-    key: KeyType = Field("ec-p256", description="kind of private key")
+    key: KeyType = Field(
+        "ec-p256",
+        description="kind of private key; two of them are a pair of certificates",
+        json_schema_extra=_or_two,
+    )
     csr: FilePath | None = Field(
         None, description="signing request of your own, whose key certd never sees"
     )

@@ -182,7 +182,7 @@ class _Shown:
     ) -> Future[None] | None:
         if not self._config.looks_first(name, ca):
             return None
-        return self._self_check.begin(self._way, host, token, key_authorization)
+        return self._self_check.begin(self._way, name, host, token, key_authorization)
 
 
 class _OnDemand:

@@ -202,4 +202,6 @@ def chosen(config: Config, names: Collection[str]) -> list[str]:
     if unknown:
         known = ", ".join(sorted(config.certificates)[:20]) or "none"
         raise ConfigError(f"no certificate is named {', '.join(unknown)}", f"configured: {known}")
-    return list(dict.fromkeys(names)) or list(config.certificates)
+    # Who names one of a pair means the table that it is from.
+    both = [one for name in names for one in (name, config.certificates[name].sibling) if one]
+    return list(dict.fromkeys(both)) or list(config.certificates)

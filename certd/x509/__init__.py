@@ -5,7 +5,7 @@ RFC 9773 section 4.1 (the identifier of a certificate for renewal information).
 """
 
 from certd.x509.checking import check, check_pin, pair_matches
-from certd.x509.keys import csr, csr_der, new_key, pin, type_of
+from certd.x509.keys import csr, csr_der, kind_of, new_key, pin, type_of
 from certd.x509.reading import facts, facts_of_der, fingerprint, read_chain, shown_name
 from certd.x509.requests import read_request
 
@@ -17,6 +17,7 @@ __all__ = [
     "facts",
     "facts_of_der",
     "fingerprint",
+    "kind_of",
     "new_key",
     "pair_matches",
     "pin",

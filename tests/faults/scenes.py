@@ -6,12 +6,15 @@ import shutil
 from datetime import UTC, datetime, timedelta
 
 from certd.store import Store
+from certd.testing.exchanges import Exchange, Forward, Reply
 from certd.testing.pebble import Pebble
+from certd.testing.proxy import FaultyCA
 from tests.faults.warm import Warm
 from tests.site import Site
 
 NAME = "www.example.com"
 DAY = timedelta(days=1)
+WISHES = {"profile": "special", "fallback_profile": "default", "lifetime": "7d"}
 
 
 class Scene:
@@ -50,9 +53,9 @@ def deployed(site: Site, warm: Warm, pebble: Pebble) -> None:
 def due(site: Site, warm: Warm, pebble: Pebble) -> None:
     """Version 1 is at two targets, and its CA wants it renewed; certd is about to ask.
 
-    Its next key is made, and its pin may have been published.
+    Its next key is made, and its pin may have been published. The CA lists no such profile.
     """
-    site.certificate("www", NAME, targets=["web", "mail"], backup_key=True)
+    site.certificate("www", NAME, targets=["web", "mail"], backup_key=True, **WISHES)
     site.disk().disk("mail", reload=["true"])
     assert warm.certd(site, "renew").returncode == 0
     bundle, now = site.bundle("www"), datetime.now(UTC)
@@ -70,6 +73,34 @@ def refused(site: Site, warm: Warm, pebble: Pebble) -> None:
     assert warm.certd(site, "renew").returncode == 0
     warm.certd(site, "renew", "www", "--force", CERTD_KILL_AT="issue: version is current")
     assert len(pebble.ledger()) == 2
+
+
+def refuse(ca: FaultyCA) -> None:
+    """No order replaces anything, none has a lifetime or the profile that is listed, and each
+    has to be finalized twice, with another key.
+    """
+    keys: dict[str, str] = {}  # by order, the CSR that was refused
+
+    def listed(exchange: Exchange, forward: Forward) -> Reply | None:
+        meta = forward().json()["meta"]
+        return forward().but(meta={**meta, "profiles": {"special": "", "default": ""}})
+
+    def replaced(exchange: Exchange, forward: Forward) -> Reply | None:
+        if "notAfter" in exchange.payload:
+            return Reply.problem(400, "malformed", "NotAfter is not supported")
+        if "replaces" in exchange.payload:
+            return Reply.problem(409, "alreadyReplaced", "it has been")
+        return forward()
+
+    def finalized(exchange: Exchange, forward: Forward) -> Reply | None:
+        csr = exchange.payload["csr"]
+        if keys.setdefault(exchange.path, csr) == csr:
+            return Reply.problem(400, "badCSR", "not that key")
+        return forward()
+
+    ca.on("directory", listed)
+    ca.on("new-order", replaced)
+    ca.on("finalize", finalized)
 
 
 def lose(pebble: Pebble) -> None:

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from certd.testing.pebble import Pebble
+from certd.testing.proxy import FaultyCA
 from tests.faults import invariants, scenes
 from tests.faults.invariants import Books
 from tests.faults.scenes import Scene
@@ -36,6 +37,8 @@ class Scenario:
     deployed: str = "verified"  # the state of the targets
     least: int = 20  # failpoints, of which there are at least so many
     until: str = ""  # where the sweep ends, for what follows is swept elsewhere
+    passes: tuple[str, ...] = ()  # failpoints that it is there for
+    refuse: Callable[[FaultyCA], None] = FaultyCA.honest  # what the CA says no to at first
     # What is wrong at the CA in the run that is killed, and is put right for the one after.
     wrong: Callable[[Pebble], None] = lambda pebble: None
     right: Callable[[Pebble], None] = lambda pebble: None
@@ -44,7 +47,9 @@ class Scenario:
 FORCE = ("renew", "www", "--force")
 SCENARIOS = {
     "first issuance": Scenario(scenes.from_nothing, ("renew",), ("renew",)),
-    "renewal to two targets": Scenario(scenes.due, ("renew",), ("renew",), least=30),
+    "renewal to two targets": Scenario(
+        scenes.due, ("renew",), ("renew",), least=30, passes=("ordering: next key is kept",)
+    ),
     "forced renewal": Scenario(
         scenes.deployed, FORCE, ("renew",), least=8, until="issue: order URL is kept"
     ),
@@ -56,6 +61,20 @@ SCENARIOS = {
         issues=False,
         deployed="rolled-back",
         least=15,
+    ),
+    "renewal that the CA refuses as it is": Scenario(
+        scenes.due,
+        ("renew",),
+        ("renew",),
+        least=15,
+        until="issue: finalized",
+        refuse=scenes.refuse,
+        passes=(
+            "issue: lifetime is left out",
+            "issue: another profile is kept",
+            "issue: replaces is left out",
+            "issue: another key is kept",
+        ),
     ),
     "failed validation": Scenario(
         scenes.unseen,
@@ -90,18 +109,21 @@ def test_killed_at_every_failpoint_it_goes_on(
 ) -> None:
     scenario = SCENARIOS[which]
     pebble = start_pebble(nonce_reject=0, authz_reuse=0, retry_after=(1, 1))
-    site = Site(tmp_path / "site", pebble)
-    scenario.prepare(site, warm, pebble)
-    scene = Scene(site)
     points: list[Point] = []
-    while point := _kill_and_repeat(scenario, scene.again(), points, warm, pebble):
-        points.append(point)
-        assert len(points) < ENOUGH
-        if point.place == scenario.until:
-            break
+    with FaultyCA(pebble, tmp_path / "proxy") as ca:
+        site = Site(tmp_path / "site", ca)
+        scenario.prepare(site, warm, pebble)
+        scene = Scene(site)
+        scenario.refuse(ca)
+        while point := _kill_and_repeat(scenario, scene.again(), points, warm, pebble):
+            points.append(point)
+            assert len(points) < ENOUGH
+            if point.place == scenario.until:
+                break
     print(f"\n{which}\n  n  {'killed at':<45} orders issued  then")
     print(*points, sep="\n")
     assert len(points) >= scenario.least
+    assert set(scenario.passes) <= {point.place for point in points}
 
 
 def _kill_and_repeat(
@@ -134,7 +156,7 @@ def _kill_and_repeat(
     else:
         assert point.issued == scenario.issues, point
         _check_end(scenario, site, before, warm.status(site), point)
-        if announced:
+        if announced and scenario.refuse is FaultyCA.honest:
             invariants.assert_used_and_another_made(site, "www", announced)
     _check_orders(scenario, points, point)
     return point

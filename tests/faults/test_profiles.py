@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 from pathlib import Path
@@ -222,33 +221,3 @@ def test_a_ca_that_takes_none_is_asked_without_and_it_is_said(
         assert driver.force("www").current != lineage.current
     renewal = profiled.seen("new-order")[-1].payload
     assert "replaces" in renewal  # it is not given up along with the lifetime
-
-
-# -- killed in between ----------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("place", "wish"),
-    [
-        ("issue: lifetime is left out", {"lifetime": "7d"}),
-        ("issue: another profile is kept", {"profile": "special", "fallback_profile": "classic"}),
-    ],
-)
-def test_killed_when_less_is_asked_for_it_goes_on_with_that(
-    place: str, wish: dict[str, str], site: Site, profiled: FaultyCA
-) -> None:
-    def refuse(exchange: Exchange, forward: Forward) -> Reply:
-        if "notAfter" in exchange.payload:
-            return Reply.problem(400, "malformed", "no")
-        return forward()
-
-    profiled.on("directory", lists("special", "classic"))
-    profiled.on("new-order", refuse)
-    site.certificate("www", "www.example.com", **wish)
-    assert site.certd("renew", CERTD_KILL_AT=place).returncode == -signal.SIGKILL
-    killed_after = profiled.exchanges[-1].number
-    site.renew()
-    [last] = [one for one in profiled.seen("new-order") if one.number > killed_after]
-    assert last.payload.get("profile") in (None, "classic")
-    assert "notAfter" not in last.payload
-    assert len(profiled.acted_on("finalize")) == 1
