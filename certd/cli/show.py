@@ -11,7 +11,7 @@ from certd.cli.options import config_path, instant
 from certd.cli.overview import overview
 from certd.config import state_folder
 from certd.errors import ConfigError
-from certd.model import Certificate
+from certd.model import Certificate, Version, keyless
 from certd.store.glance import chain
 
 
@@ -32,7 +32,7 @@ def command(context: click.Context, name: str) -> int:
         facts.append(("certificate", "none yet: `certd renew` gets it"))
     else:
         current = lineage.current
-        facts += [("version", str(current.number)), ("CA", current.ca), ("key", current.key_type)]
+        facts += [("version", str(current.number)), ("CA", current.ca), ("key", _key(current))]
         if wished := spec.profile or current.profile:
             other = f" (configured: {wished})" if wished != current.profile else ""
             facts.append(("profile", f"{current.profile or 'none'}{other}"))
@@ -48,6 +48,11 @@ def command(context: click.Context, name: str) -> int:
     width = max(len(label) for label, _ in facts)
     click.echo("\n".join(f"{label:<{width}}  {text}" for label, text in facts))
     return 0
+
+
+def _key(version: Version) -> str:
+    own = ", which certd has never seen (csr)" if keyless(version.wishes) else ""
+    return f"{version.key_type}{own}"
 
 
 def _leaf(certificate: Certificate) -> list[tuple[str, str]]:

@@ -11,10 +11,10 @@ from certd.config.page import Page
 from certd.config.places import Location
 from certd.config.source import read_file
 from certd.config.values import TargetSettings
-from certd.errors import ConfigError
+from certd.errors import BadCertificate, ConfigError
 from certd.model import CertificateSpec, Identifier, KeyType, SigningRequest
 from certd.x509 import read_request
-from certd.x509.requests import MOST_BYTES
+from certd.x509.requests import HOW_TO, MOST_BYTES
 
 
 def own_request(
@@ -27,6 +27,10 @@ def own_request(
     except (OSError, ValueError) as error:
         why = getattr(error, "strerror", None) or str(error)
         page.add(where, f"{shown(str(path))} cannot be used", why, "correct the path")
+        return None
+    except BadCertificate:
+        why = "it is no signing request"
+        page.add(where, f"{shown(str(path))} cannot be used", why, HOW_TO)
         return None
     except ConfigError as error:
         why = f"{error.what}: {error.why}"

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import NameOID
 
 from certd.errors import ConfigError, plain
 from certd.model import Identifier, SigningRequest
 from certd.x509.keys import KEY_TYPES, kind_of, pin_of, spki
+from certd.x509.reading import distrust
 
 MOST_BYTES = 64 * 1024
-_NEXT = "write one with `openssl req -new -key KEY -subj / -addext subjectAltName=DNS:NAME`"
+HOW_TO = "write one with `openssl req -new -key KEY -subj / -addext subjectAltName=DNS:NAME`"
 
 
 def read_request(data: bytes) -> tuple[SigningRequest, str, frozenset[Identifier]]:
@@ -21,20 +21,19 @@ def read_request(data: bytes) -> tuple[SigningRequest, str, frozenset[Identifier
     The names are those of the subjectAltName and the common name (RFC 8555 section 7.4).
 
     Raises:
-        ConfigError: it is no signing request, or one that no CA would take.
+        BadCertificate: it is no signing request.
+        ConfigError: it is one that no CA would take.
     """
-    try:
+    with distrust("a signing request"):
         der = not data.lstrip().startswith(b"-----")
         csr = x509.load_der_x509_csr(data) if der else x509.load_pem_x509_csr(data)
         public, good = csr.public_key(), csr.is_signature_valid
         names = frozenset(_names(csr))
-    except (ValueError, TypeError, UnsupportedAlgorithm, InvalidSignature) as error:
-        raise ConfigError("it is no signing request", plain(str(error)), _NEXT) from None
     if not good:
-        raise ConfigError("its signature is not by its own key", "it is damaged", _NEXT)
+        raise ConfigError("its signature is not by its own key", "it is damaged", HOW_TO)
     kind = kind_of(public)
     if kind not in KEY_TYPES:
-        raise ConfigError(f"its key is {kind}", f"CAs take {', '.join(KEY_TYPES)}", _NEXT)
+        raise ConfigError(f"its key is {kind}", f"CAs take {', '.join(KEY_TYPES)}", HOW_TO)
     pem = csr.public_bytes(Encoding.PEM).decode()
     return SigningRequest(pem, pin_of(spki(public))), kind, names
 
@@ -51,7 +50,7 @@ def _names(csr: x509.CertificateSigningRequest) -> list[Identifier]:
                 raise ConfigError(
                     "it has a name that is neither a DNS name nor an IP address",
                     plain(str(name.value)),
-                    _NEXT,
+                    HOW_TO,
                 )
     except x509.ExtensionNotFound:
         pass

@@ -42,6 +42,7 @@ def test_it_is_issued_deployed_and_renewed_without_a_key(own: Site) -> None:
     assert_served_with_the_key(own)
     assert own.status()["www"]["state"] == "ok"
     assert own.certd("db", "check").returncode == 0
+    assert "ec-p256, which certd has never seen (csr)" in own.certd("show", "www").stdout
     done = own.certd("renew", "--new-key", "www")
     assert (done.returncode, "its signing request is yours" in done.stderr) == (2, True)
     bundle = own.bundle("www")

@@ -134,6 +134,35 @@ targets = "web"
         pytest.param(
             f'{WWW}lifetime = "0d"', '3: [certificate.www] lifetime: "0d" is no lifetime', id="0"
         ),
+        pytest.param(
+            f'{WWW}key = ["ec-p256", "ec-p384"]',
+            "3: [certificate.www] key: ec-p256 and ec-p384 are of one kind: a pair is for clients "
+            "that take one kind and for those that take the other; write two of them, as in key",
+            id="two of one kind",
+        ),
+        pytest.param(
+            f'{WWW}key = ["rsa-2048"]',
+            "3: [certificate.www] key: expected two types of key, found 1: one alone is no list",
+            id="a pair of one",
+        ),
+        pytest.param(
+            f'{WWW}key = ["rsa-2048", 5]',
+            '3: [certificate.www] key: "5" is no type of key: certd knows ec-p256, ec-p384',
+            id="a pair with a number",
+        ),
+        pytest.param(
+            f'{WWW}key = ["ec-p256", "rsa-2048"]\n[certificate."www.rsa"]\nnames = ["a.example"]',
+            '3: [certificate.www] key: the second of the pair would be named "www.rsa": there is '
+            "a table of that name; rename one of them",
+            id="a pair whose second has a table",
+        ),
+        pytest.param(
+            f'{WWW}key = ["ec-p256", "rsa-2048"]\ntargets = ["web"]\n'
+            '[target.web]\ntype = "disk"\npath = "/srv/www"',
+            '4: [certificate.www] targets: "web" puts it in the place of "www": /srv/www has '
+            "room for one certificate only; write {name}",
+            id="a pair in one place",
+        ),
         pytest.param("[certd]\nworkers = 0", "2: [certd] workers: 0 is out of range", id="range"),
         pytest.param(
             "[certd]\nworkers = 2.5", "2: [certd] workers: expected a whole number, found a", id="f"
