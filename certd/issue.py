@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, MutableMapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from certd import x509
+from certd import ordering, x509
 from certd.authorize import CHECKING, Authorizations, OrderFailed, Publisher, clean_up
 from certd.ca.client import Client
 from certd.ca.problem import NoJSON, Problem
@@ -23,7 +23,6 @@ from certd.failpoint import failpoint
 from certd.model import CertificateSpec, Identifier, Order
 from certd.ordering import Say
 from certd.react import TRIES, Asked, Do, Situation, react
-from certd.secrets import Secret
 from certd.store import Store
 from certd.troubles import Troubles
 
@@ -145,7 +144,9 @@ class Issuance:
             case "new key":
                 log.warning("%s: finalizing with another key: %s", self.order.name, problem.why)
                 refused = x509.pin(self.order.key_pem)
-                self.order = self._store.orders.with_new_key(self.order, *_key_and_csr(self.order))
+                self.order = self._store.orders.with_new_key(
+                    self.order, *ordering.another_key(self.order)
+                )
                 self._store.next_keys.drop(self.order.name, refused)
                 failpoint("issue: another key is kept")
                 return Look(0.0)
@@ -154,7 +155,7 @@ class Issuance:
         problem.asked = asked
         if problem.type == "invalidProfile":
             self._client.ask_directory_again()
-            problem.next = problem.next or self._profiles()
+            problem.next = problem.next or ordering.advise(self.order.name, self._client)
         if reaction.lost:
             raise OrderFailed(
                 problem.what, problem.why, problem.next, problem.refusal, asked
@@ -165,11 +166,6 @@ class Issuance:
         """The profile that may be asked for in place of the order's."""
         asked, fallback = self.order.profile, self._spec.fallback_profile
         return fallback if asked and asked == self._spec.profile else None
-
-    def _profiles(self) -> str:
-        offered = ", ".join(self._client.profiles()) or "none"
-        table = f"[certificate.{self.order.name}]"
-        return f"its directory lists {offered}: name another profile in {table}"
 
     def age(self) -> float:
         """Seconds since this process took the order up."""
@@ -294,11 +290,6 @@ class Issuance:
         step = LOOKS[min(self._looks, len(LOOKS) - 1)]
         self._looks += 1
         return Look(step if retry_after is None else max(retry_after, LOOKS[0]))
-
-
-def _key_and_csr(order: Order) -> tuple[Secret, str]:
-    key = x509.new_key(order.key_type)
-    return key, x509.csr(key, order.identifiers)
 
 
 def _names(identifiers: Iterable[Identifier]) -> str:

@@ -215,11 +215,6 @@ class Order:
     lifetime: timedelta | None = None
     wishes: str = ""  # of the ``CertificateSpec`` that it was begun for
 
-    @property
-    def keyless(self) -> bool:
-        """Whether its signing request is the operator's, and ``key_pem`` empty."""
-        return keyless(self.wishes)
-
     def serves(self, spec: CertificateSpec, ca: str, directory: str) -> bool:
         """Whether it is what would be ordered for this at that CA."""
         return (

@@ -77,7 +77,7 @@ def still_wanted(order: Order, spec: CertificateSpec, lineage: Lineage, client: 
     """Whether an order under way is what would be ordered now."""
     if not order.serves(spec, client.name, client.directory_url):
         return False
-    if order.keyless:
+    if keyless(order.wishes):
         return True
     current = lineage.current.certificate if lineage.current else None
     # Another key was asked for after it was begun with the one of before.
@@ -113,6 +113,18 @@ def _key(spec: CertificateSpec, lineage: Lineage, store: Store) -> Secret:
     if made and x509.type_of(made) == spec.key_type:
         return made
     return x509.new_key(spec.key_type)
+
+
+def another_key(order: Order) -> tuple[Secret, str]:
+    """And the signing request for it: the CA has refused those of the order."""
+    key = x509.new_key(order.key_type)
+    return key, x509.csr(key, order.identifiers)
+
+
+def advise(name: str, client: Client) -> str:
+    """What to do where this CA has refused a profile that it lists."""
+    offered = ", ".join(client.profiles()) or "none"
+    return f"its directory lists {offered}: name another profile in [certificate.{name}]"
 
 
 def begin(

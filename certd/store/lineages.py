@@ -18,9 +18,7 @@ from certd.model import (
     Lineage,
     RenewalInfo,
     TargetState,
-    keyless,
 )
-from certd.secrets import Secret
 from certd.store import parks, rows
 from certd.store.changes import AGAIN, AT_ONCE, changes
 from certd.store.database import Database
@@ -34,6 +32,7 @@ _FACTS = [c for c in version.c if c.name not in ("lineage", "key_pem", "leaf_pem
 _COLUMNS = [c for c in lineage.c if c.name != "current"]
 _CURRENT = sa.and_(version.c.lineage == lineage.c.name, version.c.number == lineage.c.current)
 _NEXT = [next_key.c.key_type.label("next_type"), next_key.c.spki_sha256.label("next_pin")]
+_COMING = next_key.c.lineage == lineage.c.name
 _NAME: sa.BindParameter[str] = sa.bindparam("name")
 
 _ORDER = (
@@ -54,11 +53,7 @@ class _Look:
 
 _ALL = _Look(
     sa.select(*_COLUMNS, *_FACTS, *_NEXT, _ORDER.label("order_url"))
-    .select_from(
-        lineage.outerjoin(version, _CURRENT).outerjoin(
-            next_key, next_key.c.lineage == lineage.c.name
-        )
-    )
+    .select_from(lineage.outerjoin(version, _CURRENT).outerjoin(next_key, _COMING))
     .where(lineage.c.configured)
     .order_by(lineage.c.name),
     sa.select(target),
@@ -143,10 +138,8 @@ class Lineages:
 
         def work(connection: sa.Connection) -> None:
             values: dict[str, Any] = {"retry_at": None, "held_until": None, "due_at": now}
-            if force or new_key:
-                values["forced"] = True
-            if new_key:
-                values["new_key"] = True
+            values |= {"forced": True} if force or new_key else {}
+            values |= {"new_key": True} if new_key else {}
             connection.execute(sa.update(lineage).where(lineage.c.name == name).values(values))
             parks.lift(connection, [name])
             # Whom nobody asked is asked by all again, who may have been put off for good.
@@ -187,12 +180,7 @@ class Lineages:
         )
         if row is None:
             raise StoreError(f"version {number} of {name} is not in the store")
-        if not row.key_pem and not keyless(row.wishes):
-            raise StoreError(
-                f"version {number} of {name} has lost its private key", "", rows.DAMAGED
-            )
-        facts = rows.version(row).certificate
-        return Bundle(name, number, row.leaf_pem, row.chain_pem, Secret(row.key_pem), facts)
+        return rows.bundle(row)
 
     def versions_since(self, name: str, instant: datetime) -> int:
         """How many versions there have been since then."""

@@ -8,7 +8,9 @@ from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from typing import Any, cast
 
+from certd.errors import StoreError
 from certd.model import (
+    Bundle,
     Certificate,
     CertificateSpec,
     Failure,
@@ -23,6 +25,7 @@ from certd.model import (
     TargetPhase,
     TargetState,
     Version,
+    keyless,
 )
 from certd.secrets import Secret
 
@@ -139,6 +142,18 @@ def version(row: Any) -> Version:
         row.profile,
         row.wishes or "",
     )
+
+
+def bundle(row: Any) -> Bundle:
+    """
+    Raises:
+        StoreError: its key is gone.
+    """
+    if not row.key_pem and not keyless(row.wishes):
+        what = f"version {row.number} of {row.lineage} has lost its private key"
+        raise StoreError(what, "", DAMAGED)
+    facts, key = version(row).certificate, Secret(row.key_pem)
+    return Bundle(row.lineage, row.number, row.leaf_pem, row.chain_pem, key, facts)
 
 
 def facts_values(facts: Certificate) -> dict[str, Any]:
