@@ -23,6 +23,7 @@ WATCHED = {
     "window": ["certd.ca.ari"],
     "answer": ["certd.ca.wire"],
     "settings": ["certd.config", "tomllib"],
+    "reply": ["certd.challenges.reply"],
 }
 TOGETHER = "together"  # the target that is all of them, for a run of a few seconds
 LARGEST = 1 << 14  # bytes of an input

@@ -49,4 +49,5 @@ SEEDS: Mapping[str, list[str | bytes]] = {
     "window": ["2026-07-01T00:00:00Z\n2026-07-02T00:00:00.5+01:00"],
     "answer": [b"\x7f" + answer for answer in _ANSWERS],
     "settings": list(_SETTINGS),
+    "reply": list(_ANSWERS),
 }
