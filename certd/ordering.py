@@ -128,17 +128,18 @@ def advise(name: str, client: Client) -> str:
 
 
 def begin(
-    spec: CertificateSpec, client: Client, store: Store, lineage: Lineage, say: Say, now: datetime
+    spec: CertificateSpec,
+    client: Client,
+    store: Store,
+    lineage: Lineage,
+    profile: str | None,
+    now: datetime,
 ) -> Order:
     """Choose or make the key, make the CSR for a new order, and write them down.
 
     The current version is replaced: only the CA that issued it, and only one that offers
     renewal information, is told so (RFC 9773 section 5).
-
-    Raises:
-        OrderFailed: this CA has no such profile.
     """
-    asked = profile(spec, client, say)
     if spec.csr:
         key, csr = Secret(""), spec.csr.pem
     else:
@@ -154,7 +155,7 @@ def begin(
         csr,
         replaced(spec, client, lineage.current, now),
         now,
-        profile=asked,
+        profile=profile,
         lifetime=spec.lifetime,
         wishes=spec.wishes,
     )

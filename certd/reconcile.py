@@ -239,11 +239,12 @@ class Reconciler:
         else:
             if self._spared(spec, lineage, order, client, now):
                 return None
+            # Before the limits are: an order that the CA would refuse costs none of them.
+            profile = order.profile if order else ordering.profile(spec, client, self._say)
             # One that was begun may have been made all the same: it counts twice then.
             if self._quota.held(spec, lineage, client, self._limits(ca), now):
                 return None
-            if order is None:
-                order = ordering.begin(spec, client, self._store, lineage, self._say, now)
+            order = order or ordering.begin(spec, client, self._store, lineage, profile, now)
         issuance = Issuance(
             order, spec, client, self._store, self._publisher, self._awaited, self._clock, self._say
         )

@@ -145,6 +145,7 @@ def _document(entry: Entry) -> dict[str, Any]:
         "fingerprint": current and current.certificate.fingerprint,
         "version": current and current.number,
         "spki_sha256": current and current.certificate.spki_sha256,
+        "profile": current and current.profile,
         "next_spki_sha256": lineage.next_key and lineage.next_key.spki_sha256,
         "renew_at": renew_at,
         "renew_reason": plan.issue.reason,

@@ -82,6 +82,7 @@ def test_another_profile_renews_once(site: Site, profiled: FaultyCA) -> None:
 def test_a_profile_that_the_ca_lacks_is_told_before_an_order_is_made(
     site: Site, profiled: FaultyCA
 ) -> None:
+    site.tables["ca.test"]["limits"] = ["same 1/7d"]  # of which it must not cost any
     site.certificate("www", "www.example.com", profile="shortlived")
     done = site.certd("renew")
     assert done.returncode == 1
