@@ -15,6 +15,8 @@ Do = Literal[
     "again",  # the same request, after ``wait``
     "look",  # at the order: our picture of it is old
     "without replaces",  # the order once more, replacing nothing
+    "without lifetime",  # the same without notAfter: many CAs take none
+    "fallback profile",  # the same with the other profile
     "without contact",  # the account once more, without a way to reach us
     "other algorithm",  # the account once more, with a key for what the CA accepts
     "new key",  # another order with another key
@@ -61,6 +63,8 @@ class Situation:
     failures: int = 1  # of this certificate in a row, this attempt included
     left: timedelta | None = None  # of the certificate that is served; None: there is none
     allowed: bool = False  # another CA of the certificate's is, by the names' CAA records
+    lifetime: bool = False  # the order says how long the certificate is to be valid
+    fallback: bool = False  # there is another profile that it may ask for
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +109,9 @@ _MALFORMED = Reaction(
 )
 _TABLE = {
     "malformed": _MALFORMED,
-    "invalidProfile": Reaction(lost=True, wait=DAILY, fail_over=True),
+    "invalidProfile": Reaction(
+        lost=True, wait=DAILY, fail_over=True, advice="name a profile that this CA has"
+    ),
     "unauthorized": Reaction(lost=True),
     "incorrectResponse": Reaction(lost=True),
     "connection": Reaction(lost=True),
@@ -180,8 +186,14 @@ def _known(kind: str, situation: Situation) -> Reaction | None:
 
 def _at_once(refusal: Refusal, situation: Situation) -> Do | None:
     """What may help without waiting, once in an attempt."""
-    ordering = situation.asked == "new order" and situation.replaces
+    new = situation.asked == "new order"
+    ordering = new and situation.replaces
     match refusal.type:
+        # First what is a wish only: `replaces` is worth more, as it lifts CAs' limits.
+        case "malformed" | "unsupported" if new and situation.lifetime:
+            return "without lifetime"
+        case "invalidProfile" if new and situation.fallback:
+            return "fallback profile"
         case "alreadyReplaced" | "malformed" | "unauthorized" if ordering:
             return "without replaces"
         case "" if ordering and refusal.status in (400, 403, 404, 409):

@@ -13,7 +13,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from weakref import WeakValueDictionary
 
-from certd import due, issue, renewal, setback, x509
+from certd import due, ordering, renewal, setback
 from certd.adoption import adopt
 from certd.authorize import Authorizations, Publisher, clean_up
 from certd.budget import NO_LIMITS, Limits
@@ -21,8 +21,9 @@ from certd.ca.issuer import Issuer
 from certd.config import Config
 from certd.consulting import consult
 from certd.errors import CertdError, StoreError, bug
-from certd.issue import Issuance, Look, Say
+from certd.issue import Issuance, Look
 from certd.model import CertificateSpec, Lineage, Order, TargetState
+from certd.ordering import Say
 from certd.preflight import refuse_another, refuse_in_vain
 from certd.quota import Quota
 from certd.react import TRIES
@@ -126,14 +127,14 @@ class Reconciler:
             self._store.leases.release(name, self._clock() + timedelta(seconds=NOT_OURS))
             return None
         look, issuance = None, self._under_way.get(name)
-        lineage = self._store.lineages.get(name) if issuance is None else None
+        lineage = self._lineage(spec) if issuance is None else None
         if lineage is None or due.issuance(spec, lineage, self._clock()).due(self._clock()):
             look = self._advance(spec, issuance, lineage)
             issuance = self._under_way.get(name)
             # Nothing else is due so soon: spare the store.
             if issuance and look and look.seconds < QUIET and issuance.age() < QUIET:
                 return look
-            lineage = self._store.lineages.get(name)
+            lineage = self._lineage(spec)
         lineage, ours = self._roll_out(spec, lineage)
         now = self._clock()
         lineage = renewal.ask(spec, lineage, self._client, self._store, self._draw, now)
@@ -142,6 +143,11 @@ class Reconciler:
             self._store.lineages.keep_failure(name, None, 0, None)
             lineage = replace(lineage, failure=None, failures=0, retry_at=None)
         return self._rest(due.plan(spec, lineage, now), look, now, ours=ours)
+
+    def _lineage(self, spec: CertificateSpec) -> Lineage:
+        """As it is, with the key of the next issuance made if that is wanted."""
+        lineage = self._store.lineages.get(spec.name)
+        return ordering.make_next_key(spec, lineage, self._store, self._say, self._clock())
 
     def _rest(self, plan: due.Plan, look: Look | None, now: datetime, *, ours: bool) -> Look | None:
         """When to look again; None: the certificate is given back to the store until then.
@@ -221,8 +227,8 @@ class Reconciler:
         if lineage is None or lineage.ordering:
             order = self._store.orders.live(spec.name)
         client = self._client(ca)
-        usages = x509.csr_usages(order.csr_pem) if order else ()
-        if order and not order.serves(spec, ca, client.directory_url, usages):
+        lineage = lineage or self._store.lineages.get(spec.name)
+        if order and not ordering.still_wanted(order, spec, lineage, client):
             self._store.orders.end(order, "abandoned", "not wanted any more", now)
             order = None
             lineage = self._store.lineages.get(spec.name)
@@ -232,23 +238,16 @@ class Reconciler:
         if order and order.url:
             self._say(spec.name, f"going on with its order at {ca}")
         else:
-            lineage = lineage or self._store.lineages.get(spec.name)
             if self._spared(spec, lineage, order, client, now):
                 return None
+            # Before the limits are: an order that the CA would refuse costs none of them.
+            profile = order.profile if order else ordering.profile(spec, client, self._say)
             # One that was begun may have been made all the same: it counts twice then.
             if self._quota.held(spec, lineage, client, self._limits(ca), now):
                 return None
-            if order is None:
-                order = issue.begin(spec, client, self._store, lineage.current, now)
+            order = order or ordering.begin(spec, client, self._store, lineage, profile, now)
         issuance = Issuance(
-            order,
-            spec,
-            client,
-            self._store,
-            self._publisher,
-            self._awaited,
-            self._clock,
-            self._say,
+            order, spec, client, self._store, self._publisher, self._awaited, self._clock, self._say
         )
         self._under_way[spec.name] = issuance
         return issuance

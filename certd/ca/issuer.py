@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Protocol
 
@@ -30,7 +30,17 @@ class Issuer(Protocol):
 
     def clock_ahead(self) -> timedelta: ...
 
-    def new_order(self, identifiers: tuple[Identifier, ...], replaces: str | None) -> CAOrder: ...
+    def profiles(self) -> tuple[str, ...]: ...
+
+    def ask_directory_again(self) -> None: ...
+
+    def new_order(
+        self,
+        identifiers: tuple[Identifier, ...],
+        replaces: str | None,
+        profile: str | None = None,
+        not_after: datetime | None = None,
+    ) -> CAOrder: ...
 
     def order(self, url: str) -> CAOrder: ...
 

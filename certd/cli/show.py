@@ -13,7 +13,7 @@ from certd.cli.overview import overview
 from certd.cli.troubles import troubles
 from certd.config import state_folder
 from certd.errors import ConfigError
-from certd.model import SERVER, Certificate
+from certd.model import SERVER, Certificate, Version, keyless
 from certd.store.glance import chain, crl
 
 if TYPE_CHECKING:
@@ -39,10 +39,17 @@ def command(context: click.Context, name: str) -> int:
         facts.append(("certificate", "none yet: `certd renew` gets it"))
     else:
         current = lineage.current
-        facts += [("version", str(current.number)), ("CA", current.ca), ("key", current.key_type)]
+        facts += [("version", str(current.number)), ("CA", current.ca), ("key", _key(current))]
+        if wished := spec.profile or current.profile:
+            other = f" (configured: {wished})" if wished != current.profile else ""
+            facts.append(("profile", f"{current.profile or 'none'}{other}"))
         facts += _leaf(current.certificate)
         facts += _chain(path, name, current.number, current.ca)
         facts += _crl(path, name)
+    if spec.backup_key:
+        made = lineage.next_key
+        text = f'pin-sha256="{made.spki_sha256}", {made.key_type}' if made else "none yet"
+        facts.append(("next key", text))
     for one in lineage.revocations:
         when = f", {instant(one.revoked_at)}" if one.revoked_at else ""
         facts.append(("revoked", f"version {one.number} {one}{when}"))
@@ -54,6 +61,11 @@ def command(context: click.Context, name: str) -> int:
     for text in troubles(found):
         click.echo(text)
     return 0
+
+
+def _key(version: Version) -> str:
+    own = ", which certd has never seen (csr)" if keyless(version.wishes) else ""
+    return f"{version.key_type}{own}"
 
 
 def _leaf(certificate: Certificate) -> list[tuple[str, str]]:

@@ -24,6 +24,8 @@ _DNS_NAME = re.compile(rf"(?:{_LABEL}\.)*{_LABEL}")
 # What nearly every name looks like, so that 10,000 certificates load in well under a second.
 _PLAIN = re.compile(rf"(?:{_LABEL}\.)+[a-z](?:[a-z0-9-]{{0,61}}[a-z0-9])?")
 _LIMIT = re.compile(r"(orders|domain|same|failures) ([0-9]{1,7})/([0-9]{1,4})([mhd])")
+_SPAN = re.compile(r"([0-9]{1,5})([mhd])")
+_PROFILE = re.compile(r"[!-~]{1,64}")
 _LONGEST_DNS_NAME = 253  # characters, without the root's dot
 _SEGMENT = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _DIGITS = re.compile(r"[0-9a-f]+")
@@ -296,6 +298,28 @@ def _decodable(text: str, name: str) -> None:
                 ) from None
 
 
+def lifetime(text: str) -> timedelta:
+    """How long a certificate is to be valid, as in ``7d``."""
+    found = _SPAN.fullmatch(text)
+    if not found or not int(found[1]):
+        what = f"{shown(text)} is no lifetime"
+        raise ConfigError(what, "so many minutes, hours or days", 'write it as "7d"')
+    return _span(found[1], found[2])
+
+
+def _span(count: str, unit: str) -> timedelta:
+    return timedelta(**{{"m": "minutes", "h": "hours", "d": "days"}[unit]: int(count)})
+
+
+def profile(text: str) -> str:
+    """The name of a CA's profile; CAs compare it letter by letter."""
+    if _PROFILE.fullmatch(text):
+        return text
+    what = f"{shown(text)} is no name of a profile"
+    todo = 'write it as the CA does, as in "shortlived"'
+    raise ConfigError(what, "it is up to 64 characters, and no spaces", todo)
+
+
 def limit(text: str) -> tuple[str, Limit]:
     """A CA's limit, as in ``orders 300/3h``: what is limited, and how much of it."""
     found = _LIMIT.fullmatch(text)
@@ -305,8 +329,7 @@ def limit(text: str) -> tuple[str, Limit]:
             "orders, domain, same or failures; how many; in how many minutes, hours or days",
             'write it as "orders 300/3h"',
         )
-    unit = {"m": "minutes", "h": "hours", "d": "days"}[found[4]]
-    return found[1], Limit(int(found[2]), timedelta(**{unit: int(found[3])}))
+    return found[1], Limit(int(found[2]), _span(found[3], found[4]))
 
 
 def chain(text: str) -> str:

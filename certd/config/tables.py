@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Callable, Mapping
+from datetime import timedelta
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -130,6 +131,8 @@ Contact = Annotated[str, _checked(identifiers.contact)]
 CALimit = Annotated[tuple[str, Limit], _checked(identifiers.limit)]
 Wish = Annotated[str, _checked(identifiers.chain)]
 Challenge = Annotated[str, _checked(_challenge)]
+Profile = Annotated[str, _checked(identifiers.profile)]
+Lifetime = Annotated[timedelta, _checked(identifiers.lifetime)]
 Listen = Annotated[
     ListenAddress, _checked(lambda text: ListenAddress(*identifiers.host_port(text)))
 ]
@@ -137,6 +140,13 @@ Server = Annotated[ListenAddress, _checked(_server)]
 ProxyURL = Annotated[Proxy, _checked(lambda text: Proxy(*network.proxy(text)))]
 Source = Annotated[str, Field(strict=True), AfterValidator(_source)]
 Served = Annotated[Endpoint, _checked(lambda text: Endpoint(*identifiers.host_port(text)))]
+
+
+def _or_two(schema: dict[str, Any]) -> None:
+    """In the JSON Schema: one of the kinds, or a list of two. ``certd.config.pairs`` splits it."""
+    one = {"enum": schema.pop("enum"), "type": schema.pop("type")}
+    two = {"type": "array", "items": one, "minItems": 2, "maxItems": 2}
+    schema["anyOf"] = [one, two]
 
 
 class Table(BaseModel):
@@ -264,7 +274,14 @@ class CertificateTable(Table):
         json_schema_extra={"enum": ["http-01"]},
     )
     targets: list[str] = Field([], description="where it is deployed", examples=[["web"]])
-    key: KeyType = Field("ec-p256", description="kind of private key")
+    key: KeyType = Field(
+        "ec-p256",
+        description="kind of private key; two of them are a pair of certificates",
+        json_schema_extra=_or_two,
+    )
+    csr: FilePath | None = Field(
+        None, description="signing request of your own, whose key certd never sees"
+    )
     usage: list[Usage] = Field(
         list(SERVER),
         min_length=1,
@@ -281,6 +298,19 @@ class CertificateTable(Table):
         None,
         description="which of the CA's chains, instead of the CA's own preferred_chain",
         examples=["ISRG Root X2"],
+    )
+    profile: Profile | None = Field(
+        None, description="profile of the CA's, where it has any", examples=["shortlived"]
+    )
+    fallback_profile: Profile | None = Field(
+        None, description="profile where the CA does not have the other", examples=["tlsserver"]
+    )
+    lifetime: Lifetime | None = Field(
+        None, description="how long it is to be valid, where the CA lets one ask", examples=["7d"]
+    )
+    reuse_key: bool = Field(False, description="a renewal keeps the private key")
+    backup_key: bool = Field(
+        False, description="make the next private key in advance, for its pin to be published"
     )
 
 

@@ -30,8 +30,8 @@ from certd.challenges.http01 import (
 from certd.challenges.selfcheck import SelfCheck, Way
 from certd.config import Config
 from certd.engine.local import LocalEngine
-from certd.issue import Say
 from certd.model import Revocation
+from certd.ordering import Say
 from certd.reconcile import Reconciler
 from certd.secrets import Secret
 from certd.store import Store

@@ -69,6 +69,27 @@ def seen(type: str) -> Refusal:
             id="malformed, and it replaces",
         ),
         pytest.param(
+            problem("malformed", 400),
+            Situation("new order", replaces=True, lifetime=True),
+            "without lifetime",
+            0,
+            id="malformed, and it has a lifetime",
+        ),
+        pytest.param(
+            problem("invalidProfile", 400),
+            Situation("new order", fallback=True),
+            "fallback profile",
+            0,
+            id="invalidProfile, and there is another",
+        ),
+        pytest.param(
+            problem("invalidProfile", 400),
+            Situation("new order"),
+            "end",
+            DAILY.total_seconds(),
+            id="invalidProfile, and there is no other",
+        ),
+        pytest.param(
             problem("", 500),
             Situation("new order", replaces=True, troubles=4),
             "without replaces",
