@@ -55,7 +55,10 @@ def _check_names(
             what = f"{name} is there twice"
             page.add((*location, index), what, "", "leave one of them out")
         seen.add(name)
-        if name.value.startswith("*.") and raw.get("challenge", "http-01") == "http-01":
+        if name.value.startswith("*.") and raw.get("challenge", "http-01") in (
+            "http-01",
+            "tls-alpn-01",
+        ):
             page.add(
                 (*location, index),
                 f"{name} is a wildcard",

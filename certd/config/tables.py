@@ -24,7 +24,14 @@ from certd.budget import Limit
 from certd.config import identifiers
 from certd.config.findings import shown
 from certd.config.source import read_file
-from certd.config.values import DEFAULT_CA, DEFAULT_STATE, Endpoint, HTTPSettings, ListenAddress
+from certd.config.values import (
+    DEFAULT_CA,
+    DEFAULT_STATE,
+    Endpoint,
+    HTTPSettings,
+    ListenAddress,
+    TLSALPNSettings,
+)
 from certd.errors import ConfigError, NotHere
 from certd.model import Identifier, KeyType
 from certd.plugins import PATH, mistake, note_lacking
@@ -56,7 +63,7 @@ def _checked(parse: Callable[[str], object]) -> GetPydanticSchema:
 
 
 def _challenge(text: str) -> str:
-    if text == "http-01":
+    if text in ("http-01", "tls-alpn-01"):
         return text
     if text == "dns-01":
         raise ConfigError(
@@ -65,7 +72,8 @@ def _challenge(text: str) -> str:
             'write challenge = "http-01"',
         )
     what = f"unknown challenge {shown(text)}"
-    raise ConfigError(what, "this version knows http-01", 'write challenge = "http-01"')
+    known = "this version knows http-01 and tls-alpn-01"
+    raise ConfigError(what, known, 'write challenge = "http-01"')
 
 
 def _server(text: str) -> ListenAddress:
@@ -176,6 +184,19 @@ class HTTPTable(Table):
     )
 
 
+class TLSALPNTable(Table):
+    """The TLS-ALPN-01 responder."""
+
+    listen: list[Listen] = Field(
+        list(TLSALPNSettings().listen),
+        min_length=1,
+        description="addresses to listen on while a challenge is open",
+    )
+    validation_port: int = Field(
+        443, ge=1, le=65535, description="port at which the CA asks; another for a test CA only"
+    )
+
+
 class TargetTable(Table):
     """A place that serves certificates. Its type has more settings."""
 
@@ -202,7 +223,7 @@ class CertificateTable(Table):
     challenge: Challenge = Field(
         "http-01",
         description="how control of the names is proved",
-        json_schema_extra={"enum": ["http-01"]},
+        json_schema_extra={"enum": ["http-01", "tls-alpn-01"]},
     )
     targets: list[str] = Field([], description="where it is deployed", examples=[["web"]])
     key: KeyType = Field("ec-p256", description="kind of private key")
@@ -215,7 +236,11 @@ class CertificateTable(Table):
 
 
 # The root of the file. The tables below ``many`` are named by the operator.
-SINGLE: Mapping[str, type[Table]] = {"certd": CertdTable, "http": HTTPTable}
+SINGLE: Mapping[str, type[Table]] = {
+    "certd": CertdTable,
+    "http": HTTPTable,
+    "tls_alpn": TLSALPNTable,
+}
 MANY: Mapping[str, type[Table]] = {
     "ca": CATable,
     "target": TargetTable,
@@ -236,6 +261,7 @@ def root_model(targets: Any) -> type[BaseModel]:
     definitions: dict[str, Any] = {
         "certd": (CertdTable, {}),
         "http": (HTTPTable, {}),
+        "tls_alpn": (TLSALPNTable, {}),
         "ca": (dict[_SAFE_NAME, CATable], {}),
         "target": (dict[_SAFE_NAME, targets], {}),
         "certificate": (dict[_SAFE_NAME, CertificateTable], {}),

@@ -55,7 +55,7 @@ _PUBLIC = {url for ca in WELL_KNOWN.values() for url in (ca.directory, ca.stagin
 
 @dataclass(frozen=True, slots=True)
 class ListenAddress:
-    """Where the HTTP-01 responder listens. ``host`` is without brackets."""
+    """Where a responder listens. ``host`` is without brackets."""
 
     host: str
     port: int
@@ -107,6 +107,14 @@ class HTTPSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class TLSALPNSettings:
+    """Where TLS-ALPN-01 challenges are answered, while there are any."""
+
+    listen: tuple[ListenAddress, ...] = (ListenAddress("0.0.0.0", 443), ListenAddress("::", 443))  # noqa: S104 - a CA asks from anywhere
+    validation_port: int = 443  # where the CA asks
+
+
+@dataclass(frozen=True, slots=True)
 class TargetSettings:
     """One ``[target.NAME]`` table; ``plugin`` is built and ready to deploy."""
 
@@ -135,6 +143,7 @@ class Config:
     targets: Mapping[str, TargetSettings]
     certificates: Mapping[str, CertificateSpec]
     digest: str  # SHA-256 of the file's bytes, lower-case hexadecimal
+    tls_alpn: TLSALPNSettings = TLSALPNSettings()
     resolver: ListenAddress | None = None  # the DNS server for looks of our own; None: the system
     lacking: tuple[Finding, ...] = ()  # what this machine lacks of it; see certd.errors.NotHere
 
@@ -148,7 +157,10 @@ class Config:
     @property
     def table_digests(self) -> dict[str, str]:
         """Of everything that certificates refer to, by table: another one is worth another try."""
-        tables: dict[str, object] = {"http": (self.http, self.resolver)}
+        tables: dict[str, object] = {
+            "http": (self.http, self.resolver),
+            "tls_alpn": (self.tls_alpn, self.resolver),
+        }
         tables |= {f"ca {name}": (settings, self.contact) for name, settings in self.cas.items()}
         digests = {
             table: hashlib.sha256(repr(settings).encode()).hexdigest()

@@ -51,7 +51,8 @@ def renew(node: Node, names: Collection[str], *, named: bool, force: bool) -> li
         if plan.next_look() <= now()
         or due.over(node.config.certificates[name], lineages[name], now())
     }
-    if any(plans[name].issue.due(now()) for name in todo):
+    specs = node.config.certificates
+    if any(plans[name].issue.due(now()) and specs[name].challenge == "http-01" for name in todo):
         node.listen()
     node.start()
     while todo or node.engine.in_flight():

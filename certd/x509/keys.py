@@ -38,7 +38,7 @@ def new_key(key_type: KeyType) -> Secret:
 
 def csr(key_pem: Secret, identifiers: Iterable[Identifier]) -> str:
     """A signing request in PEM: the names as SAN only, for CAs ignore or refuse a subject."""
-    names = x509.SubjectAlternativeName([_general_name(one) for one in identifiers])
+    names = x509.SubjectAlternativeName([general_name(one) for one in identifiers])
     builder = x509.CertificateSigningRequestBuilder(x509.Name([]))
     request = builder.add_extension(names, False).sign(load_key(key_pem), hashes.SHA256())
     return request.public_bytes(Encoding.PEM).decode()
@@ -82,7 +82,8 @@ def spki(key: PublicKeyTypes) -> bytes:
     return key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
 
 
-def _general_name(identifier: Identifier) -> x509.GeneralName:
+def general_name(identifier: Identifier) -> x509.GeneralName:
+    """As it stands among the names of a certificate (RFC 5280 section 4.2.1.6)."""
     if identifier.type == "ip":
         return x509.IPAddress(ipaddress.ip_address(identifier.value))
     return x509.DNSName(identifier.value)

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from certd.systemd import listen_sockets, notify, watchdog_interval
+from certd.systemd import NONE_PASSED, listen_sockets, notify, watchdog_interval
 from certd.testing.processes import NotInstalled
 
 
@@ -99,7 +99,7 @@ def test_the_watchdog_interval(
 def test_no_sockets_are_taken_that_are_not_ours(given: dict[str, str]) -> None:
     environ = {"PATH": "/bin", "LISTEN_FDNAMES": "certd.socket", **given}
 
-    assert listen_sockets(environ) == []
+    assert listen_sockets(environ) == NONE_PASSED
     assert environ == {"PATH": "/bin"}
 
 
@@ -113,13 +113,14 @@ for number in range(3, 3 + len(sys.argv[1:])):
     os.dup2(number + 100, number)
 os.environ.update(LISTEN_PID=str(os.getpid()), LISTEN_FDS=str(len(sys.argv[1:])))
 try:
-    for sock in listen_sockets():
+    passed = listen_sockets()
+    for sock in passed.http + passed.tls_alpn:
         shared = os.get_inheritable(sock.fileno())
         print(sock.fileno(), sock.family.name, shared, sock.getsockname())
         sock.detach()
 except CertdError as error:
     print(error)
-print(sorted(name for name in os.environ if name.startswith("LISTEN_")), listen_sockets())
+print(sorted(name for name in os.environ if name.startswith("LISTEN_")), *listen_sockets().http)
 """
 
 
@@ -141,7 +142,7 @@ def test_passed_sockets_are_ours_alone(tmp_path: Path) -> None:
         assert passing(tcp, unix) == [
             f"3 AF_INET False {tcp.getsockname()}",
             f"4 AF_UNIX False {tmp_path / 's'}",
-            "[] []",
+            "[]",
         ]
 
 
@@ -151,7 +152,7 @@ def test_a_socket_that_does_not_listen_is_a_wrong_unit(kind: socket.SocketKind) 
         first, last = passing(sock)
     assert first.startswith("descriptor 3 from systemd is not a listening stream socket")
     assert first.endswith("use ListenStream= and no Accept=yes in certd.socket")
-    assert last == "[] []"
+    assert last == "[]"
 
 
 def test_systemds_own_activation_passes_a_socket(free_port: Callable[[], int]) -> None:
@@ -161,7 +162,7 @@ def test_systemds_own_activation_passes_a_socket(free_port: Callable[[], int]) -
     port = free_port()
     code = (
         "from certd.systemd import listen_sockets\n"
-        "[listener] = listen_sockets()\n"
+        "[listener] = listen_sockets().http\n"
         "listener.accept()[0].sendall(b'hello')\n"
     )
     arguments = [activate, f"--listen=127.0.0.1:{port}", sys.executable, "-c", code]
