@@ -14,6 +14,8 @@ SPARE_FILES = 128  # descriptors that the rest of the daemon needs below RLIMIT_
 BACKLOG = 4096  # the kernel lowers it to net.core.somaxconn
 _PROBE_SECONDS = 1.0  # to an address of this very machine
 
+PORTS = {"http": 80, "tls_alpn": 443}  # where CAs ask, by table
+
 # By table: what to do about a web server at the port, the socket unit, and how to do without.
 _WAYS_OUT = {
     "http": (
@@ -62,7 +64,7 @@ def open_sockets(
             raise ChallengeError(
                 f"{who} has no address to listen on",
                 f"this machine lacks the address family of every one in [{table}] listen",
-                f"add an IPv4 address, such as 0.0.0.0:{port}, to [{table}] listen",
+                f"add an IPv4 address, such as 0.0.0.0:{PORTS[table]}, to [{table}] listen",
             ) from lacking
     except ChallengeError:
         for sock in opened:
