@@ -6,6 +6,7 @@ only; ``load`` and ``schema`` do.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,7 @@ __all__ = [
     "TargetSettings",
     "WellKnownCA",
     "load",
+    "refused_names",
     "schema",
     "state_folder",
 ]
@@ -48,6 +50,17 @@ def load(path: Path) -> Config:
     from certd.config import reading
 
     return reading.config(read(path), path)
+
+
+def refused_names(config: Config, names: Collection[str]) -> list[Finding]:
+    """What the CAs of these certificates would refuse of their names, before they are asked.
+
+    Raises:
+        BadConfig: the file cannot be read any more.
+    """
+    from certd.config import refusals
+
+    return refusals.refused_names(config, names)
 
 
 def state_folder(path: Path) -> tuple[Path, str]:

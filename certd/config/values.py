@@ -13,7 +13,8 @@ from typing import Literal
 
 from certd.api import DeployTarget
 from certd.budget import LETS_ENCRYPT, NO_LIMITS, Limits
-from certd.config.findings import Finding
+from certd.config.findings import Finding, dotted
+from certd.config.policy import ANY_PUBLIC, LETS_ENCRYPT_NAMES, NamePolicy
 from certd.model import CertificateSpec
 
 DEFAULT_STATE = "/var/lib/certd"
@@ -28,6 +29,7 @@ class WellKnownCA:
     staging: str | None = None
     mailto_only: bool = False  # it refuses an account with another kind of contact
     limits: Limits = NO_LIMITS
+    names: NamePolicy = ANY_PUBLIC
 
 
 # From each CA's own documentation of its ACME service. SSL.com signs ECDSA and RSA keys at
@@ -38,9 +40,12 @@ WELL_KNOWN: Mapping[str, WellKnownCA] = {
         "https://acme-staging-v02.api.letsencrypt.org/directory",
         mailto_only=True,
         limits=LETS_ENCRYPT,
+        names=LETS_ENCRYPT_NAMES,
     ),
     "letsencrypt-staging": WellKnownCA(
-        "https://acme-staging-v02.api.letsencrypt.org/directory", mailto_only=True
+        "https://acme-staging-v02.api.letsencrypt.org/directory",
+        mailto_only=True,
+        names=LETS_ENCRYPT_NAMES,
     ),
     "google": WellKnownCA(
         "https://dv.acme-v02.api.pki.goog/directory",
@@ -50,7 +55,7 @@ WELL_KNOWN: Mapping[str, WellKnownCA] = {
     "sslcom": WellKnownCA("https://acme.ssl.com/sslcom-dv-ecc"),
     "actalis": WellKnownCA("https://acme-api.actalis.com/acme/directory"),
 }
-_PUBLIC = {url for ca in WELL_KNOWN.values() for url in (ca.directory, ca.staging) if url}
+_PUBLIC = {url: ca for ca in WELL_KNOWN.values() for url in (ca.directory, ca.staging) if url}
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +95,12 @@ class CASettings:
     def public(self) -> bool:
         """Whether it asks by the public DNS, and at the ports of RFC 8555 section 8.3."""
         return self.directory in _PUBLIC
+
+    @property
+    def names(self) -> NamePolicy | None:
+        """Which names it refuses; None: whatever a private CA likes."""
+        known = _PUBLIC.get(self.directory)
+        return known.names if known else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,7 +181,8 @@ class Config:
 
     def lacking_for(self, names: Collection[str]) -> list[Finding]:
         """What this machine lacks of what these certificates need."""
-        used = {f"target.{target}" for name in names for target in self.certificates[name].targets}
+        targets = {target for name in names for target in self.certificates[name].targets}
+        used = {dotted(("target", target)) for target in targets}
         return [lack for lack in self.lacking if lack.table in (*used, "http")]
 
     @property

@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 
 from certd.authorize import Publisher, clean_up
 from certd.ca.clients import Clients
-from certd.config import Config
+from certd.config import Config, refused_names
 from certd.engine.local import LocalEngine
 from certd.engine.publishing import Showing
 from certd.issue import Say
@@ -108,5 +108,5 @@ class Node:
 
 
 def _warn(config: Config) -> None:
-    for lack in config.lacking:
-        log.warning("%s", lack)
+    for finding in (*config.lacking, *refused_names(config, config.certificates)):
+        log.warning("%s", finding)
