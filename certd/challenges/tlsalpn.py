@@ -188,12 +188,14 @@ class TLSResponder:
         self._thread = self._loop = None
 
     async def _wind_up(self) -> None:
-        while self._open:
-            self._drop_oldest()
+        await asyncio.sleep(0)  # what was just accepted becomes a connection
         tasks = asyncio.all_tasks() - {asyncio.current_task()}
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        while self._open:
+            self._drop_oldest()
+        await asyncio.sleep(0)  # and is closed
 
     # -- for its connections -----------------------------------------------------------------
 

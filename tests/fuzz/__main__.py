@@ -22,6 +22,7 @@ WATCHED = {
     "window": ["certd.ca.ari"],
     "answer": ["certd.ca.wire"],
     "settings": ["certd.config", "tomllib"],
+    "hello": ["certd.challenges.hello"],
 }
 TOGETHER = "together"  # the target that is all of them, for a run of a few seconds
 LARGEST = 1 << 14  # bytes of an input

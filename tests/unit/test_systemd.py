@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import shutil
@@ -144,6 +145,55 @@ def test_passed_sockets_are_ours_alone(tmp_path: Path) -> None:
             f"4 AF_UNIX False {tmp_path / 's'}",
             "[]",
         ]
+
+
+NAMED = """
+import os
+from certd.systemd import listen_sockets
+os.environ["LISTEN_PID"] = str(os.getpid())
+passed = listen_sockets()
+for sockets in (passed.http, passed.tls_alpn):
+    print(*(sock.getsockname()[1] for sock in sockets))
+for sock in passed.http + passed.tls_alpn:
+    sock.detach()
+"""
+
+
+@pytest.mark.parametrize(
+    ("names", "by_tls"),
+    [
+        pytest.param("certd.socket:tls-alpn-01:tls-alpn-01", {1, 2}, id="by the units' names"),
+        pytest.param("tls-alpn-01:certd.socket:x", {0}, id="in any order"),
+        pytest.param("certd.socket", set(), id="too few names"),
+        pytest.param("", set(), id="no names"),
+    ],
+)
+def test_a_socket_is_for_what_its_unit_is_named_for(names: str, by_tls: set[int]) -> None:
+    with contextlib.ExitStack() as stack:
+        sockets = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(3)]
+        ports = [sock.getsockname()[1] for sock in sockets]
+
+        def pass_on() -> None:
+            copies = [os.dup(sock.fileno()) for sock in sockets]
+            for number, fd in enumerate(copies, 3):
+                os.dup2(fd, number, inheritable=True)
+
+        environ = {**os.environ, "LISTEN_FDS": "3", "LISTEN_FDNAMES": names}
+        said = subprocess.run(
+            [sys.executable, "-c", NAMED],
+            preexec_fn=pass_on,
+            close_fds=False,
+            env=environ,
+            capture_output=True,
+            text=True,
+            check=True,
+            timeout=30,
+        ).stdout
+    http, tls, _ = said.split("\n")
+    assert [int(port) for port in tls.split()] == [ports[index] for index in sorted(by_tls)]
+    assert [int(port) for port in http.split()] == [
+        port for index, port in enumerate(ports) if index not in by_tls
+    ]
 
 
 @pytest.mark.parametrize("kind", [socket.SOCK_DGRAM, socket.SOCK_STREAM])
