@@ -31,16 +31,18 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="certd-bench-") as folder:
         for run in range(arguments.runs):
             for client, count in ((clients.certd, arguments.n), (clients.lego, arguments.lego)):
+                if not count:
+                    continue
                 with Pebble() as pebble:  # a fresh one: its store grows slower as it fills
                     client(pebble, Path(folder) / f"{client.__name__}-{run}", count, results)
         path = many.prepare(Path(folder) / "many", arguments.many)
         waits = {words: many.seconds(path, *words) for words in LOOKS}
-    show(results)
+    show(results, lego=bool(arguments.lego))
     for words, seconds in waits.items():
         print(f"certd {' '.join(words)} of {arguments.many} certificates: {seconds:.2f} s")
 
 
-def show(results: list[clients.Result]) -> None:
+def show(results: list[clients.Result], *, lego: bool) -> None:
     table = Table(box=None, pad_edge=False)
     for column in (
         "CLIENT",
@@ -65,7 +67,7 @@ def show(results: list[clients.Result]) -> None:
         )
     console = Console()
     console.print(table)
-    if not any(result.client.startswith("lego") for result in results):
+    if lego and not any(result.client.startswith("lego") for result in results):
         console.print("lego is not installed (on Debian: apt-get install lego)")
 
 

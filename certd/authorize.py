@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, MutableMapping, Sized
-from concurrent.futures import Future, wait
+from concurrent.futures import FIRST_EXCEPTION, Future, wait
 from datetime import datetime
 from typing import Protocol
 
@@ -128,7 +128,9 @@ class Authorizations:
 
     def looking(self) -> bool:
         """Whether our own looks are still under way: there is nothing to ask the CA for."""
-        return any(not check.done() for check in self._checks)
+        over = [check for check in self._checks if check.done()]
+        failed = any(not check.cancelled() and check.exception() for check in over)
+        return not failed and len(over) < len(self._checks)
 
     def _open_challenge(self, authorization: CAAuthorization) -> CAChallenge | None:
         """The challenge that we still have to answer, if any."""
@@ -226,18 +228,28 @@ class Authorizations:
             ChallengeError: with what was seen; the CA was told nothing, and counts nothing.
         """
         self.answered_first = False
-        if wait(self._checks, seconds).not_done:
+        looks = wait(self._checks, seconds, FIRST_EXCEPTION)
+        errors = [
+            error for look in looks.done if not look.cancelled() and (error := look.exception())
+        ]
+        if errors:
+            self.cancel()
+            raise self._summed_up(errors)
+        if looks.not_done or any(look.cancelled() for look in looks.done):
             return CHECKING
         todo, self._checked = self._checked, []
-        errors = [error for check in self._checks if (error := check.exception())]
-        if errors:
-            raise self._summed_up(errors)
         self.answered_first = not self._answers
         # Whoever has fetched them before was not the CA, but we ourselves.
         self.unseen = {challenge.token for challenge in todo}
         self._awaited.update(dict.fromkeys(self.unseen, self))
         waits = [self._answer(challenge) for challenge in todo]
         return max((seconds for seconds in waits if seconds is not None), default=None)
+
+    def cancel(self) -> None:
+        """Look no further: nobody goes on with the order here."""
+        for look in self._checks:
+            look.cancel()
+        self._checks, self._checked = [], []
 
     def _summed_up(self, errors: list[BaseException]) -> BaseException:
         """The first of them, and how many more names it is about."""

@@ -118,7 +118,7 @@ class Daemon:
             config = configuration.load(self._path)
             if config.state != self._node.config.state:
                 raise CertdError("[certd] state has changed", "", "restart certd to move it")
-            if config.http != self._node.config.http:
+            if config.http.listening != self._node.config.http.listening:
                 log.warning("[http] has changed: restart certd to listen and redirect so")
             self._node.follow(config)
             self._node.store.lineages.ask_all(now())

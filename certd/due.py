@@ -216,15 +216,15 @@ def ask_again(now: datetime, retry_after: float | None, failures: int) -> dateti
 def backoff(failures: int, left: timedelta | None, draw: float) -> timedelta:
     """How long to wait after the n-th failure in a row (n >= 1): 1, 10, 100 min, then daily.
 
-    ``left`` is what remains of the lifetime of the certificate being served (None: there
-    is none): a wait is never longer than an eighth of it, so that a certificate of a few
-    days or minutes gets its tries too, and never shorter than ``SHORTEST``. Once it has
-    expired there is nothing left to hurry for. ``draw`` in [0, 1) spreads the waits over an
-    extra tenth.
+    ``left`` is what remains of the lifetime of the certificate being served, or is over since
+    (None: there is none): a wait is never longer than an eighth of it, so that a certificate
+    of a few days or minutes gets its tries too, and one that has just expired is not left to
+    the next day; and never shorter than ``SHORTEST``. ``draw`` in [0, 1) spreads the waits
+    over an extra tenth.
     """
     wait = BACKOFF[min(max(failures, 1), len(BACKOFF)) - 1]
     if left is not None:
-        wait = min(wait, max(left / 8, SHORTEST)) if left > timedelta(0) else wait
+        wait = min(wait, max(abs(left) / 8, SHORTEST))
     return wait * (1 + draw / 10)
 
 

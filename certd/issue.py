@@ -24,6 +24,7 @@ from certd.model import CertificateSpec, Identifier, Order, Version
 from certd.react import TRIES, Asked, Do, Situation, react
 from certd.secrets import Secret
 from certd.store import Store
+from certd.troubles import Troubles
 
 log = logging.getLogger(__name__)
 
@@ -104,7 +105,7 @@ class Issuance:
     ) -> None:
         """``awaited`` gets the authorizations, under each token that they publish."""
         self.order = order
-        self._authorizations = Authorizations(
+        self.authorizations = Authorizations(
             order.name, challenge, client, store, publisher, awaited, clock
         )
         self._client = client
@@ -117,7 +118,7 @@ class Issuance:
         self._begun = clock()
         self._looks = 0
         self._asked: Asked = "order"  # what the CA is being asked for
-        self._troubles = 0  # refusals in a row
+        self.troubles = Troubles()
         self._tried: set[Do] = set()  # what helps once at most
         # Whether an earlier process began it and this one has not got anywhere with it yet.
         self.inherited = self._resumed = order.url is not None
@@ -138,18 +139,15 @@ class Issuance:
             return self._react(problem)
         except (BadCertificate, NoJSON) as error:
             return self._again(error)
-        self._troubles = 0
+        self.troubles.over()
         self.inherited = False
         return look
 
     def _react(self, problem: Problem) -> Look:
         """Go on as the table of reactions says, or end the attempt."""
-        self._troubles += 1
-        asked = problem.asked or self._asked
-        reaction = react(
-            problem.refusal,
-            Situation(asked, bool(self._replaces), self._troubles, frozenset(self._tried)),
-        )
+        asked, count = problem.asked or self._asked, self.troubles.count(problem.url)
+        situation = Situation(asked, bool(self._replaces), count, frozenset(self._tried))
+        reaction = react(problem.refusal, situation)
         self._tried.add(reaction.do)
         match reaction.do:
             case "again":
@@ -192,15 +190,15 @@ class Issuance:
 
     def _again(self, error: CAError) -> Look:
         """The same once more, for what should never have come."""
-        self._troubles += 1
-        if self._troubles > TRIES:
+        count = self.troubles.count()
+        if count > TRIES:
             raise error
-        wait = float(1 << (self._troubles - 1))
+        wait = float(1 << (count - 1))
         log.info("%s: trying again in %.0f s: %s", self.order.name, wait, error)
         return Look(wait)
 
     def _step(self) -> Look | None:
-        if self._authorizations.looking():
+        if self.authorizations.looking():
             return Look(CHECKING)
         order = self._create() if self._url is None else self._fetch(self._url)
         self._asked = "authorization"
@@ -210,8 +208,9 @@ class Issuance:
                 f"asked for {_names(self.order.identifiers)}, got {_names(order.identifiers)}",
             )
         if order.status == "pending":
-            wait = self._authorizations.advance(order)
-            if wait is None and self._authorizations.answered_first:
+            wait = self.authorizations.advance(order)
+            self.troubles.progress |= self.authorizations.answered_first
+            if wait is None and self.authorizations.answered_first:
                 return Look(EARLY, hurry=True)
             return self._wait(order, wait)
         if order.status == "ready":
@@ -223,7 +222,7 @@ class Issuance:
             self._download(order.certificate)
             return None
         if order.status == "invalid":
-            raise OrderFailed("the CA gave the order up", self._authorizations.reason(order))
+            raise OrderFailed("the CA gave the order up", self.authorizations.reason(order))
         return self._wait(order, order.retry_after)
 
     # -- order -----------------------------------------------------------------------------
@@ -235,6 +234,7 @@ class Issuance:
         self._store.orders.keep_url(self.order, order.url)
         self._url = order.url
         failpoint("issue: order URL is kept")
+        self.troubles.progress = True
         self._say(self.order.name, f"order made at {self._client.name}")
         return order
 
@@ -259,6 +259,7 @@ class Issuance:
             if order.status not in ("processing", "valid"):
                 self._asked = "finalize"
                 raise
+        self.troubles.progress = True
         failpoint("issue: finalized")
         self._say(self.order.name, "names validated, certificate asked for")
         self._looks = 0
@@ -273,7 +274,7 @@ class Issuance:
         number = self._store.orders.complete(self.order, leaf, chain, facts, now)
         failpoint("issue: version is current")
         self._say(self.order.name, f"version {number} issued, valid until {facts.not_after:%F}")
-        published = None if self._resumed else self._authorizations.published
+        published = None if self._resumed else self.authorizations.published
         clean_up(self.order.name, self._store, self._publisher, published)
 
     def _wait(self, order: CAOrder, retry_after: float | None) -> Look:

@@ -32,8 +32,8 @@ from certd.twins import Twins, claims
 
 log = logging.getLogger(__name__)
 
-# Seconds for which an order, or a wait, keeps the certificate from the others: it is given
-# back then, and whoever is there goes on with it. `certd renew` does not wait longer either.
+# Seconds for which an order, or a wait, keeps the certificate from the others. `certd renew`
+# does not wait longer either.
 KEEP_LEASE = 300.0
 NOT_OURS = 61.0  # seconds until another look at what another certd knows better
 QUIET = 20.0  # seconds in the life of an order in which only the order is looked at
@@ -90,7 +90,7 @@ class Reconciler:
         except StoreError as error:
             log.error("%s: %s", name, error)
             return Look(STORE_PAUSE)
-        except Exception as error:  # the boundary of a job: a bug stops one certificate only
+        except Exception as error:  # the boundary of a job: a bug stops one certificate
             log.exception("%s: this is a bug in certd, please report it", name)
             return self._stumbled(name, bug(error))
 
@@ -129,7 +129,7 @@ class Reconciler:
         if lineage is None or due.issuance(spec, lineage, self._clock()).due(self._clock()):
             look = self._advance(spec, issuance, lineage)
             issuance = self._under_way.get(name)
-            # For a while nothing else is due: spare the store.
+            # Nothing else is due so soon: spare the store.
             if issuance and look and look.seconds < QUIET and issuance.age() < QUIET:
                 return look
             lineage = self._store.lineages.get(name)
@@ -206,7 +206,9 @@ class Reconciler:
     def _forget(self, name: str) -> Issuance | None:
         """The order is over here, or is given back to the store."""
         self._twins.leave(name)
-        return self._under_way.pop(name, None)
+        if issuance := self._under_way.pop(name, None):
+            issuance.authorizations.cancel()
+        return issuance
 
     def _resume(self, spec: CertificateSpec, lineage: Lineage | None, ca: str) -> Issuance | None:
         """Go on with the order under way at this CA, or begin one to replace what is current.

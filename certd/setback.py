@@ -39,7 +39,7 @@ def keep(attempt: Attempt, error: CertdError, store: Store, draw: float, now: da
     """
     spec, ca, issuance = attempt.spec, attempt.ca, attempt.issuance
     lineage = store.lineages.get(spec.name)
-    failures = lineage.failures + 1
+    failures = 1 if _passing_by(error, issuance) else lineage.failures + 1
     left = lineage.current.certificate.not_after - now if lineage.current else None
     reaction = _reaction(error, failures, left)
     lost = reaction.lost or (issuance is not None and _hopeless(error, issuance, lineage, now))
@@ -71,6 +71,12 @@ def keep(attempt: Attempt, error: CertdError, store: Store, draw: float, now: da
     retry_at = now + wait if finalizing else None if parked else again
     store.lineages.keep_failure(spec.name, failure, failures, retry_at)
     return again
+
+
+def _passing_by(error: CertdError, issuance: Issuance | None) -> bool:
+    """Whether the order has got further before the CA was away: the back-off begins anew."""
+    passing = isinstance(error, Problem) and error.transient
+    return passing and issuance is not None and issuance.troubles.progress
 
 
 def _reaction(error: CertdError, failures: int, left: timedelta | None) -> Reaction:

@@ -19,6 +19,7 @@ from certd.challenges.reaching import (
     reason,
 )
 from certd.challenges.reply import NoReply, Reply, read
+from certd.challenges.resolving import Threads
 from certd.challenges.wellknown import OWN_LOOK, PREFIX
 from certd.errors import plain
 
@@ -40,27 +41,27 @@ _REDIRECT = "let the server on the way exempt /.well-known/acme-challenge/ from 
 class HTTPLook:
     """At one name."""
 
-    def __init__(
-        self, way: Way, host: str, token: str, expected: bytes, lookups: asyncio.Semaphore
-    ) -> None:
-        self._way = way
-        self._host = host
+    _threads: Threads
+
+    def __init__(self, way: Way, host: str, token: str, expected: bytes) -> None:
+        self.way = way
+        self.host = host
         self._token = token
         self._expected = expected
-        self._lookups = lookups
         self.progress = Progress(_WAY)
 
     @property
     def _doing(self) -> str:
         return self.progress.doing
 
-    async def run(self) -> None:
+    async def run(self, threads: Threads) -> None:
         """Follow it wherever it is.
 
         Raises:
             Miss: it is not to be seen.
         """
-        host = f"[{self._host}]" if ":" in self._host else self._host
+        self._threads = threads
+        host = f"[{self.host}]" if ":" in self.host else self.host
         url, there = "", f"http://{host}{PREFIX}{self._token}"
         for _ in range(MAX_REDIRECTS + 1):
             parts = self._parts(url, there)
@@ -80,8 +81,8 @@ class HTTPLook:
             parts = urlsplit(urljoin(url, there))
             host = parts.hostname or ""
             # Addresses only where the certificate is for one.
-            named = host == self._host or (_HOST.fullmatch(host) and not _is_address(host))
-            ports = {None, 80, 443, self._way.port, self._way.tls_port}
+            named = host == self.host or (_HOST.fullmatch(host) and not _is_address(host))
+            ports = {None, 80, 443, self.way.port, self.way.tls_port}
             if (
                 named
                 and parts.scheme in ("http", "https")
@@ -100,9 +101,9 @@ class HTTPLook:
         if not _TARGET.fullmatch(target):
             raise Miss(f"{self._doing}: sent on to a URL that is none", _REDIRECT)
         port = parts.port or (443 if secure else 80)
-        port = {80: self._way.port, 443: self._way.tls_port}.get(port, port)
+        port = {80: self.way.port, 443: self.way.tls_port}.get(port, port)
         progress = self.progress
-        found = await look_up(host, self._way, self._lookups, progress)
+        found = await look_up(host, self.way, self._threads, progress)
         progress.doing = self._shown(parts._replace(query="", fragment="").geturl())
         progress.step = _WAY
         tls, name = (anyones(), host) if secure else (None, None)

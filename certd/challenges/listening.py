@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from certd.errors import ChallengeError
 
 MAX_CONNECTIONS = 15_000  # open at once
-SPARE_FILES = 128  # descriptors that the rest of the daemon needs below RLIMIT_NOFILE
+SPARE_FILES = 512  # descriptors that the rest of the daemon needs below RLIMIT_NOFILE
 BACKLOG = 4096  # the kernel lowers it to net.core.somaxconn
 _PROBE_SECONDS = 1.0  # to an address of this very machine
 

@@ -7,7 +7,7 @@ import ssl
 from dataclasses import dataclass
 from os import strerror
 
-from certd.challenges.resolving import Unresolved, addresses
+from certd.challenges.resolving import Threads, Unresolved, addresses
 from certd.errors import plain
 
 SECONDS = 8.0  # for a name, redirects included; a CA gives up after some ten
@@ -35,7 +35,12 @@ class Miss(Exception):
 
 
 class Progress:
-    """What a look waits for (``doing``), and what may help (``step``), as they are told."""
+    """What a look waits for (``doing``), and what may help (``step``), as they are told.
+
+    ``time`` is what it has; it is set when its turn comes.
+    """
+
+    time: asyncio.Timeout
 
     def __init__(self, step: str) -> None:
         self.doing, self.step = "", step
@@ -44,7 +49,7 @@ class Progress:
 Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
 
-async def look_up(host: str, way: Way, lookups: asyncio.Semaphore, progress: Progress) -> list[str]:
+async def look_up(host: str, way: Way, threads: Threads, progress: Progress) -> list[str]:
     """The addresses of this name, as ``resolving.addresses`` has them.
 
     Raises:
@@ -52,7 +57,7 @@ async def look_up(host: str, way: Way, lookups: asyncio.Semaphore, progress: Pro
     """
     progress.doing, progress.step = f"looking {host} up", NAME
     try:
-        return await addresses(host, way.resolver, lookups)
+        return await addresses(host, way.resolver, threads, progress.time)
     except Unresolved as error:
         raise Miss(f"{host} cannot be resolved: {plain(str(error))}", NAME) from error
 

@@ -58,6 +58,8 @@ async def read(reader: asyncio.StreamReader) -> Reply:
         while not reply.done and size <= MAX_REPLY and (data := await reader.read(16 * 1024)):
             size += len(data)
             parser.feed_data(data)
+    except httptools.HttpParserUpgrade:
+        pass  # 101, which is a status like any other to us
     except httptools.HttpParserError as error:
         if not reply.done:
             raise NoReply("the answer is no HTTP") from error

@@ -7,24 +7,47 @@ import contextlib
 import ipaddress
 import socket
 import threading
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 TRY_SECONDS = 2.0  # for one datagram; a second one is sent, for the first may be lost
 TRIES = 2
-MAX_THREADS = 64  # lookups by the system at once
+MAX_THREADS = 256  # lookups by the system at once
 
 
 class Unresolved(Exception):
     """No address was found; the text says why."""
 
 
+class Threads:
+    """Those in which the system looks names up, so many. Within one event loop only."""
+
+    def __init__(self) -> None:
+        self._free = asyncio.Semaphore(MAX_THREADS)
+
+    async def run(self, work: Callable[[], None], time: asyncio.Timeout) -> None:
+        """Begin this in a thread, once there is one to be had. ``time`` stands still until then."""
+        loop = asyncio.get_running_loop()
+        end, since = time.when(), loop.time()
+        time.reschedule(None)
+        await self._free.acquire()
+        time.reschedule(end + loop.time() - since if end is not None else None)
+
+        def run() -> None:
+            work()
+            # Not when nobody waits any more: that it has ended is what makes room.
+            with contextlib.suppress(RuntimeError):  # the loop is closed
+                loop.call_soon_threadsafe(self._free.release)
+
+        threading.Thread(target=run, name="self-check-lookup", daemon=True).start()
+
+
 async def addresses(
-    name: str, server: tuple[str, int] | None, threads: asyncio.Semaphore
+    name: str, server: tuple[str, int] | None, threads: Threads, time: asyncio.Timeout
 ) -> list[str]:
     """IPv6 before IPv4, one of each: a CA too takes one, and asks the older one second.
 
     ``server`` is asked, or the system if there is none, which may also know names that are in
-    no DNS; ``threads`` bounds what the latter takes. An address is its own.
+    no DNS, in one of ``threads``, for which ``time`` does not run. An address is its own.
 
     Raises:
         Unresolved: there is none to be had.
@@ -33,8 +56,7 @@ async def addresses(
         return [str(ipaddress.ip_address(name))]
     if server is not None:
         return _one_each(await _asked(name, *server))
-    async with threads:
-        return _one_each(await _looked_up(name))
+    return _one_each(await _looked_up(name, threads, time))
 
 
 def _one_each(found: Iterable[str]) -> list[str]:
@@ -44,7 +66,7 @@ def _one_each(found: Iterable[str]) -> list[str]:
     return [firsts[older] for older in (True, False) if older in firsts]
 
 
-async def _looked_up(name: str) -> list[str]:
+async def _looked_up(name: str, threads: Threads, time: asyncio.Timeout) -> list[str]:
     """In a daemon thread: a lookup may take longer than anyone waits, and cannot be ended."""
     loop = asyncio.get_running_loop()
     future: asyncio.Future[list[str]] = loop.create_future()
@@ -66,7 +88,7 @@ async def _looked_up(name: str) -> list[str]:
         with contextlib.suppress(RuntimeError):  # nobody waits any more: the loop is closed
             loop.call_soon_threadsafe(keep, found, why)
 
-    threading.Thread(target=look_up, name="self-check-lookup", daemon=True).start()
+    await threads.run(look_up, time)
     return await future
 
 
@@ -109,7 +131,7 @@ async def _records(name: str, kind: str, host: str, port: int, server: str) -> l
         except OSError as error:
             why = f"{server}: {error.strerror or error}"
             continue
-        except (dns.exception.DNSException, ValueError) as error:
+        except (dns.exception.DNSException, ValueError, EOFError) as error:
             raise Unresolved(f"{server} was asked in vain: {type(error).__name__}") from error
         if answer.rcode() != dns.rcode.NOERROR:
             raise Unresolved(f"{server} says {dns.rcode.to_text(answer.rcode())}")

@@ -12,13 +12,15 @@ from concurrent.futures import Future
 
 from certd.challenges.httplook import HTTPLook
 from certd.challenges.reaching import Miss, Way
-from certd.challenges.resolving import MAX_THREADS
+from certd.challenges.resolving import Threads
 from certd.challenges.tlslook import TLSLook
+from certd.challenges.turns import Turns
 from certd.errors import ChallengeError
 from certd.model import Identifier
 from certd.secrets import Secret
 
 MAX_LOOKS = 256  # names looked at at once; others wait, and their time does not run
+EACH = 8  # of one certificate: what leads into silence is mostly all that one has
 
 _BLIND = (
     "if only this machine cannot see it, as behind some routers, set self_check = false for "
@@ -33,61 +35,71 @@ class SelfCheck:
         self._lock = threading.Lock()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
-        self._looks = asyncio.Semaphore(MAX_LOOKS)
-        self._lookups = asyncio.Semaphore(MAX_THREADS)
+        self._stopped = False
 
-    def begin(self, way: Way, host: str, token: str, key_authorization: str) -> Future[None]:
+    def begin(
+        self, way: Way, owner: str, host: str, token: str, key_authorization: str
+    ) -> Future[None]:
         """Look whether ``host``, a name or an address, answers this token rightly by HTTP-01.
 
-        The future's exception is a ChallengeError, if it does not.
+        ``owner`` is whose look it is: no more than ``EACH`` of one are under way. The
+        future's exception is a ChallengeError, if it does not; once this has stopped, it is
+        cancelled.
         """
-        expected = key_authorization.encode()
-        return self._begin(way, host, HTTPLook(way, host, token, expected, self._lookups))
+        return self._begin(owner, HTTPLook(way, host, token, key_authorization.encode()))
 
     def begin_tls(
-        self, way: Way, host: Identifier, key_authorization: Secret, at: str = ""
+        self, way: Way, owner: str, host: Identifier, key_authorization: Secret, at: str = ""
     ) -> Future[None]:
         """The same by TLS-ALPN-01; ``at`` an address or name, where that is not the host's own."""
-        look = TLSLook(way, host, at or host.value, key_authorization, self._lookups)
-        return self._begin(way, host.value, look)
+        return self._begin(owner, TLSLook(way, host, at or host.value, key_authorization))
 
-    def _begin(self, way: Way, host: str, look: HTTPLook | TLSLook) -> Future[None]:
+    def _begin(self, owner: str, look: HTTPLook | TLSLook) -> Future[None]:
         with self._lock:
+            if self._stopped:
+                never: Future[None] = Future()
+                never.cancel()
+                return never
             if self._loop is None:
                 self._loop = asyncio.new_event_loop()
                 self._loop.set_debug(False)  # it would log key authorizations
+                self._turns = Turns(MAX_LOOKS, EACH)
+                self._threads = Threads()
                 self._thread = threading.Thread(
                     target=self._loop.run_forever, name="self-check", daemon=True
                 )
                 self._thread.start()
-            return asyncio.run_coroutine_threadsafe(self._run(way, host, look), self._loop)
+            return asyncio.run_coroutine_threadsafe(self._in_turn(owner, look), self._loop)
 
-    async def _run(self, way: Way, host: str, look: HTTPLook | TLSLook) -> None:
-        async with self._looks:
+    async def _in_turn(self, owner: str, look: HTTPLook | TLSLook) -> None:
+        async with self._turns.one(owner):
+            progress, seconds = look.progress, look.way.seconds
             try:
-                async with asyncio.timeout(way.seconds):
-                    await look.run()
+                async with asyncio.timeout(seconds) as progress.time:
+                    await look.run(self._threads)
                 return
             except TimeoutError:
-                why = f"{look.progress.doing}: no answer within {way.seconds:g} s"
-                miss = Miss(why, look.progress.step)
+                why = f"{progress.doing}: no answer within {seconds:g} s"
+                miss = Miss(why, progress.step)
             except Miss as error:
                 miss = error
         raise ChallengeError(
-            f"the challenge of {host} is not to be seen, so the CA was not told to look",
+            f"the challenge of {look.host} is not to be seen, so the CA was not told to look",
             str(miss),
             f"{miss.step}; {_BLIND}",
         )
 
     def stop(self) -> None:
-        """Give up what is under way. Without a look before, or a second time, it is nothing."""
+        """Give up what is under way, for good. Without a look before it is nothing."""
         with self._lock:
+            self._stopped = True
             loop, self._loop = self._loop, None
-        if loop is None or self._thread is None:
+            thread = self._thread
+        if loop is None or thread is None:
             return
         asyncio.run_coroutine_threadsafe(_cancel_all(), loop).result()
         loop.call_soon_threadsafe(loop.stop)
-        self._thread.join()
+        thread.join()
         loop.close()
 
 

@@ -12,7 +12,7 @@ import socket
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 from certd.challenges.hello import server_name
@@ -26,6 +26,7 @@ HANDSHAKE_SECONDS = 5.0  # from accept to the end; a CA speaks at once
 MAX_CONNECTIONS = 1024  # open at once; at the bound the oldest makes room
 MAX_LOOKUPS = 64  # names that wait for the store at once; invented ones past it are refused
 LOOK_ROUND = 0.5  # seconds between looks whether it is still needed, or can have the port
+ROUNDS = 5  # of the event loop, in which what it has begun comes to an end: it takes three
 COMPLAINT_SECONDS = 60.0  # at most one line of log in this time: strangers cause them
 _WHO = "the TLS-ALPN-01 responder", "tls_alpn"  # as it is told why there is no port
 
@@ -38,15 +39,16 @@ class TLSResponder:
     """Answers CAs, in a daemon thread that lives as long as it listens, or wants to.
 
     ``lookup`` gives the key authorization that the store has for an identifier, or None: what
-    another process has published. ``needed``: whether the store has any at all. Both may
-    block, and run in threads of their own. ``on_served`` is told of each token whose answer
+    another process has published. ``journaled`` gives the tokens of all challenges that are
+    open: what has been published before and is not among them is over. Both may block, and
+    run in threads of their own. ``on_served`` is told of each token whose answer
     was given, on the responder's thread: it must be quick.
     """
 
     def __init__(
         self,
         lookup: Callable[[Identifier], str | None],
-        needed: Callable[[], bool],
+        journaled: Callable[[], Collection[str]],
         on_served: Callable[[str], None] | None = None,
         *,
         seconds: float = HANDSHAKE_SECONDS,
@@ -56,7 +58,7 @@ class TLSResponder:
         self.seconds = seconds
         self.served = on_served or (lambda token: None)
         self._lookup = lookup
-        self._needed = needed
+        self._journaled = journaled
         self._cap = connections or min(MAX_CONNECTIONS, affordable_connections() // 4)
         self._lock = threading.Lock()
         self._answers: dict[str, Answer] = {}  # by SNI
@@ -145,8 +147,12 @@ class TLSResponder:
     def _run(self, loop: asyncio.AbstractEventLoop, sockets: list[socket.socket]) -> None:
         try:
             loop.run_until_complete(self._tend(sockets))
+        except Exception as error:  # the boundary of the thread: what comes next begins another
+            self._complain("the TLS-ALPN-01 responder ended: %s", type(error).__name__)
+            with self._lock:
+                self._listeners.clear()
+                self._thread = self._loop = None
         finally:
-            loop.run_until_complete(self._wind_up())
             loop.close()
 
     async def _tend(self, sockets: list[socket.socket]) -> None:
@@ -156,13 +162,12 @@ class TLSResponder:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._poke.wait(), LOOK_ROUND)
             self._poke.clear()
-            idle = not (self._answers or self._passed)
-            if self._stopping or (idle and not await self._still()):
-                with self._lock:
-                    if self._stopping or not self._answers:
-                        self._end()
-                        return
-            elif not self._listeners:
+            needed = self._stopping or await self._look_around()
+            with self._lock:
+                if self._stopping or not (needed or self._answers):
+                    await self._end()
+                    return
+            if not self._listeners:
                 with contextlib.suppress(ChallengeError):  # who has it answers for us
                     await self._listen(open_sockets(self._addresses, *_WHO))
 
@@ -172,30 +177,39 @@ class TLSResponder:
             server = await loop.create_server(lambda: Connection(self), sock=sock, backlog=512)
             self._listeners.append(server)
 
-    async def _still(self) -> bool:
-        """Whether another process has published something, and may count on us."""
+    async def _look_around(self) -> bool:
+        """Forget what is over; whether there is anything for which to listen.
+
+        Another process may have ended an order that was begun here, or count on us for one.
+        """
+        before = dict(self._answers)
         try:
-            return await asyncio.to_thread(self._needed)
+            journaled = await asyncio.to_thread(self._journaled)
         except Exception as error:
             self._complain("the store could not be asked for challenges: %s", type(error).__name__)
-            return False
+            return bool(before) or self._passed
+        with self._lock:
+            for name, answer in before.items():
+                if answer.token not in journaled and self._answers.get(name) is answer:
+                    del self._answers[name]
+        return bool(journaled) or self._passed
 
-    def _end(self) -> None:
-        """With the lock held: whoever publishes next finds the port free."""
+    async def _end(self) -> None:
+        """With the lock held: whoever publishes next finds the port free, and nothing of ours."""
         for server in self._listeners:
             server.close()
         self._listeners.clear()
-        self._thread = self._loop = None
-
-    async def _wind_up(self) -> None:
-        await asyncio.sleep(0)  # what was just accepted becomes a connection
+        for _ in range(ROUNDS):  # what was just accepted becomes a connection
+            await asyncio.sleep(0)
         tasks = asyncio.all_tasks() - {asyncio.current_task()}
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         while self._open:
             self._drop_oldest()
-        await asyncio.sleep(0)  # and is closed
+        for _ in range(ROUNDS):  # and is closed
+            await asyncio.sleep(0)
+        self._thread = self._loop = None
 
     # -- for its connections -----------------------------------------------------------------
 

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
-
 from certd.challenges.hello import PROTOCOL, server_name
 from certd.challenges.reaching import Miss, Progress, Way, anyones, connect, look_up
+from certd.challenges.resolving import Threads
 from certd.model import Identifier
 from certd.secrets import Secret
 from certd.x509 import objection
@@ -20,35 +19,27 @@ _OTHER = f"another server answers there: check the name's A and AAAA records, an
 class TLSLook:
     """At one name, or at one address."""
 
-    def __init__(
-        self,
-        way: Way,
-        host: Identifier,
-        at: str,
-        key_authorization: Secret,
-        lookups: asyncio.Semaphore,
-    ) -> None:
+    def __init__(self, way: Way, host: Identifier, at: str, key_authorization: Secret) -> None:
         """``at``: the address or name where it is, mostly the host's own."""
-        self._way = way
-        self._host = host
+        self.way = way
+        self.host = host
         self._at = at
         self._key_authorization = key_authorization
-        self._lookups = lookups
         self.progress = Progress(_WAY)
 
-    async def run(self) -> None:
+    async def run(self, threads: Threads) -> None:
         """Ask, and judge the certificate that comes.
 
         Raises:
             Miss: it is not to be seen.
         """
         progress = self.progress
-        found = await look_up(self._at, self._way, self._lookups, progress)
-        progress.doing, progress.step = f"asking {self._host} by TLS", _WAY
+        found = await look_up(self._at, self.way, threads, progress)
+        progress.doing, progress.step = f"asking {self.host} by TLS", _WAY
         context = anyones()
         context.set_alpn_protocols([PROTOCOL])
         _, writer = await connect(
-            found, self._way.tls_port, progress, context, server_name(self._host)
+            found, self.way.tls_port, progress, context, server_name(self.host)
         )
         try:
             tls = writer.get_extra_info("ssl_object")
@@ -58,6 +49,6 @@ class TLSLook:
         if protocol != PROTOCOL:
             why = "the ALPN protocol acme-tls/1 was not agreed on"
         else:
-            why = objection(leaf or b"", self._host, self._key_authorization)
+            why = objection(leaf or b"", self.host, self._key_authorization)
         if why:
             raise Miss(f"{progress.doing}: {why}", _OTHER)

@@ -116,6 +116,11 @@ class HTTPSettings:
     redirect: Literal["https"] | None = None
     validation_port: int = 80  # where the CA asks
 
+    @property
+    def listening(self) -> tuple[object, ...]:
+        """What cannot change while it listens."""
+        return self.listen, self.redirect
+
 
 @dataclass(frozen=True, slots=True)
 class TLSALPNSettings:

@@ -8,7 +8,7 @@ import secrets
 import socket
 import threading
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future
+from concurrent.futures import CancelledError, Future
 from datetime import UTC, datetime
 
 from certd.authorize import TLS_ALPN
@@ -49,7 +49,7 @@ class Showing:
         otherwise = to_https if config.http.redirect else nothing_else
         tokens = store.tokens
         self._http = Responder(tokens.answer, served, otherwise=otherwise)
-        self._tls = TLSResponder(tokens.answer_for, tokens.any_host, served)
+        self._tls = TLSResponder(tokens.answer_for, tokens.by_host, served)
         self._self_check = SelfCheck()
 
     def publisher(self, config: Config) -> Shown:
@@ -118,14 +118,16 @@ class Showing:
         if config.http.webroot is not None:
             Webroot(config.http.webroot).withdraw(token)
 
-    def look(self, host: Identifier, challenge: CAChallenge, config: Config) -> Future[None]:
+    def look(
+        self, name: str, host: Identifier, challenge: CAChallenge, config: Config
+    ) -> Future[None]:
         server = (config.resolver.host, config.resolver.port) if config.resolver else None
         if challenge.type == TLS_ALPN:
             way = Way(server, tls_port=config.tls_alpn.validation_port)
-            return self._self_check.begin_tls(way, host, challenge.key_authorization)
+            return self._self_check.begin_tls(way, name, host, challenge.key_authorization)
         way = Way(server, config.http.validation_port)
         key_authorization = challenge.key_authorization.reveal()
-        return self._self_check.begin(way, host.value, challenge.token, key_authorization)
+        return self._self_check.begin(way, name, host.value, challenge.token, key_authorization)
 
     # -- whether whoever has the port answers from our store: asked with a token of ours -------
 
@@ -154,10 +156,10 @@ class Showing:
         try:
             at, port = _local(address)
             self._self_check.begin_tls(
-                Way(tls_port=port, seconds=PROBE_SECONDS), host, secret, at
+                Way(tls_port=port, seconds=PROBE_SECONDS), token, host, secret, at
             ).result()
             return True
-        except ChallengeError:
+        except (ChallengeError, CancelledError):
             return address[0] == "::"
         finally:
             probe.withdraw(token)
@@ -186,4 +188,4 @@ class Shown:
     ) -> Future[None] | None:
         if not self._config.looks_first(name, ca):
             return None
-        return self._showing.look(host, challenge, self._config)
+        return self._showing.look(name, host, challenge, self._config)

@@ -34,7 +34,6 @@ _COLUMNS = [c for c in lineage.c if c.name != "current"]
 _CURRENT = sa.and_(version.c.lineage == lineage.c.name, version.c.number == lineage.c.current)
 _NAME: sa.BindParameter[str] = sa.bindparam("name")
 
-
 _ORDER = (
     sa.select(sa.func.coalesce(order.c.url, ""))
     .where(order.c.lineage == lineage.c.name, order.c.state == "live")
@@ -76,6 +75,18 @@ _THERE = sa.select(lineage.c.name, lineage.c.wanted, lineage.c.configured)
 _WHICH = sa.update(lineage).where(lineage.c.name == sa.bindparam("which"))
 _WANT = _WHICH.values(configured=True, wanted=sa.bindparam("text"), due_at=EPOCH, **AT_ONCE)
 _LEAVE = _WHICH.values(configured=False)
+_NOW = sa.bindparam("now", type_=lineage.c.due_at.type)
+# Due in the order of expiry: who is due longest is leased first. New ones come last.
+_LONG = 10 * 366 * 86_400 * 1_000_000  # microseconds: more than any certificate has
+_EXPIRES = sa.select(sa.type_coerce(version.c.not_after, sa.BigInteger)).where(_CURRENT)
+_ASK_ALL = (
+    sa.update(lineage)
+    .where(lineage.c.configured)
+    .values(
+        ask_again=_NOW,
+        due_at=sa.func.min(_NOW, sa.func.coalesce(_EXPIRES.scalar_subquery() - _LONG, _NOW)),
+    )
+)
 _KEEP = sa.update(lineage).where(lineage.c.name == sa.bindparam("lease_name"), HELD)
 _KEEP_TARGET = sa.update(target).where(
     target.c.lineage == _NAME, target.c.target == sa.bindparam("which")
@@ -103,7 +114,6 @@ class Lineages:
         target that has changed is to be done again, and what failed with a CA or a responder
         that has changed need not wait.
         """
-
         if self.configuration() != digest:
             self._database.write(lambda connection: _follow(connection, specs, digest, tables))
 
@@ -144,12 +154,11 @@ class Lineages:
         self._database.write(work)
 
     def ask_all(self, now: datetime) -> None:
-        """Look at every certificate, and ask the CAs for renewal windows afresh."""
-        self._database.write(
-            lambda connection: connection.execute(
-                sa.update(lineage).where(lineage.c.configured).values(ask_again=now, due_at=now)
-            )
-        )
+        """Look at every certificate, and ask the CAs for renewal windows afresh.
+
+        What expires next is looked at first, for it may be that there is not room for all.
+        """
+        self._database.write(lambda connection: connection.execute(_ASK_ALL, {"now": now}))
 
     # -- what is ---------------------------------------------------------------------------
 
@@ -182,11 +191,8 @@ class Lineages:
     def keep_failure(
         self, name: str, failure: Failure | None, failures: int, retry_at: datetime | None
     ) -> None:
-        values = {
-            "failure": rows.failure_text(failure),
-            "failures": failures,
-            "retry_at": retry_at,
-        }
+        text = rows.failure_text(failure)
+        values = {"failure": text, "failures": failures, "retry_at": retry_at}
         self._leases.write(name, _KEEP, values)
 
     def hold(self, name: str, until: datetime, why: str) -> None:

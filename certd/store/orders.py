@@ -40,7 +40,7 @@ _ANSWER_FOR = (
     .order_by(token.c.created_at.desc())
     .limit(1)
 )
-_ANY_HOST = sa.select(token.c.host).where(token.c.host.is_not(None)).limit(1)
+_BY_HOST = sa.select(token.c.token).where(token.c.host.is_not(None))
 _PUBLISHED = sa.select(token.c.token).where(token.c.lineage == sa.bindparam("name"))
 # Of a certificate without an order under way, or of a dry run or probe that is long over.
 _ORPHANED = (
@@ -256,9 +256,9 @@ class Tokens:
         values = {"host": rows.identifiers_text([host])}
         return self._database.read(lambda c: c.execute(_ANSWER_FOR, values).scalar())
 
-    def any_host(self) -> bool:
-        """Whether there is any TLS-ALPN-01 challenge, whoever published it."""
-        return self._database.read(lambda c: c.execute(_ANY_HOST).first()) is not None
+    def by_host(self) -> set[str]:
+        """The tokens of all TLS-ALPN-01 challenges, whoever published them."""
+        return set(self._database.read(lambda c: c.execute(_BY_HOST).scalars().all()))
 
     def published(self, name: str) -> list[str]:
         return list(

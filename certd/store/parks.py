@@ -6,6 +6,7 @@ from collections.abc import Collection, Iterable
 from datetime import datetime
 
 import sqlalchemy as sa
+from sqlalchemy.dialects import sqlite
 
 from certd.model import Park
 from certd.store import rows
@@ -13,7 +14,16 @@ from certd.store.database import Database
 from certd.store.leases import Leases
 from certd.store.schema import park
 
-_KEEP = sa.insert(park).prefix_with("OR REPLACE")
+_NEW = sqlite.insert(park)
+# Two orders may come back with refusals at once: the longer one holds.
+_KEEP = _NEW.on_conflict_do_update(
+    index_elements=["lineage", "ca"],
+    set_={"until": _NEW.excluded.until, "failure": _NEW.excluded.failure},
+    where=sa.and_(
+        park.c.until.is_not(None),
+        sa.or_(_NEW.excluded.until.is_(None), _NEW.excluded.until > park.c.until),
+    ),
+)
 _LIFT = sa.delete(park).where(park.c.lineage == sa.bindparam("which"))
 
 

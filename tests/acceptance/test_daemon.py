@@ -495,6 +495,20 @@ def _http_challenges(ca: FaultyCA) -> Iterator[dict[str, str]]:
             yield from (item for item in challenges if item["type"] == "http-01")
 
 
+def test_the_daemon_redirects_if_it_is_to(site: Site, name: str) -> None:
+    site.certificate("www", name)
+    site.tables["http"]["redirect"] = "https"
+    site.write()
+    host, _, port = site.tables["http"]["listen"][0].rpartition(":")
+    with running(site) as daemon:
+        wait_for_version(daemon, site, 1)
+        asked = http.client.HTTPConnection(host, int(port), timeout=10)
+        asked.request("GET", "/shop?page=2", headers={"Host": name})
+        answer = asked.getresponse()
+        assert (answer.status, answer.headers["Location"]) == (301, f"https://{name}/shop?page=2")
+        asked.close()
+
+
 def test_what_renew_has_read_before_the_daemon_is_not_lost(
     site: Site, pebble: Pebble, name: str
 ) -> None:

@@ -69,6 +69,18 @@ def test_renew_issues_nothing_that_the_targets_hold(site: Site, issued: Callable
     assert issued() == before
 
 
+def test_killed_once_it_is_taken_back_in_nothing_is_issued_either(
+    site: Site, issued: Callable[[], int]
+) -> None:
+    before, there = issued(), in_place(site)
+    lose(site)
+    killed = site.certd("renew", CERTD_KILL_AT="adoption: version is current")
+    assert killed.returncode == -signal.SIGKILL
+    assert site.certd("renew").returncode == 0
+    until_verified(site)
+    assert (issued(), in_place(site)) == (before, there)
+
+
 def test_the_daemon_issues_nothing_either(site: Site, issued: Callable[[], int]) -> None:
     before = issued()
     lose(site)

@@ -6,7 +6,9 @@ import shutil
 from datetime import UTC, datetime, timedelta
 
 from certd.store import Store
+from certd.testing.exchanges import Exchange, Forward, Reply
 from certd.testing.pebble import Pebble
+from certd.testing.proxy import FaultyCA
 from tests.faults.warm import Warm
 from tests.site import Site
 
@@ -72,6 +74,25 @@ def refused(site: Site, warm: Warm, pebble: Pebble) -> None:
     assert warm.certd(site, "renew").returncode == 0
     warm.certd(site, "renew", "www", "--force", CERTD_KILL_AT="issue: version is current")
     assert len(pebble.ledger()) == 2
+
+
+def refuse(ca: FaultyCA) -> None:
+    """No order replaces anything, and each has to be finalized twice, with another key."""
+    keys: dict[str, str] = {}  # by order, the CSR that was refused
+
+    def replaced(exchange: Exchange, forward: Forward) -> Reply | None:
+        if "replaces" in exchange.payload:
+            return Reply.problem(409, "alreadyReplaced", "it has been")
+        return forward()
+
+    def finalized(exchange: Exchange, forward: Forward) -> Reply | None:
+        csr = exchange.payload["csr"]
+        if keys.setdefault(exchange.path, csr) == csr:
+            return Reply.problem(400, "badCSR", "not that key")
+        return forward()
+
+    ca.on("new-order", replaced)
+    ca.on("finalize", finalized)
 
 
 def lose(pebble: Pebble) -> None:

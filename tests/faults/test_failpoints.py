@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from certd.testing.pebble import Pebble
+from certd.testing.proxy import FaultyCA
 from tests.faults import invariants, scenes
 from tests.faults.invariants import Books
 from tests.faults.scenes import Scene
@@ -36,6 +37,8 @@ class Scenario:
     deployed: str = "verified"  # the state of the targets
     least: int = 20  # failpoints, of which there are at least so many
     until: str = ""  # where the sweep ends, for what follows is swept elsewhere
+    passes: tuple[str, ...] = ()  # failpoints that it is there for
+    refuse: Callable[[FaultyCA], None] = FaultyCA.honest  # what the CA says no to at first
     # What is wrong at the CA in the run that is killed, and is put right for the one after.
     wrong: Callable[[Pebble], None] = lambda pebble: None
     right: Callable[[Pebble], None] = lambda pebble: None
@@ -59,6 +62,15 @@ SCENARIOS = {
         issues=False,
         deployed="rolled-back",
         least=15,
+    ),
+    "renewal that the CA refuses as it is": Scenario(
+        scenes.due,
+        ("renew",),
+        ("renew",),
+        least=15,
+        until="issue: finalized",
+        refuse=scenes.refuse,
+        passes=("issue: replaces is left out", "issue: another key is kept"),
     ),
     "failed validation": Scenario(
         scenes.unseen,
@@ -93,18 +105,21 @@ def test_killed_at_every_failpoint_it_goes_on(
 ) -> None:
     scenario = SCENARIOS[which]
     pebble = start_pebble(nonce_reject=0, authz_reuse=0, retry_after=(1, 1))
-    site = Site(tmp_path / "site", pebble)
-    scenario.prepare(site, warm, pebble)
-    scene = Scene(site)
     points: list[Point] = []
-    while point := _kill_and_repeat(scenario, scene.again(), points, warm, pebble):
-        points.append(point)
-        assert len(points) < ENOUGH
-        if point.place == scenario.until:
-            break
+    with FaultyCA(pebble, tmp_path / "proxy") as ca:
+        site = Site(tmp_path / "site", ca)
+        scenario.prepare(site, warm, pebble)
+        scene = Scene(site)
+        scenario.refuse(ca)
+        while point := _kill_and_repeat(scenario, scene.again(), points, warm, pebble):
+            points.append(point)
+            assert len(points) < ENOUGH
+            if point.place == scenario.until:
+                break
     print(f"\n{which}\n  n  {'killed at':<45} orders issued  then")
     print(*points, sep="\n")
     assert len(points) >= scenario.least
+    assert set(scenario.passes) <= {point.place for point in points}
 
 
 def _kill_and_repeat(

@@ -7,6 +7,7 @@ import ssl
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import wait
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
@@ -18,7 +19,7 @@ import pytest
 
 from certd.challenges.http01 import Responder
 from certd.challenges.reaching import Way
-from certd.challenges.selfcheck import MAX_LOOKS, SelfCheck
+from certd.challenges.selfcheck import EACH, MAX_LOOKS, SelfCheck
 from certd.errors import ChallengeError
 from certd.testing import tls
 from tests.integration.test_http01 import KEY_AUTHORIZATION, TOKEN, serving
@@ -128,7 +129,7 @@ def dns_server() -> Iterator[tuple[str, int]]:
 
 def said(self_check: SelfCheck, way: Way, host: str = NAME) -> str:
     """What is said of a look that goes wrong."""
-    look = self_check.begin(way, host, TOKEN, KEY_AUTHORIZATION)
+    look = self_check.begin(way, host, host, TOKEN, KEY_AUTHORIZATION)
     with pytest.raises(ChallengeError) as caught:
         look.result(SECONDS)
     words = str(caught.value)
@@ -139,7 +140,7 @@ def said(self_check: SelfCheck, way: Way, host: str = NAME) -> str:
 
 
 def right(self_check: SelfCheck, way: Way, host: str = NAME) -> None:
-    self_check.begin(way, host, TOKEN, KEY_AUTHORIZATION).result(SECONDS)
+    self_check.begin(way, host, host, TOKEN, KEY_AUTHORIZATION).result(SECONDS)
 
 
 def ok(body: bytes, fields: bytes = b"") -> bytes:
@@ -205,6 +206,11 @@ def test_what_a_ca_accepts_is_right(
             b"HTTP/1.1 599 No\r\nContent-Length: 0\r\n\r\n", "answered 599; ", id="an odd status"
         ),
         pytest.param(RIGHT.replace(b"200 OK", b"201 Created"), "answered 201", id="not 200"),
+        pytest.param(
+            b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: h2c\r\nConnection: Upgrade\r\n\r\n",
+            "answered 101 Switching Protocols",
+            id="101",
+        ),
         pytest.param(b"SSH-2.0-OpenSSH_9.2\r\n", "the answer is no HTTP", id="SSH"),
         pytest.param(b"", "hung up without an answer", id="nothing"),
         pytest.param(b"HTTP/1.1", "hung up within the first line", id="no line"),
@@ -305,9 +311,69 @@ def test_many_silent_names_hold_up_neither_each_other_nor_the_end(
         mute = stack.enter_context(socket.create_server(("127.0.0.1", 0), backlog=1024))
         port = stack.enter_context(server(lambda path: RIGHT))
         silent = Way(dns_server, mute.getsockname()[1], seconds=30)
-        looks = [check.begin(silent, NAME, TOKEN, "other") for _ in range(MAX_LOOKS - 10)]
+        # Of one certificate, and of as many as there are places for.
+        owners = ["one"] * 2 * MAX_LOOKS + [str(number) for number in range(MAX_LOOKS // EACH - 2)]
+        looks = [check.begin(silent, owner, NAME, TOKEN, "other") for owner in owners * EACH]
         right(check, Way(dns_server, port))
+        for look in looks[: 2 * MAX_LOOKS]:  # those of one, which are given up
+            look.cancel()
+        right(check, Way(dns_server, port), "other.example.com")
         check.stop()
         check.stop()
-    assert all(look.cancelled() for look in looks)
+        never = check.begin(Way(dns_server, port), NAME, NAME, TOKEN, KEY_AUTHORIZATION)
+    assert all(look.cancelled() for look in (*looks, never))
     assert time.monotonic() - begun < SECONDS
+
+
+def test_a_dead_zone_holds_up_nobody_else(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The system may take half a minute to find out that it can be asked in vain."""
+    over, asked = threading.Event(), []
+
+    def look_up(name: str, *arguments: object, **more: object) -> list[tuple[object, ...]]:
+        asked.append(name)
+        if name != NAME:
+            over.wait(6 * SECONDS)
+            raise OSError("Temporary failure in name resolution")
+        return [(2, 1, 6, "", ("127.0.0.1", 0))]
+
+    monkeypatch.setattr("certd.challenges.resolving.socket.getaddrinfo", look_up)
+    monkeypatch.setattr("certd.challenges.resolving.MAX_THREADS", 4 * EACH)
+    check = SelfCheck()
+    with server(lambda path: RIGHT) as port:
+        way, dead = Way(None, port, seconds=0.3), [f"n{number}.example.com" for number in range(99)]
+        looks = [check.begin(way, "dead", name, TOKEN, "other") for name in dead]
+        right(check, way)
+        # Its time is over, and the system still at it: no more threads for it than before.
+        assert "no answer within 0.3 s" in str(looks[0].exception(SECONDS))
+        right(check, way)
+        assert looks[3 * EACH].exception(SECONDS)
+        late = check.begin(way, "late", "late.example.com", TOKEN, "other")
+        assert not wait([late], 1).done
+        assert len(asked) == 4 * EACH + 2
+        over.set()
+        assert "Temporary failure" in str(late.exception(SECONDS))
+        check.stop()
+
+
+def test_a_resolver_that_hangs_up_is_said(self_check: SelfCheck) -> None:
+    """By UDP it says to come by TCP, and there it has nothing to say."""
+    with ExitStack() as stack:
+        udp = stack.enter_context(socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
+        udp.bind(("127.0.0.1", 0))
+        address = udp.getsockname()
+        tcp = stack.enter_context(socket.create_server(address))
+
+        def answer() -> None:
+            for _ in range(2):
+                data, client = udp.recvfrom(4096)
+                response = dns.message.make_response(dns.message.from_wire(data))
+                response.flags |= dns.flags.TC
+                udp.sendto(response.to_wire(), client)
+            for _ in range(2):
+                with tcp.accept()[0] as connection:
+                    connection.recv(4096)  # else it would be reset
+
+        thread = threading.Thread(target=answer, daemon=True)
+        thread.start()
+        assert "was asked in vain" in said(self_check, Way(address, 9))
+        thread.join(SECONDS)

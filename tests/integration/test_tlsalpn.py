@@ -41,14 +41,15 @@ class Store:
 
     def __init__(self, known: Mapping[Identifier, str] | None = None) -> None:
         self.known = dict(known or {})
+        self.own: set[str] = set()  # what was published here
         self.asked: list[Identifier] = []
 
     def answer(self, host: Identifier) -> str | None:
         self.asked.append(host)
         return self.known.get(host)
 
-    def any(self) -> bool:
-        return bool(self.known)
+    def tokens(self) -> set[str]:
+        return self.own | {answer.partition(".")[0] for answer in self.known.values()}
 
 
 class Running:
@@ -60,12 +61,13 @@ class Running:
         self.served: list[str] = []
         self.responder = TLSResponder(
             self.store.answer,
-            self.store.any,
+            self.store.tokens,
             self.served.append,
             **settings,  # type: ignore[arg-type]
         )
 
     def publish(self, host: Identifier, token: str = TOKEN, *, elsewhere: bool = False) -> None:
+        self.store.own.add(token)
         self.responder.publish(
             host,
             token,
@@ -73,6 +75,10 @@ class Running:
             [("127.0.0.1", self.port)],
             lambda: elsewhere,
         )
+
+    def withdraw(self, token: str = TOKEN) -> None:
+        self.responder.withdraw(token)
+        self.store.own.discard(token)
 
     def open(self) -> bool:
         try:
@@ -210,12 +216,12 @@ def test_it_listens_only_while_something_is_published(start: Start) -> None:
         running.publish(V4, OTHER)
         running.publish(WWW)  # again is no error
         assert running.open()
-        running.responder.withdraw(TOKEN)
+        running.withdraw(TOKEN)
         handshake(running.port, V4, "acme-tls/1")
         with pytest.raises(ssl.SSLError, match="UNRECOGNIZED_NAME"):
             handshake(running.port, WWW, "acme-tls/1")
-        running.responder.withdraw(OTHER)
-        running.responder.withdraw(OTHER)
+        running.withdraw(OTHER)
+        running.withdraw(OTHER)
         assert eventually(lambda: not running.open())
 
 
@@ -232,10 +238,21 @@ def test_what_another_process_published_is_answered_from_the_store(start: Start)
 def test_it_stays_for_others_that_count_on_it(start: Start) -> None:
     running = start(Store({KEPT: STORED}))
     running.publish(WWW)
-    running.responder.withdraw(TOKEN)
+    running.withdraw(TOKEN)
     time.sleep(0.2)
     handshake(running.port, KEPT, "acme-tls/1")
     running.store.known.clear()
+    assert eventually(lambda: not running.open())
+
+
+def test_what_another_process_has_ended_is_over_here_too(start: Start) -> None:
+    running = start()
+    running.publish(WWW)
+    running.publish(V4, OTHER)
+    running.store.own.discard(TOKEN)
+    assert eventually(lambda: not _answered(running, WWW))
+    assert _answered(running, V4)
+    running.store.own.clear()
     assert eventually(lambda: not running.open())
 
 
@@ -364,7 +381,7 @@ def test_sockets_of_systemd_are_open_for_good(start: Start) -> None:
         handshake(running.port, WWW, "acme-tls/1")
     running.publish(WWW)
     handshake(running.port, WWW, "acme-tls/1")
-    running.responder.withdraw(TOKEN)
+    running.withdraw(TOKEN)
     time.sleep(0.2)
     with pytest.raises(ssl.SSLError, match="UNRECOGNIZED_NAME"):
         handshake(running.port, WWW, "acme-tls/1")
@@ -383,7 +400,7 @@ def self_check() -> Iterator[SelfCheck]:
 def look(check: SelfCheck, host: Identifier, port: int, at: str = "127.0.0.1") -> str:
     """What certd says of it; empty: all is well."""
     way = Way(tls_port=port, seconds=3.0)
-    error = check.begin_tls(way, host, Secret(KEY_AUTHORIZATION), at).exception(SECONDS)
+    error = check.begin_tls(way, "www", host, Secret(KEY_AUTHORIZATION), at).exception(SECONDS)
     assert error is None or isinstance(error, ChallengeError)
     said = str(error or "")
     assert KEY_AUTHORIZATION not in said
@@ -401,7 +418,7 @@ def test_the_own_look_sees_what_a_ca_sees(
     running.publish(host, OTHER)
     assert "answers another challenge" in look(self_check, host, running.port)
     running.publish(Identifier("dns", "other.example.com"))
-    running.responder.withdraw(OTHER)
+    running.withdraw(OTHER)
     assert "unrecognized name" in look(self_check, host, running.port).lower()
 
 

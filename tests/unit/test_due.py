@@ -401,7 +401,9 @@ def test_ask_again(retry_after: float | None, failures: int, wait: timedelta) ->
         pytest.param(4, 4 * DAY, 12 * HOUR, id="compressed when little lifetime is left"),
         pytest.param(4, MINUTE, 7.5 * SECOND, id="a minute left"),
         pytest.param(4, SECOND, 5 * SECOND, id="never below five seconds"),
-        pytest.param(4, -DAY, DAY, id="already expired"),
+        pytest.param(4, -SECOND, 5 * SECOND, id="just expired"),
+        pytest.param(4, -DAY, 3 * HOUR, id="expired a day ago"),
+        pytest.param(4, -30 * DAY, DAY, id="expired long ago"),
     ],
 )
 def test_backoff(failures: int, left: timedelta | None, wait: timedelta) -> None:

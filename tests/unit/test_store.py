@@ -32,6 +32,7 @@ from certd.model import (
     Failure,
     Identifier,
     Order,
+    Park,
     RenewalInfo,
     TargetState,
 )
@@ -256,6 +257,37 @@ def test_an_account_has_the_key_that_it_was_made_with(store: Store) -> None:
     found = store.accounts.account(url)
     assert found is not None
     assert (found.key_pem.reveal(), found.uri) == ("theirs", "https://ca.example/2")
+
+
+def test_what_expires_next_is_looked_at_first_where_all_are(store: Store) -> None:
+    """As when a CA has all renewed at once, and its limit does not allow that."""
+    for days, name in ((60, "c"), (9, "a")):
+        store.leases.claim([name])
+        expiring = replace(facts(name), not_after=NOW + days * 24 * HOUR)
+        store.orders.complete(begin(store, name), "leaf", "chain", expiring, NOW)
+        store.leases.release(name, NOW + HOUR)
+    store.lineages.ask_all(NOW)
+    assert [store.leases.claim_due(NOW, 1) for _ in range(3)] == [["a"], ["c"], ["b"]]
+
+
+def test_of_two_parks_the_longer_one_holds(store: Store) -> None:
+    """Two orders may come back with refusals of our account at once."""
+    store.leases.claim(NAMES)
+    failure = Failure("x", "y", "z", NOW)
+    for until in (NOW + HOUR, None, NOW + 2 * HOUR):
+        store.parks.keep("a", "test", Park(until, failure, everyone=True))
+        store.parks.keep("a", "other", Park(until or NOW, failure))
+    parks = store.lineages.get("a").parks
+    assert parks["test"].until is None
+    assert parks["other"].until == NOW + 2 * HOUR
+
+
+def test_only_parks_that_are_over_are_forgotten(store: Store) -> None:
+    store.leases.claim(NAMES)
+    for ca, until in (("over", NOW), ("holds", NOW + HOUR), ("stopped", None)):
+        store.parks.keep("a", ca, Park(until, Failure("x", "y", "z", NOW)))
+    store.parks.forget(NOW)
+    assert set(store.lineages.get("a").parks) == {"holds", "stopped"}
 
 
 def test_the_longest_due_goes_first(store: Store) -> None:
