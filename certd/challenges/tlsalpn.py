@@ -196,11 +196,15 @@ class TLSResponder:
 
     async def _end(self) -> None:
         """With the lock held: whoever publishes next finds the port free, and nothing of ours."""
+        loop = asyncio.get_running_loop()
+        for server in self._listeners:
+            for sock in server.sockets:
+                loop.remove_reader(sock)
+        for _ in range(ROUNDS):  # what was just accepted becomes a connection: else it leaks
+            await asyncio.sleep(0)
         for server in self._listeners:
             server.close()
         self._listeners.clear()
-        for _ in range(ROUNDS):  # what was just accepted becomes a connection
-            await asyncio.sleep(0)
         tasks = asyncio.all_tasks() - {asyncio.current_task()}
         for task in tasks:
             task.cancel()
