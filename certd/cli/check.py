@@ -8,7 +8,7 @@ import click
 
 from certd import config
 from certd.cli.options import command as certd_command
-from certd.cli.options import config_path, say
+from certd.cli.options import config_path, count, say
 
 
 @certd_command("check")
@@ -29,8 +29,8 @@ def command(context: click.Context, schema: bool) -> int:
         raise config.BadConfig([*found.lacking, *refused])
     names = sum(len(spec.identifiers) for spec in found.certificates.values())
     say(
-        f"{found.path}: good: {_count(len(found.certificates), 'certificate')} for "
-        f"{_count(names, 'name')}, {_count(len(found.targets), 'target')}"
+        f"{found.path}: good: {count(len(found.certificates), 'certificate')} for "
+        f"{count(names, 'name')}, {count(len(found.targets), 'target')}"
     )
     for ca in found.unaccepted:
         say(
@@ -38,7 +38,3 @@ def command(context: click.Context, schema: bool) -> int:
             "is made there before; read them, then write agree_tos = true"
         )
     return 0
-
-
-def _count(number: int, what: str) -> str:
-    return f"{number} {what}{'' if number == 1 else 's'}"

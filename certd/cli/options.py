@@ -86,6 +86,11 @@ class _Line(logging.Formatter):
         return f"{when:%Y-%m-%dT%H:%M:%SZ} {record.levelname.lower()} {text}"
 
 
+def count(number: int, what: str) -> str:
+    """``1 certificate``, ``2 certificates``."""
+    return f"{number} {what}{'' if number == 1 else 's'}"
+
+
 def say(text: str, *, err: bool = False) -> None:
     """Print for people: on a terminal, lines too long for it go on at a word, indented."""
     stream = sys.stderr if err else sys.stdout

@@ -8,7 +8,7 @@ from datetime import datetime
 import click
 
 from certd import due
-from certd.cli.options import ahead, config_path, instant, say
+from certd.cli.options import ahead, config_path, count, instant, say
 from certd.cli.options import command as certd_command
 from certd.cli.overview import Entry, Overview, overview
 
@@ -26,9 +26,7 @@ def command(context: click.Context, everything: bool) -> int:
     if not acts:
         later = [entry.plan.issue.at for entry in found.entries if not _failed(entry, found.now)]
         following = f"; the next renewal is due {instant(min(later))}" if later else ""
-        count = len(found.entries)
-        many = "1 certificate" if count == 1 else f"{count} certificates"
-        say(f"nothing to do now for {many}{following}")
+        say(f"nothing to do now for {count(len(found.entries), 'certificate')}{following}")
     if line := _waiting(found):
         say(line)
     return 0

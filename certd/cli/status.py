@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from certd.cli.options import ahead, config_path, instant, say
+from certd.cli.options import ahead, config_path, count, instant, say
 from certd.cli.options import command as certd_command
 from certd.cli.overview import Entry, Overview, overview
 from certd.due import NEVER, STOPPED
@@ -42,7 +42,7 @@ def command(context: click.Context, as_json: bool) -> int:
         for text in _troubles(found):
             say(text)
         daemon = f"running, {found.daemon}" if found.daemon else "not running"
-        say(f"{len(found.entries)} certificates; daemon {daemon}")
+        say(f"{count(len(found.entries), 'certificate')}; daemon {daemon}")
     return int("expired" in states or "failing" in states)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import os
 import stat
 from collections.abc import Callable, Mapping
@@ -37,6 +38,7 @@ from certd.model import Identifier, KeyType
 from certd.plugins import PATH, mistake, note_lacking
 
 MOST_WORKERS = 64
+CHALLENGES = ("http-01", "tls-alpn-01")
 _LARGEST_BUNDLE = 16 * 2**20  # bytes: a hundred times all the roots that browsers trust
 
 
@@ -63,7 +65,7 @@ def _checked(parse: Callable[[str], object]) -> GetPydanticSchema:
 
 
 def _challenge(text: str) -> str:
-    if text in ("http-01", "tls-alpn-01"):
+    if text in CHALLENGES:
         return text
     if text == "dns-01":
         raise ConfigError(
@@ -73,7 +75,8 @@ def _challenge(text: str) -> str:
         )
     what = f"unknown challenge {shown(text)}"
     known = "this version knows http-01 and tls-alpn-01"
-    raise ConfigError(what, known, 'write challenge = "http-01"')
+    near = difflib.get_close_matches(text.lower(), CHALLENGES, 1) or CHALLENGES
+    raise ConfigError(what, known, f'write challenge = "{near[0]}"')
 
 
 def _server(text: str) -> ListenAddress:
@@ -223,7 +226,7 @@ class CertificateTable(Table):
     challenge: Challenge = Field(
         "http-01",
         description="how control of the names is proved",
-        json_schema_extra={"enum": ["http-01", "tls-alpn-01"]},
+        json_schema_extra={"enum": list(CHALLENGES)},
     )
     targets: list[str] = Field([], description="where it is deployed", examples=[["web"]])
     key: KeyType = Field("ec-p256", description="kind of private key")

@@ -310,7 +310,7 @@ def test_looking_makes_nothing(site: Site) -> None:
     ]
     table = result(site.certd("status"))
     assert re.search(r"^www +www\.example\.com \+1 +new +–", table, re.MULTILINE)
-    assert "1 certificates; daemon not running" in table
+    assert "1 certificate; daemon not running" in table
     assert "none yet: `certd renew` gets it" in result(site.certd("show", "www"))
     entry = site.status()["www"]
     assert (entry["state"], entry["not_after"], entry["version"]) == ("new", None, None)

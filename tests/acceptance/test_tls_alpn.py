@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import ipaddress
 import secrets
+import shutil
 import signal
 import socket
+import subprocess
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -58,6 +61,26 @@ def issued(site: Site, name: str = "www") -> set[str]:
     return {str(identifier) for identifier in bundle.certificate.identifiers}
 
 
+def verified_for(site: Site, ca: FaultyCA, name: str) -> None:
+    """As OpenSSL sees it, for a client that asked for this name or address."""
+    openssl = shutil.which("openssl")
+    if openssl is None:
+        raise NotInstalled("openssl", "there is no openssl in PATH", "install openssl")
+    bundle = site.bundle("www")
+    assert bundle is not None
+    parts = {"leaf": bundle.leaf_pem, "chain": bundle.chain_pem, "root": ca.pebble.root_pem()}
+    for part, pem in parts.items():
+        (site.folder / f"{part}.pem").write_text(pem)
+    kind = "-verify_hostname"
+    with contextlib.suppress(ValueError):
+        ipaddress.ip_address(name)
+        kind = "-verify_ip"
+    argv = [openssl, "verify", "-x509_strict", "-purpose", "sslserver", "-CAfile", "root.pem"]
+    argv += ["-untrusted", "chain.pem", kind, name, "leaf.pem"]
+    done = subprocess.run(argv, cwd=site.folder, capture_output=True, text=True, timeout=30)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
 def both_families(site: Site, port: int) -> None:
     site.tables["tls_alpn"]["listen"] = [f"127.0.0.1:{port}", f"[::1]:{port}"]
 
@@ -82,7 +105,10 @@ def test_what_was_asked_for_and_the_port_is_free_before_and_after(
     both_families(site, ca.tls_port)
     site.certificate("www", *names, challenge=TLS)
     assert "issued, version 1" in site.renew().stdout
-    assert issued(site) == {name.replace("bücher", "xn--bcher-kva") for name in names}
+    wanted = {name.replace("bücher", "xn--bcher-kva") for name in names}
+    assert issued(site) == wanted
+    for name in wanted:
+        verified_for(site, ca, name)
     assert free(ca.tls_port)
     assert ca.seen("challenge")
 

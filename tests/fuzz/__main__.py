@@ -23,6 +23,7 @@ WATCHED = {
     "answer": ["certd.ca.wire"],
     "settings": ["certd.config", "tomllib"],
     "hello": ["certd.challenges.hello"],
+    "reply": ["certd.challenges.reply"],
 }
 TOGETHER = "together"  # the target that is all of them, for a run of a few seconds
 LARGEST = 1 << 14  # bytes of an input

@@ -48,4 +48,5 @@ SEEDS: Mapping[str, list[str | bytes]] = {
     "answer": [b"\x7f" + answer for answer in _ANSWERS],
     "settings": list(_SETTINGS),
     "hello": [HELLO],
+    "reply": list(_ANSWERS),
 }

@@ -6,9 +6,11 @@ They are what ``make fuzz`` feeds, and what the tests of hostile input ask.
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import tempfile
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 
 from certd import config as configuration
@@ -16,6 +18,7 @@ from certd.ca import ari
 from certd.ca.problem import retry_after
 from certd.ca.wire import WireError, _Reading
 from certd.challenges.hello import NoHello, identifier, read_hello
+from certd.challenges.reply import NoReply, Reply, read
 from certd.due import renewal_info
 from certd.errors import BadCertificate, CAError, CertdError, ConfigError
 from certd.testing.chains import NOW
@@ -147,6 +150,21 @@ def settings(data: bytes) -> None:
         assert finding.startswith(f"{path}:"), finding
 
 
+def reply(data: bytes) -> None:
+    """What the web server of a name answers to a look at its challenge."""
+
+    async def ask() -> Reply:
+        reader = asyncio.StreamReader()
+        reader.feed_data(data)
+        reader.feed_eof()
+        return await read(reader)
+
+    with suppress(NoReply):
+        found = asyncio.run(ask())
+        assert found.phrase
+        assert len(found.body) <= len(data)
+
+
 TARGETS: Mapping[str, Callable[[bytes], None]] = {
     "pem": pem,
     "der": der,
@@ -156,6 +174,7 @@ TARGETS: Mapping[str, Callable[[bytes], None]] = {
     "answer": answer,
     "settings": settings,
     "hello": hello,
+    "reply": reply,
 }
 
 

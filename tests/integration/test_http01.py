@@ -215,6 +215,16 @@ def test_a_stalled_connection_is_closed_at_the_deadline() -> None:
         assert rest(silent) == b""
 
 
+def test_without_a_word_the_deadline_is_five_seconds() -> None:
+    with (
+        serving(Responder(lambda token: None)) as address,
+        socket.create_connection(address, timeout=DEADLINE) as silent,
+    ):
+        begun = time.monotonic()
+        assert rest(silent) == b""
+        assert 4.9 < time.monotonic() - begun < DEADLINE
+
+
 def test_at_the_bound_the_oldest_makes_room() -> None:
     responder = Responder(lambda token: None, connections=2)
     responder.publish(TOKEN, KEY_AUTHORIZATION)
