@@ -13,7 +13,7 @@ from certd.config import identifiers
 from certd.config.local import local_cas
 from certd.config.page import Page
 from certd.config.places import Location
-from certd.config.tables import NEEDED, CertificateTable
+from certd.config.tables import CHALLENGES, NEEDED, CertificateTable
 from certd.config.values import DEFAULT_CA, WELL_KNOWN
 from certd.config.words import Wording
 from certd.errors import ConfigError
@@ -63,7 +63,7 @@ def _check_names(
             what = f"{name} is there twice"
             page.add((*location, index), what, "", "leave one of them out")
         seen.add(name)
-        if name.value.startswith("*.") and challenge == "http-01":
+        if name.value.startswith("*.") and challenge in CHALLENGES:
             page.add(
                 (*location, index),
                 f"{name} is a wildcard",

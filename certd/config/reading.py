@@ -17,7 +17,15 @@ from certd.config.certificates import certificates
 from certd.config.findings import BadConfig, shown
 from certd.config.page import Page
 from certd.config.source import Source
-from certd.config.tables import NEEDED, CATable, CertdTable, EABTable, HTTPTable, root_model
+from certd.config.tables import (
+    NEEDED,
+    CATable,
+    CertdTable,
+    EABTable,
+    HTTPTable,
+    TLSALPNTable,
+    root_model,
+)
 from certd.config.targets import TargetType, targets
 from certd.config.values import (
     DEFAULT_CA,
@@ -27,6 +35,7 @@ from certd.config.values import (
     Config,
     EABSettings,
     HTTPSettings,
+    TLSALPNSettings,
 )
 from certd.config.words import Wording, found, unknown
 from certd.errors import ConfigError
@@ -50,7 +59,7 @@ def config(source: Source, path: Path) -> Config:
     certd: CertdTable | None = page.check(
         ("certd",), page.raw.get("certd", {}), Wording(CertdTable)
     )
-    http, built, specs = _http(page), targets(page), certificates(page)
+    http, tls_alpn, built, specs = _http(page), _tls_alpn(page), targets(page), certificates(page)
     cas = _cas(page, _used(page))
     _check_contacts(page, cas)
     if page.findings or certd is None:
@@ -65,6 +74,7 @@ def config(source: Source, path: Path) -> Config:
         targets=built,
         certificates=specs,
         digest=source.digest,
+        tls_alpn=tls_alpn,
         resolver=certd.resolver,
         lacking=tuple(page.lacking),
         warnings=tuple(page.warnings),
@@ -115,6 +125,17 @@ def _http(page: Page) -> HTTPSettings:
         table.redirect,
         table.validation_port,
     )
+
+
+def _tls_alpn(page: Page) -> TLSALPNSettings:
+    raw, wording = page.raw.get("tls_alpn", {}), Wording(TLSALPNTable)
+    table: TLSALPNTable | None = page.check(("tls_alpn",), raw, wording)
+    right: TLSALPNTable | None = table or page.right_part(raw, wording)
+    if right is not None:
+        page.check_twice(("tls_alpn", "listen"), right.listen)
+    if table is None:
+        return TLSALPNSettings()
+    return TLSALPNSettings(tuple(table.listen), table.validation_port)
 
 
 def _used(page: Page) -> set[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import os
 import stat
 from collections.abc import Callable, Mapping
@@ -30,6 +31,7 @@ from certd.config.values import (
     HTTPSettings,
     ListenAddress,
     Proxy,
+    TLSALPNSettings,
 )
 from certd.errors import ConfigError, NotHere
 from certd.model import SERVER, Identifier, KeyType, Usage
@@ -38,6 +40,7 @@ from certd.settings import PATH, REFERENCE, mistake, note_lacking
 
 MOST_WORKERS = 64
 SHORTEST_LEAF, LONGEST_LEAF = 60.0, 90 * 86400.0  # seconds
+CHALLENGES = ("http-01", "tls-alpn-01")
 _LARGEST_BUNDLE = 16 * 2**20  # bytes: a hundred times all the roots that browsers trust
 
 
@@ -64,7 +67,7 @@ def _checked(parse: Callable[[str], object]) -> GetPydanticSchema:
 
 
 def _challenge(text: str) -> str:
-    if text == "http-01":
+    if text in CHALLENGES:
         return text
     if text == "dns-01":
         raise ConfigError(
@@ -73,7 +76,9 @@ def _challenge(text: str) -> str:
             'write challenge = "http-01"',
         )
     what = f"unknown challenge {shown(text)}"
-    raise ConfigError(what, "this version knows http-01", 'write challenge = "http-01"')
+    known = "this version knows http-01 and tls-alpn-01"
+    near = difflib.get_close_matches(text.lower(), CHALLENGES, 1) or CHALLENGES
+    raise ConfigError(what, known, f'write challenge = "{near[0]}"')
 
 
 def _server(text: str) -> ListenAddress:
@@ -235,6 +240,19 @@ class HTTPTable(Table):
     )
 
 
+class TLSALPNTable(Table):
+    """The TLS-ALPN-01 responder."""
+
+    listen: list[Listen] = Field(
+        list(TLSALPNSettings().listen),
+        min_length=1,
+        description="addresses to listen on while a challenge is open",
+    )
+    validation_port: int = Field(
+        443, ge=1, le=65535, description="port at which the CA asks; another for a test CA only"
+    )
+
+
 class TargetTable(Table):
     """A place that serves certificates. Its type has more settings."""
 
@@ -261,7 +279,7 @@ class CertificateTable(Table):
     challenge: Challenge = Field(
         "http-01",
         description="how control of the names is proved",
-        json_schema_extra={"enum": ["http-01"]},
+        json_schema_extra={"enum": list(CHALLENGES)},
     )
     targets: list[str] = Field([], description="where it is deployed", examples=[["web"]])
     key: KeyType = Field("ec-p256", description="kind of private key")
@@ -285,7 +303,11 @@ class CertificateTable(Table):
 
 
 # The root of the file. The tables below ``many`` are named by the operator.
-SINGLE: Mapping[str, type[Table]] = {"certd": CertdTable, "http": HTTPTable}
+SINGLE: Mapping[str, type[Table]] = {
+    "certd": CertdTable,
+    "http": HTTPTable,
+    "tls_alpn": TLSALPNTable,
+}
 MANY: Mapping[str, type[Table]] = {
     "ca": CATable,
     "target": TargetTable,
@@ -308,6 +330,7 @@ def root_model(targets: Any) -> type[BaseModel]:
     definitions: dict[str, Any] = {
         "certd": (CertdTable, {}),
         "http": (HTTPTable, {}),
+        "tls_alpn": (TLSALPNTable, {}),
         "ca": (dict[_SAFE_NAME, CATable], {}),
         "target": (dict[_SAFE_NAME, targets], {}),
         "certificate": (dict[_SAFE_NAME, CertificateTable], {}),

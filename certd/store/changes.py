@@ -77,5 +77,4 @@ def _asked(spec: CertificateSpec) -> Iterator[str]:
     """The tables of those whom its issuance depends on; nothing is ordered in vain for a target."""
     yield from (f"ca {ca}" for ca in spec.cas)
     yield from (f"target {target}" for target in spec.targets)
-    if spec.challenge == "http-01":
-        yield "http"
+    yield {"http-01": "http", "tls-alpn-01": "tls_alpn"}.get(spec.challenge, "")

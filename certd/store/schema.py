@@ -126,7 +126,7 @@ sa.Index(
     sqlite_where=order.c.state == "live",
 )
 
-# The journal of published HTTP-01 tokens, and what the responder answers from.
+# The journal of published tokens, and what the responders answer from.
 token = sa.Table(
     "token",
     metadata,
@@ -134,6 +134,7 @@ token = sa.Table(
     sa.Column("key_authorization", sa.String, nullable=False),
     sa.Column("lineage", sa.String, nullable=False),
     sa.Column("created_at", Instant, nullable=False),
+    sa.Column("host", sa.String),  # of TLS-ALPN-01: the identifier; it is asked for by that
 )
 sa.Index("token_lineage", token.c.lineage)
 

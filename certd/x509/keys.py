@@ -51,7 +51,7 @@ def csr(
 
     For a server alone it names no usage: that is what every CA gives without being asked.
     """
-    names = x509.SubjectAlternativeName([_general_name(one) for one in identifiers])
+    names = x509.SubjectAlternativeName([general_name(one) for one in identifiers])
     builder = x509.CertificateSigningRequestBuilder(x509.Name([])).add_extension(names, False)
     if usages != SERVER:
         extended = x509.ExtendedKeyUsage([EXTENDED[usage] for usage in usages])
@@ -122,7 +122,8 @@ def pin(spki: bytes) -> str:
     return base64.b64encode(hashlib.sha256(spki).digest()).decode()
 
 
-def _general_name(identifier: Identifier) -> x509.GeneralName:
+def general_name(identifier: Identifier) -> x509.GeneralName:
+    """As it stands among the names of a certificate (RFC 5280 section 4.2.1.6)."""
     if identifier.type == "ip":
         return x509.IPAddress(ipaddress.ip_address(identifier.value))
     return x509.DNSName(identifier.value)

@@ -43,6 +43,12 @@ def unseen(site: Site, warm: Warm, pebble: Pebble) -> None:
     Store.open(site.state).close()
 
 
+def by_tls(site: Site, warm: Warm, pebble: Pebble) -> None:
+    """The same, by TLS-ALPN-01."""
+    site.certificate("www", NAME, targets=["web"], challenge="tls-alpn-01").disk()
+    Store.open(site.state).close()
+
+
 def deployed(site: Site, warm: Warm, pebble: Pebble) -> None:
     """Version 1 is in place."""
     site.certificate("www", NAME, targets=["web"]).disk()

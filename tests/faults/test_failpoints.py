@@ -50,6 +50,9 @@ FORCE = ("renew", "www", "--force")
 REVOKE = ("revoke", "www", "--reason", "keyCompromise", "--yes")
 SCENARIOS = {
     "first issuance": Scenario(scenes.from_nothing, ("renew",), ("renew",)),
+    "first issuance by TLS-ALPN-01": Scenario(
+        scenes.by_tls, ("renew",), ("renew",), least=8, until="issue: challenge answered"
+    ),
     "renewal to two targets": Scenario(scenes.due, ("renew",), ("renew",), least=30),
     "forced renewal": Scenario(
         scenes.deployed, FORCE, ("renew",), least=8, until="issue: order URL is kept"

@@ -10,6 +10,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from tests.configuring import AGREED, WWW
 from tests.fuzz.conversation import CHAIN, DOCUMENTS, LIST
+from tests.unit.test_hello import WHOLE as HELLO
 
 _ANSWERS = (
     b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}",
@@ -46,6 +47,7 @@ SEEDS: Mapping[str, list[str | bytes]] = {
     "window": ["2026-07-01T00:00:00Z\n2026-07-02T00:00:00.5+01:00"],
     "answer": [b"\x7f" + answer for answer in _ANSWERS],
     "settings": list(_SETTINGS),
+    "hello": [HELLO],
     "reply": list(_ANSWERS),
     "revoked": [LIST],
 }

@@ -228,6 +228,32 @@ targets = "web"
         ),
         pytest.param('[http]\nlisten = ["x:0"]', '2: [http] listen: "x:0": bad port', id="port 0"),
         pytest.param('[http]\nlisten = ["*:80"]', '2: [http] listen: "*:80": * is not', id="star"),
+        pytest.param(
+            '[tls_alpn]\nlisten = ["0.0.0.0"]',
+            '2: [tls_alpn] listen: "0.0.0.0" is not host',
+            id="no",
+        ),
+        pytest.param(
+            "[tls_alpn]\nlisten = []", "2: [tls_alpn] listen: the list is empty", id="none"
+        ),
+        pytest.param(
+            '[tls_alpn]\nlisten = ["[::]:443", "[0::0]:443"]',
+            '2: [tls_alpn] listen: "[::]:443" is there twice',
+            id="one TLS address twice",
+        ),
+        pytest.param(
+            "[tls_alpn]\nvalidation_port = 65536",
+            "2: [tls_alpn] validation_port: 65536 is out of",
+            id="TLS port",
+        ),
+        pytest.param(
+            '[tls_alpn]\nwebroot = "."', "2: [tls_alpn] webroot: unknown key", id="TLS webroot"
+        ),
+        pytest.param(
+            '[tls-alpn]\nlisten = ["0.0.0.0:443"]',
+            "1: tls-alpn: unknown table; did you mean tls_alpn?",
+            id="a hyphen in a table's name",
+        ),
         pytest.param("[http]\nlisten = []", "2: [http] listen: the list is empty", id="no address"),
         pytest.param(
             '[http]\nlisten = ["[::]:80", "[0::0]:80"]',

@@ -1,0 +1,31 @@
+"""The names in a configuration that the CA of their certificate would refuse, with their lines.
+
+They are no mistakes of the file: what a CA certifies is for the CA to say, and it may change
+its mind. So they stop `certd check` and `certd renew NAME`, but no daemon.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+from certd.config.findings import Finding
+from certd.config.page import Page
+from certd.config.policy import objections
+from certd.config.source import read
+from certd.config.values import Config
+
+
+def refused_names(config: Config, names: Collection[str]) -> list[Finding]:
+    """Of these certificates, whatever of their names a public CA in their list refuses."""
+    page: Page | None = None
+    for name in names:
+        spec = config.certificates[name]
+        profile: str | None = getattr(spec, "profile", None)  # once there is such a setting
+        for ca in spec.cas:
+            policy = config.cas[ca].names
+            for item in objections(spec.identifiers, policy, profile) if policy else ():
+                page = page or Page(read(config.path))
+                place = ("certificate", name, "names")
+                where = place if item.index is None else (*place, item.index)
+                page.add(where, f"{ca} does not certify {item.what}", item.why, item.next)
+    return page.findings if page else []

@@ -1,0 +1,13 @@
+"""By TLS-ALPN-01 a CA asks for a name, not for a token."""
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "0007"
+down_revision = "0006"
+branch_labels = None
+depends_on = None
+
+
+def upgrade() -> None:
+    op.add_column("token", sa.Column("host", sa.String(), nullable=True))
