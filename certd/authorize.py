@@ -80,7 +80,7 @@ class Authorizations:
     ) -> None:
         """``awaited`` is where they enter themselves under each token that they publish."""
         self.name = name
-        self._challenge = challenge
+        self.challenge = challenge
         self._client = client
         self._store = store
         self._publisher = publisher
@@ -137,11 +137,11 @@ class Authorizations:
         if authorization.status == "valid":
             return None
         for challenge in authorization.challenges:
-            if challenge.type == self._challenge:
+            if challenge.type == self.challenge:
                 return challenge if self._wants_answer(challenge, authorization) else None
         offered = ", ".join(item.type for item in authorization.challenges) or "none"
         raise ChallengeError(
-            f"the CA offers no {self._challenge} for {authorization.identifier}",
+            f"the CA offers no {self.challenge} for {authorization.identifier}",
             f"it offers {offered}",
             "choose another challenge for this certificate",
         )
@@ -176,7 +176,7 @@ class Authorizations:
         )
 
     def _way(self, name: str) -> str:
-        if self._challenge == TLS_ALPN:
+        if self.challenge == TLS_ALPN:
             return f"connections to {name} port 443 with the ALPN protocol acme-tls/1 reach certd"
         return f"http://{name}/ reaches this machine"
 

@@ -10,14 +10,13 @@ before in place beside it.
 
 from __future__ import annotations
 
-import os
 import ssl
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NoReturn
 
 from certd.model import Bundle
+from certd.secrets import Secret, in_memory
 
 _Step = Callable[[ssl.SSLContext], object]
 
@@ -53,7 +52,7 @@ class LiveContext(ssl.SSLContext):
             ssl.SSLError, OSError: it cannot be used; the one before stays.
         """
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        with _in_memory(bundle.fullchain_pem + bundle.key_pem.reveal()) as path:
+        with in_memory(Secret(bundle.fullchain_pem + bundle.key_pem.reveal())) as path:
             context.load_cert_chain(path)
         with self._lock:
             for step in self._steps:
@@ -116,15 +115,3 @@ class LiveContext(ssl.SSLContext):
             for _, context in self._contexts.values():
                 step(context)
             self._steps.append(step)
-
-
-@contextmanager
-def _in_memory(pem: str) -> Iterator[str]:
-    """A path to this text, which is on no disk, and which no other user can open."""
-    fd = os.memfd_create("certd", os.MFD_CLOEXEC)
-    try:
-        with open(fd, "w", encoding="ascii", closefd=False) as file:
-            file.write(pem)
-        yield f"/proc/self/fd/{fd}"
-    finally:
-        os.close(fd)

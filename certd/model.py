@@ -43,7 +43,7 @@ class CertificateSpec:
     name: str
     identifiers: tuple[Identifier, ...]
     cas: tuple[str, ...]
-    challenge: str = "http-01"
+    challenges: tuple[str, ...] = ("http-01",)  # each is tried where the one before failed
     targets: tuple[str, ...] = ()
     key_type: KeyType = "ec-p256"
     renew_after: float | None = None  # fraction of the lifetime, where the CA has no opinion
@@ -291,6 +291,7 @@ class Lineage:
     held_until: datetime | None = None  # a CA's limit: no order before
     held_for: str = ""  # which one, for people
     revocations: tuple[Revocation, ...] = ()  # of all its versions
+    challenge: str | None = None  # the next order's; None: the first that is wanted
 
     @property
     def revocation(self) -> Revocation | None:

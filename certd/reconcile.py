@@ -239,9 +239,11 @@ class Reconciler:
                 return None
             if order is None:
                 order = issue.begin(spec, client, self._store, lineage.current, now)
+        lineage = lineage or self._store.lineages.get(spec.name)
         issuance = Issuance(
             order,
             spec,
+            due.challenge(spec, lineage),
             client,
             self._store,
             self._publisher,

@@ -18,7 +18,7 @@ Claims = frozenset[Hashable]
 def claims(spec: CertificateSpec, ca: str) -> Claims:
     """What an order for this at that CA needs for itself."""
     own: set[Hashable] = {(ca, frozenset(spec.identifiers))}
-    if spec.challenge == "tls-alpn-01":
+    if "tls-alpn-01" in spec.challenges:
         own.update(spec.identifiers)
     return frozenset(own)
 

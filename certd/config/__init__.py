@@ -68,11 +68,7 @@ def load_tables(tables: Mapping[str, Any]) -> Config:
 
 
 def refused_names(config: Config, names: Collection[str]) -> list[Finding]:
-    """What the CAs of these certificates would refuse of their names, before they are asked.
-
-    Raises:
-        BadConfig: the file cannot be read any more.
-    """
+    """What the CAs of these certificates would refuse of their names, before they are asked."""
     from certd.config import refusals
 
     return refusals.refused_names(config, names)

@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal
 from pydantic import (
     AfterValidator,
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     GetPydanticSchema,
@@ -81,6 +82,14 @@ def _challenge(text: str) -> str:
     raise ConfigError(what, known, f'write challenge = "{near[0]}"')
 
 
+def _one_or_more(schema: dict[str, Any]) -> None:
+    """In the JSON Schema: a challenge, or a list of them."""
+    one = {"enum": list(CHALLENGES), "type": "string"}
+    several = {"type": schema.pop("type"), "items": one, "minItems": schema.pop("minItems")}
+    del schema["items"]
+    schema["anyOf"] = [one, several]
+
+
 def _server(text: str) -> ListenAddress:
     host, port = identifiers.host_port(text)
     try:
@@ -135,6 +144,9 @@ Contact = Annotated[str, _checked(identifiers.contact)]
 CALimit = Annotated[tuple[str, Limit], _checked(identifiers.limit)]
 Wish = Annotated[str, _checked(identifiers.chain)]
 Challenge = Annotated[str, _checked(_challenge)]
+Challenges = Annotated[
+    list[Challenge], BeforeValidator(lambda found: found if isinstance(found, list) else [found])
+]
 Listen = Annotated[
     ListenAddress, _checked(lambda text: ListenAddress(*identifiers.host_port(text)))
 ]
@@ -276,10 +288,12 @@ class CertificateTable(Table):
         examples=[["www.example.com"]],
     )
     ca: list[str] = Field([DEFAULT_CA], min_length=1, description="CAs, in order of preference")
-    challenge: Challenge = Field(
-        "http-01",
-        description="how control of the names is proved",
-        json_schema_extra={"enum": list(CHALLENGES)},
+    challenge: Challenges = Field(
+        ["http-01"],
+        min_length=1,
+        description="how control of the names is proved; several: in order of preference",
+        examples=[["tls-alpn-01", "http-01"]],
+        json_schema_extra=_one_or_more,
     )
     targets: list[str] = Field([], description="where it is deployed", examples=[["web"]])
     key: KeyType = Field("ec-p256", description="kind of private key")

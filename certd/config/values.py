@@ -266,7 +266,8 @@ class Config:
 
     def needs_http(self, name: str) -> bool:
         """Whether it cannot be had without an answer at port 80."""
-        return self.is_challenged(name) and self.certificates[name].challenge == "http-01"
+        only = self.certificates[name].challenges == ("http-01",)
+        return only and self.is_challenged(name)
 
     @property
     def unaccepted(self) -> list[str]:

@@ -36,6 +36,7 @@ _LINEAGE = (
     "ask_failures",
     "held_until",
     "held_for",
+    "challenge",
 )
 _REVOCATION = (
     *("fingerprint", "lineage", "number", "reason", "signer", "asked_at", "revoked_at"),

@@ -226,6 +226,7 @@ def fresh(now: datetime) -> dict[str, Any]:
         "ask_failures": 0,
         "held_until": None,
         "held_for": None,
+        "challenge": None,
         "crl_url": None,
     }
 

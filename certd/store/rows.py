@@ -59,7 +59,8 @@ def spec_text(spec: CertificateSpec) -> str:
     """A line of names, and a line of JSON, which is the same for most certificates."""
     rest = {
         "cas": spec.cas,
-        "challenge": spec.challenge,
+        # As it was kept when there was one at most.
+        "challenge": spec.challenges if len(spec.challenges) > 1 else spec.challenges[0],
         "targets": spec.targets,
         "key_type": spec.key_type,
         "renew_after": spec.renew_after,
@@ -86,7 +87,7 @@ def _rest(text: str) -> tuple[Any, ...]:
     it = json.loads(text)
     return (
         tuple(it["cas"]),
-        it["challenge"],
+        (it["challenge"],) if isinstance(it["challenge"], str) else tuple(it["challenge"]),
         tuple(it["targets"]),
         it["key_type"],
         it["renew_after"],
@@ -261,4 +262,5 @@ def lineage(
         row.held_until,
         row.held_for or "",
         tuple(revocations),
+        row.challenge,
     )

@@ -70,6 +70,7 @@ lineage = sa.Table(
     sa.Column("held_for", sa.String),  # which one, for people
     # The CRL that the current leaf names; "" where it names none, NULL: nobody has looked yet.
     sa.Column("crl_url", sa.String),
+    sa.Column("challenge", sa.String),  # the next order's; NULL: the first that is wanted
 )
 sa.Index("lineage_due", lineage.c.due_at)
 sa.Index("lineage_holder", lineage.c.holder)

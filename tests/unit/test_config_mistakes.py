@@ -415,6 +415,34 @@ targets = "web"
             id="unknown challenge",
         ),
         pytest.param(
+            AGREED + WWW + 'challenge = ["http-01", "tls-alpn-1"]',
+            '5: [certificate.www] challenge: unknown challenge "tls-alpn-1": this version knows '
+            'http-01 and tls-alpn-01; write challenge = "tls-alpn-01"',
+            id="an unknown one of several challenges",
+        ),
+        pytest.param(
+            AGREED + WWW + 'challenge = ["http-01", "http-01"]',
+            '5: [certificate.www] challenge: "http-01" is there twice; leave one of them out',
+            id="a challenge twice",
+        ),
+        pytest.param(
+            AGREED + WWW + "challenge = []",
+            "5: [certificate.www] challenge: the list is empty; name at least one",
+            id="no challenge",
+        ),
+        pytest.param(
+            AGREED + WWW + "challenge = 1",
+            "5: [certificate.www] challenge: expected a string, found an integer; put it in quotes",
+            id="a number for a challenge",
+        ),
+        pytest.param(
+            AGREED
+            + WWW.replace("www.example.com", "*.example.com")
+            + 'challenge = ["tls-alpn-01", "http-01"]',
+            "4: [certificate.www] names: *.example.com is a wildcard: a wildcard needs dns-01",
+            id="a wildcard by neither",
+        ),
+        pytest.param(
             AGREED + WWW + 'key = "ec-p521"',
             '5: [certificate.www] key: unknown: "ec-p521"; did you mean ec-p',
             id="key",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import tomllib
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -187,6 +188,32 @@ def test_every_name_is_told_with_its_line_and_a_private_ca_is_left_to_itself(wri
     assert configuration.refused_names(config, ["inside"]) == []
 
 
+def test_a_ca_of_ones_own_is_told_nothing_and_a_configuration_without_a_file_has_no_lines(
+    tmp_path: Path,
+) -> None:
+    names = ["nas.local", "10.0.0.1"]
+    tables = {
+        "certd": {"state": str(tmp_path / "state")},
+        "certificate": {
+            "inside": {"names": [*names, "*.lan.internal"], "ca": ["local"]},
+            "both": {"names": names[:1], "ca": ["local", "letsencrypt"]},
+        },
+    }
+    config = configuration.load_tables(tables)
+    [found] = configuration.refused_names(config, config.certificates)
+    assert str(found).startswith("[certificate.both] names: letsencrypt does not certify nas.local")
+
+
+def test_lines_are_told_of_the_file_that_was_read_only(write: Write) -> None:
+    path = write(NAMES)
+    config = configuration.load(path)
+    path.write_text("# another\n")
+    found = configuration.refused_names(config, config.certificates)
+    assert [finding.line for finding in found] == [None, None]
+    path.unlink()
+    assert configuration.refused_names(config, config.certificates) == found
+
+
 def test_a_known_directory_is_public_by_any_name(write: Write) -> None:
     path = write(
         '[ca.le]\ndirectory = "https://acme-staging-v02.api.letsencrypt.org/directory"\n'
@@ -199,10 +226,13 @@ def test_a_known_directory_is_public_by_any_name(write: Write) -> None:
     assert str(found).startswith("certd.toml:5: [certificate.a] names: le does not certify 101 nam")
 
 
+@pytest.mark.parametrize("form", ["a file", "tables of a program"])
 def test_a_daemon_is_not_stopped_by_it(
-    write: Write, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    form: str, write: Write, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     config = configuration.load(write(NAMES))
+    if form != "a file":
+        config = configuration.load_tables(tomllib.loads(NAMES))
     store = Store.open(tmp_path / "state")
     node = Node(config, store, lambda name, text: None)
     try:

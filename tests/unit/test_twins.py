@@ -12,9 +12,9 @@ from certd.twins import Claims, Twins, claims
 HTTP, TLS = "http-01", "tls-alpn-01"
 
 
-def names(*values: str, ca: str = "test", challenge: str = HTTP) -> Claims:
+def names(*values: str, ca: str = "test", challenges: tuple[str, ...] = (HTTP,)) -> Claims:
     identifiers = tuple(Identifier("dns", value) for value in values)
-    return claims(CertificateSpec("x", identifiers, (ca,), challenge), ca)
+    return claims(CertificateSpec("x", identifiers, (ca,), challenges), ca)
 
 
 def test_the_second_waits_until_the_first_is_done() -> None:
@@ -46,12 +46,25 @@ def test_two_that_have_swapped_their_names_do_not_wait_for_each_other() -> None:
 @pytest.mark.parametrize(
     ("first", "second", "waits"),
     [
-        pytest.param(names("a", challenge=TLS), names("b", challenge=TLS), False, id="others"),
-        pytest.param(names("a", "b", challenge=TLS), names("b", challenge=TLS), True, id="one"),
         pytest.param(
-            names("a", challenge=TLS), names("a", ca="other", challenge=TLS), True, id="other CA"
+            names("a", challenges=(TLS,)), names("b", challenges=(TLS,)), False, id="others"
         ),
-        pytest.param(names("a", "b", challenge=TLS), names("b"), False, id="one by HTTP-01"),
+        pytest.param(
+            names("a", "b", challenges=(TLS,)), names("b", challenges=(TLS,)), True, id="one"
+        ),
+        pytest.param(
+            names("a", challenges=(TLS,)),
+            names("a", ca="other", challenges=(TLS,)),
+            True,
+            id="other CA",
+        ),
+        pytest.param(names("a", "b", challenges=(TLS,)), names("b"), False, id="one by HTTP-01"),
+        pytest.param(
+            names("a", challenges=(HTTP, TLS)),
+            names("a", "b", challenges=(TLS,)),
+            True,
+            id="may be",
+        ),
     ],
 )
 def test_a_name_by_tls_alpn_is_one_certificates_at_a_time(
