@@ -62,9 +62,7 @@ class Daemon:
     def _serve(self, config: Config, store: Store) -> int:
         self._node = Node(config, store, _say)
         store.lineages.take_over(config.certificates, config.digest, config.table_digests)
-        passed = systemd.listen_sockets()
-        if passed or config.listens:
-            self._node.listen(passed)
+        self._node.listen(systemd.listen_sockets())
         gc.freeze()  # modules and configuration stay: the collector need not look at them again
         self._node.start()
         scheduler = self._scheduler()

@@ -115,6 +115,18 @@ def askable(spec: CertificateSpec, lineage: Lineage, at: datetime) -> list[str]:
     return [name for name in spec.cas if name not in parks or not parks[name].holds(at)]
 
 
+def challenge(spec: CertificateSpec, lineage: Lineage) -> str:
+    """By which its next order is to be proved."""
+    kept = lineage.challenge
+    return kept if kept in spec.challenges else spec.challenges[0]
+
+
+def challenge_after(spec: CertificateSpec, tried: str) -> str | None:
+    """The next that is wanted; None: it was the last."""
+    rest = spec.challenges[spec.challenges.index(tried) + 1 :] if tried in spec.challenges else ()
+    return rest[0] if rest else None
+
+
 def over(spec: CertificateSpec, lineage: Lineage, now: datetime) -> bool:
     """Whether the last failure is history: what was tried then is not wanted any more."""
     return bool(lineage.failure) and not (lineage.ordering or _wish(spec, lineage, now).due(now))

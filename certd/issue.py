@@ -51,6 +51,7 @@ class Issuance:
         self,
         order: Order,
         spec: CertificateSpec,
+        challenge: str,
         client: Issuer,
         store: Store,
         publisher: Publisher,
@@ -58,10 +59,12 @@ class Issuance:
         clock: Callable[[], datetime],
         say: Say,
     ) -> None:
-        """``awaited`` gets the authorizations, under each token that they publish."""
+        """``challenge`` is by what the names are proved; ``awaited`` gets the authorizations,
+        under each token that they publish.
+        """
         self.order = order
         self.authorizations = Authorizations(
-            order.name, spec.challenge, client, store, publisher, awaited, clock
+            order.name, challenge, client, store, publisher, awaited, clock
         )
         self._spec = spec
         self._client = client

@@ -10,14 +10,13 @@ before in place beside it.
 
 from __future__ import annotations
 
-import os
 import ssl
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NoReturn
 
 from certd.model import Bundle
+from certd.secrets import Secret, in_memory
 
 _Step = Callable[[ssl.SSLContext], object]
 
@@ -70,7 +69,7 @@ class LiveContext(ssl.SSLContext):
             bundles = {**self._bundles, bundle.name: bundle}
             for one in bundles.values():
                 if self._first_of(one.name) == first:
-                    with _in_memory(one.fullchain_pem + one.key_pem.reveal()) as path:
+                    with in_memory(Secret(one.fullchain_pem + one.key_pem.reveal())) as path:
                         context.load_cert_chain(path)  # beside one of another kind of key
             for step in self._steps:
                 step(context)
@@ -136,15 +135,3 @@ class LiveContext(ssl.SSLContext):
             for context in self._contexts.values():
                 step(context)
             self._steps.append(step)
-
-
-@contextmanager
-def _in_memory(pem: str) -> Iterator[str]:
-    """A path to this text, which is on no disk, and which no other user can open."""
-    fd = os.memfd_create("certd", os.MFD_CLOEXEC)
-    try:
-        with open(fd, "w", encoding="ascii", closefd=False) as file:
-            file.write(pem)
-        yield f"/proc/self/fd/{fd}"
-    finally:
-        os.close(fd)

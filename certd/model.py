@@ -53,7 +53,7 @@ class CertificateSpec:
     name: str
     identifiers: tuple[Identifier, ...]
     cas: tuple[str, ...]
-    challenge: str = "http-01"
+    challenges: tuple[str, ...] = ("http-01",)  # each is tried where the one before failed
     targets: tuple[str, ...] = ()
     key_type: KeyType = "ec-p256"
     renew_after: float | None = None  # fraction of the lifetime, where the CA has no opinion
@@ -352,6 +352,7 @@ class Lineage:
     new_key: bool = False  # the operator asked for another key, whatever is configured
     next_key: NextKey | None = None
     revocations: tuple[Revocation, ...] = ()  # of all its versions
+    challenge: str | None = None  # the next order's; None: the first that is wanted
 
     @property
     def revocation(self) -> Revocation | None:

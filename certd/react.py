@@ -74,6 +74,7 @@ class Reaction:
     ``lost``: the order is over, and the next attempt makes another. ``stop``: there is no
     next attempt before the operator acts. ``everyone``: it concerns the account, so all
     certificates stay away from this CA. ``fail_over``: the next CA may be asked at once.
+    ``other_challenge``: another kind of challenge may do, at once.
     """
 
     do: Do = "end"
@@ -82,6 +83,7 @@ class Reaction:
     stop: bool = False
     everyone: bool = False
     fail_over: bool = False
+    other_challenge: bool = False
     advice: str = ""  # for the operator, where the CA gives none
 
     @property
@@ -137,6 +139,8 @@ _TABLE = {
 _OF_AN_ORDER = frozenset({"order", "authorization", "certificate"})
 # What the CA saw of us: its view may be wrong as well as our web server or DNS.
 _VIEW = frozenset({"unauthorized", "incorrectResponse", "connection", "tls", "dns"})
+# Of those, what another port or protocol may be better at: a name is looked up for each.
+_WAY = _VIEW - {"dns"}
 
 
 def conclude(refusal: Refusal, situation: Situation) -> Reaction:
@@ -156,7 +160,12 @@ def react(refusal: Refusal, situation: Situation) -> Reaction:
     if refusal.validation:
         failed = _known(refusal.type, situation) or Reaction()
         seen = refusal.type in _VIEW and situation.failures >= TWICE
-        return replace(failed, lost=True, fail_over=failed.fail_over or seen)
+        return replace(
+            failed,
+            lost=True,
+            fail_over=failed.fail_over or seen,
+            other_challenge=refusal.type in _WAY,
+        )
     if (once := _at_once(refusal, situation)) and once not in situation.done:
         return Reaction(once)
     if refusal.type == "rateLimited":

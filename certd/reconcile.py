@@ -30,7 +30,7 @@ from certd.react import TRIES
 from certd.rollout import Rollout
 from certd.setback import Attempt
 from certd.store import LeaseLost, Store
-from certd.twins import Twins
+from certd.twins import Twins, claims
 
 log = logging.getLogger(__name__)
 
@@ -40,7 +40,7 @@ KEEP_LEASE = 300.0
 NOT_OURS = 61.0  # seconds until another look at what another certd knows better
 QUIET = 20.0  # seconds in the life of an order in which only the order is looked at
 STORE_PAUSE = 30.0  # seconds before another try when the store itself fails
-SAME_NAMES = 2.0  # seconds between looks while another certificate's order has the same names
+SAME_NAMES = 2.0  # seconds between looks while another certificate's order is in the way
 
 Clock = Callable[[], datetime]
 
@@ -181,7 +181,7 @@ class Reconciler:
     ) -> Look | None:
         """One step of the order; None when it is over, well or not."""
         ca = issuance.order.ca if issuance else self._ca(spec, lineage)
-        if issuance is None and self._twins.has(spec.name, (ca, frozenset(spec.identifiers))):
+        if issuance is None and self._twins.has(spec.name, claims(spec, ca)):
             return Look(SAME_NAMES)
         try:
             issuance = issuance or self._resume(spec, lineage, ca)
@@ -246,8 +246,17 @@ class Reconciler:
             if self._quota.held(spec, lineage, client, self._limits(ca), now):
                 return None
             order = order or ordering.begin(spec, client, self._store, lineage, profile, now)
+        lineage = lineage or self._store.lineages.get(spec.name)
         issuance = Issuance(
-            order, spec, client, self._store, self._publisher, self._awaited, self._clock, self._say
+            order,
+            spec,
+            due.challenge(spec, lineage),
+            client,
+            self._store,
+            self._publisher,
+            self._awaited,
+            self._clock,
+            self._say,
         )
         self._under_way[spec.name] = issuance
         return issuance

@@ -11,7 +11,8 @@ from certd.authorize import OrderFailed
 from certd.budget import Limits
 from certd.ca.problem import Problem
 from certd.consulting import Consulted
-from certd.errors import BadCertificate, CAError, CertdError
+from certd.errors import BadCertificate, CAError, CertdError, ChallengeError
+from certd.failpoint import failpoint
 from certd.issue import Issuance
 from certd.model import CertificateSpec, Failure, Lineage, Park
 from certd.react import TRIES, Reaction, Situation, conclude
@@ -52,32 +53,47 @@ def keep(attempt: Attempt, error: CertdError, store: Store, draw: float, now: da
     if isinstance(error, OrderFailed) and issuance:
         directory = issuance.order.directory or ""
         quota.count_failures(error.invalid, directory, attempt.limits, store, now)
-    wait = max(due.backoff(failures, left, draw), reaction.wait)
-    if isinstance(error, OrderFailed) and issuance and issuance.inherited and failures == 1:
-        # Whoever began it was killed, and the CA has found nobody to answer it since:
-        # no reason to wait. Only once, so that a crash loop is slowed down all the same.
+    # Whoever began it was killed, and the CA has found nobody to answer it since.
+    orphaned = isinstance(error, OrderFailed) and issuance is not None and issuance.inherited
+    other = reaction.other_challenge and issuance is not None and not orphaned
+    tried = issuance.authorizations.challenge if issuance and other else ""
+    following = due.challenge_after(spec, tried)
+    # One after the other: only when the last has failed, it is waited.
+    wait = reaction.wait if following else max(due.backoff(failures, left, draw), reaction.wait)
+    if orphaned and failures == 1:
+        # No reason to wait. Only once, so that a crash loop is slowed down all the same.
         wait = timedelta(0)
     again = due.NEVER if reaction.stop else now + wait
     failure = _failure(error, reaction, caa, now)
-    log.error("%s: %s (next attempt %s)", spec.name, failure, _when(again))
+    when = f"at once, by {following}" if following else _when(again)
+    log.error("%s: %s (next attempt %s)", spec.name, failure, when)
     # What may have been finalized is gone on with: another CA would issue it twice.
     asked = issuance.order.finalizing if issuance and not lost else None
     finalizing = asked is not None and asked < TRIES
     if issuance and asked is not None:
         store.orders.keep_finalizing(issuance.order, asked + 1)
-    several = len(spec.cas) > 1 and (reaction.fail_over or reaction.stop)
+    several = len(spec.cas) > 1 and (reaction.fail_over or reaction.stop) and not following
     parked = reaction.everyone or (several and not finalizing)
     if parked:
         until = None if reaction.stop else again
-        store.parks.keep(spec.name, ca, Park(until, failure, reaction.everyone))
+        _park(attempt, Park(until, failure, reaction.everyone), store)
         if set(due.askable(spec, lineage, now)) - {ca}:
             log.warning("%s: going on to the next CA after %s", spec.name, ca)
-    if parked and caa:
-        for other in set(spec.cas) - caa.allowed - {ca}:
-            store.parks.keep(spec.name, other, Park(again, failure, everyone=False))
     retry_at = now + wait if finalizing else None if parked else again
-    store.lineages.keep_failure(spec.name, failure, failures, retry_at)
+    challenge = following if other else lineage.challenge
+    store.lineages.keep_failure(spec.name, failure, failures, retry_at, challenge)
+    if following:
+        failpoint("setback: another challenge is kept")
     return again
+
+
+def _park(attempt: Attempt, parked: Park, store: Store) -> None:
+    """This CA, and all that are no better off by the names' CAA records."""
+    spec, caa = attempt.spec, attempt.consulted
+    # First the others: whoever reads in between must not go on to one of them.
+    for other in set(spec.cas) - caa.allowed - {attempt.ca} if caa else ():
+        store.parks.keep(spec.name, other, replace(parked, everyone=False))
+    store.parks.keep(spec.name, attempt.ca, parked)
 
 
 def _passing_by(error: CertdError, issuance: Issuance | None) -> bool:
@@ -106,7 +122,8 @@ def _reaction(
         # What is no word of an ACME server at all, such as a page in place of the directory.
         reaction = Reaction(fail_over=True)
     else:
-        reaction = Reaction()
+        # Seen by us alone, or not even shown: nothing was asked of the CA.
+        reaction = Reaction(other_challenge=isinstance(error, ChallengeError))
     lost = isinstance(error, OrderFailed | CompromisedKey)
     return replace(reaction, lost=True) if lost else reaction
 

@@ -33,13 +33,16 @@ class CA(Protocol):
     def http_port(self) -> int: ...
 
     @property
+    def tls_port(self) -> int: ...
+
+    @property
     def resolver(self) -> str | None: ...
 
 
 class Site:
     """``tables`` is the configuration by table name; ``write`` it after a change by hand.
 
-    There is one ACME CA, named ``test``, whose HTTP-01 questions certd answers itself.
+    There is one ACME CA, named ``test``, whose questions certd answers itself.
     """
 
     def __init__(self, folder: Path, ca: CA | None) -> None:
@@ -63,6 +66,10 @@ class Site:
         self.tables["http"] = {
             "listen": [f"127.0.0.1:{ca.http_port}"],
             "validation_port": ca.http_port,
+        }
+        self.tables["tls_alpn"] = {
+            "listen": [f"127.0.0.1:{ca.tls_port}"],
+            "validation_port": ca.tls_port,
         }
         self._usual = {"ca": ["test"]}
         # Names of tests mean something to the DNS of their CA only.

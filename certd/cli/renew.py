@@ -58,8 +58,8 @@ def command(
 
     config = configuration.load(config_path(context))
     chosen = oneshot.chosen(config, names)
-    lacking = config.lacking_for(chosen)
-    if names and lacking:  # before a CA is asked for what could not be deployed
+    lacking = config.lacking_for(chosen) + configuration.refused_names(config, chosen)
+    if names and lacking:  # before a CA is asked for what could not be had, or not be deployed
         raise configuration.BadConfig(lacking)
     for lack in lacking:  # every other certificate is worth more
         say(str(lack), err=True)

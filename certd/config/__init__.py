@@ -6,7 +6,7 @@ only; ``load`` and ``schema`` do.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +38,7 @@ __all__ = [
     "WellKnownCA",
     "load",
     "load_tables",
+    "refused_names",
     "schema",
     "state_folder",
 ]
@@ -64,6 +65,13 @@ def load_tables(tables: Mapping[str, Any]) -> Config:
 
     source = Source.of(tables)
     return reading.config(source, source.folder)
+
+
+def refused_names(config: Config, names: Collection[str]) -> list[Finding]:
+    """What the CAs of these certificates would refuse of their names, before they are asked."""
+    from certd.config import refusals
+
+    return refusals.refused_names(config, names)
 
 
 def state_folder(path: Path) -> tuple[Path, str]:

@@ -6,7 +6,7 @@ a second time as the lack of that table.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import replace
 from typing import Any, get_args
 
@@ -17,7 +17,7 @@ from certd.config.page import Page
 from certd.config.pairs import members, without_pair
 from certd.config.places import Location
 from certd.config.requests import own_request
-from certd.config.tables import NEEDED, CertificateTable
+from certd.config.tables import CHALLENGES, NEEDED, CertificateTable
 from certd.config.values import DEFAULT_CA, WELL_KNOWN
 from certd.config.words import Wording
 from certd.errors import ConfigError
@@ -37,8 +37,9 @@ def certificates(page: Page) -> dict[str, CertificateSpec]:
         table: CertificateTable | None = page.check(location, raw, _WORDING)
         names = enumerate(table.names) if table else _readable(raw.get("names"))
         ours = own.issuperset(_strings({"ca": [DEFAULT_CA], **raw}, "ca"))
-        challenge = "" if ours else str(raw.get("challenge", "http-01"))
-        _check_names(page, (*location, "names"), dict(names), challenge)
+        challenges = table.challenge if table else _challenges(raw)
+        _check_names(page, (*location, "names"), dict(names), () if ours else challenges)
+        page.check_twice((*location, "challenge"), challenges)
         _check_usage(page, location, raw, ours=ours)
         page.check_references((*location, "targets"), _strings(raw, "targets"), "target", targets)
         page.check_references((*location, "ca"), _strings(raw, "ca"), "ca", cas)
@@ -49,7 +50,7 @@ def certificates(page: Page) -> dict[str, CertificateSpec]:
                 name=name,
                 identifiers=tuple(table.names),
                 cas=tuple(table.ca),
-                challenge=table.challenge,
+                challenges=tuple(table.challenge),
                 targets=tuple(table.targets),
                 key_type=request[1] if request else table.key,
                 renew_after=table.renew_after,
@@ -72,16 +73,16 @@ def certificates(page: Page) -> dict[str, CertificateSpec]:
 
 
 def _check_names(
-    page: Page, location: Location, names: Mapping[int, Identifier], challenge: str
+    page: Page, location: Location, names: Mapping[int, Identifier], challenges: Collection[str]
 ) -> None:
-    """``challenge`` is empty where no CA wants to see any."""
+    """``challenges`` is empty where no CA wants to see any."""
     seen: set[Identifier] = set()
     for index, name in names.items():
         if name in seen:
             what = f"{name} is there twice"
             page.add((*location, index), what, "", "leave one of them out")
         seen.add(name)
-        if name.value.startswith("*.") and challenge == "http-01":
+        if name.value.startswith("*.") and not set(CHALLENGES).isdisjoint(challenges):
             page.add(
                 (*location, index),
                 f"{name} is a wildcard",
@@ -136,6 +137,11 @@ def _check_profiles(page: Page, location: Location, raw: Mapping[str, Any], *, o
             "",
             "name another, or leave it out",
         )
+
+
+def _challenges(raw: Mapping[str, Any]) -> list[str]:
+    one = raw.get("challenge", "http-01")
+    return [one] if isinstance(one, str) else _strings(raw, "challenge")
 
 
 def _strings(raw: Mapping[str, Any], key: str) -> list[str]:

@@ -19,7 +19,15 @@ from certd.config.findings import BadConfig, shown
 from certd.config.page import Page
 from certd.config.requests import check_targets
 from certd.config.source import Source
-from certd.config.tables import NEEDED, CATable, CertdTable, EABTable, HTTPTable, root_model
+from certd.config.tables import (
+    NEEDED,
+    CATable,
+    CertdTable,
+    EABTable,
+    HTTPTable,
+    TLSALPNTable,
+    root_model,
+)
 from certd.config.targets import TargetType, targets
 from certd.config.values import (
     DEFAULT_CA,
@@ -29,6 +37,7 @@ from certd.config.values import (
     Config,
     EABSettings,
     HTTPSettings,
+    TLSALPNSettings,
 )
 from certd.config.words import Wording, found, unknown
 from certd.errors import ConfigError
@@ -53,7 +62,7 @@ def config(source: Source, path: Path) -> Config:
     certd: CertdTable | None = page.check(
         ("certd",), page.raw.get("certd", {}), Wording(CertdTable)
     )
-    http, built, specs = _http(page), targets(page), certificates(page)
+    http, tls_alpn, built, specs = _http(page), _tls_alpn(page), targets(page), certificates(page)
     cas = _cas(page, _used(page))
     _check_contacts(page, cas)
     check_targets(page, specs, built)
@@ -69,6 +78,7 @@ def config(source: Source, path: Path) -> Config:
         targets=built,
         certificates=specs,
         digest=_digest(source, specs),
+        tls_alpn=tls_alpn,
         resolver=certd.resolver,
         lacking=tuple(page.lacking),
         warnings=tuple(page.warnings),
@@ -127,6 +137,17 @@ def _http(page: Page) -> HTTPSettings:
         table.redirect,
         table.validation_port,
     )
+
+
+def _tls_alpn(page: Page) -> TLSALPNSettings:
+    raw, wording = page.raw.get("tls_alpn", {}), Wording(TLSALPNTable)
+    table: TLSALPNTable | None = page.check(("tls_alpn",), raw, wording)
+    right: TLSALPNTable | None = table or page.right_part(raw, wording)
+    if right is not None:
+        page.check_twice(("tls_alpn", "listen"), right.listen)
+    if table is None:
+        return TLSALPNSettings()
+    return TLSALPNSettings(tuple(table.listen), table.validation_port)
 
 
 def _used(page: Page) -> set[str]:

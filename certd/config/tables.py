@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import os
 import stat
 from collections.abc import Callable, Mapping
@@ -13,6 +14,7 @@ from typing import Annotated, Any, Literal
 from pydantic import (
     AfterValidator,
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     GetPydanticSchema,
@@ -31,6 +33,7 @@ from certd.config.values import (
     HTTPSettings,
     ListenAddress,
     Proxy,
+    TLSALPNSettings,
 )
 from certd.errors import ConfigError, NotHere
 from certd.model import SERVER, Identifier, KeyType, Usage
@@ -39,6 +42,7 @@ from certd.settings import PATH, REFERENCE, mistake, note_lacking
 
 MOST_WORKERS = 64
 SHORTEST_LEAF, LONGEST_LEAF = 60.0, 90 * 86400.0  # seconds
+CHALLENGES = ("http-01", "tls-alpn-01")
 _LARGEST_BUNDLE = 16 * 2**20  # bytes: a hundred times all the roots that browsers trust
 
 
@@ -65,7 +69,7 @@ def _checked(parse: Callable[[str], object]) -> GetPydanticSchema:
 
 
 def _challenge(text: str) -> str:
-    if text == "http-01":
+    if text in CHALLENGES:
         return text
     if text == "dns-01":
         raise ConfigError(
@@ -74,7 +78,17 @@ def _challenge(text: str) -> str:
             'write challenge = "http-01"',
         )
     what = f"unknown challenge {shown(text)}"
-    raise ConfigError(what, "this version knows http-01", 'write challenge = "http-01"')
+    known = "this version knows http-01 and tls-alpn-01"
+    near = difflib.get_close_matches(text.lower(), CHALLENGES, 1) or CHALLENGES
+    raise ConfigError(what, known, f'write challenge = "{near[0]}"')
+
+
+def _one_or_more(schema: dict[str, Any]) -> None:
+    """In the JSON Schema: a challenge, or a list of them."""
+    one = {"enum": list(CHALLENGES), "type": "string"}
+    several = {"type": schema.pop("type"), "items": one, "minItems": schema.pop("minItems")}
+    del schema["items"]
+    schema["anyOf"] = [one, several]
 
 
 def _server(text: str) -> ListenAddress:
@@ -133,6 +147,9 @@ Wish = Annotated[str, _checked(identifiers.chain)]
 Challenge = Annotated[str, _checked(_challenge)]
 Profile = Annotated[str, _checked(identifiers.profile)]
 Lifetime = Annotated[timedelta, _checked(identifiers.lifetime)]
+Challenges = Annotated[
+    list[Challenge], BeforeValidator(lambda found: found if isinstance(found, list) else [found])
+]
 Listen = Annotated[
     ListenAddress, _checked(lambda text: ListenAddress(*identifiers.host_port(text)))
 ]
@@ -245,6 +262,19 @@ class HTTPTable(Table):
     )
 
 
+class TLSALPNTable(Table):
+    """The TLS-ALPN-01 responder."""
+
+    listen: list[Listen] = Field(
+        list(TLSALPNSettings().listen),
+        min_length=1,
+        description="addresses to listen on while a challenge is open",
+    )
+    validation_port: int = Field(
+        443, ge=1, le=65535, description="port at which the CA asks; another for a test CA only"
+    )
+
+
 class TargetTable(Table):
     """A place that serves certificates. Its type has more settings."""
 
@@ -268,10 +298,12 @@ class CertificateTable(Table):
         examples=[["www.example.com"]],
     )
     ca: list[str] = Field([DEFAULT_CA], min_length=1, description="CAs, in order of preference")
-    challenge: Challenge = Field(
-        "http-01",
-        description="how control of the names is proved",
-        json_schema_extra={"enum": ["http-01"]},
+    challenge: Challenges = Field(
+        ["http-01"],
+        min_length=1,
+        description="how control of the names is proved; several: in order of preference",
+        examples=[["tls-alpn-01", "http-01"]],
+        json_schema_extra=_one_or_more,
     )
     targets: list[str] = Field([], description="where it is deployed", examples=[["web"]])
     key: KeyType = Field(
@@ -315,7 +347,11 @@ class CertificateTable(Table):
 
 
 # The root of the file. The tables below ``many`` are named by the operator.
-SINGLE: Mapping[str, type[Table]] = {"certd": CertdTable, "http": HTTPTable}
+SINGLE: Mapping[str, type[Table]] = {
+    "certd": CertdTable,
+    "http": HTTPTable,
+    "tls_alpn": TLSALPNTable,
+}
 MANY: Mapping[str, type[Table]] = {
     "ca": CATable,
     "target": TargetTable,
@@ -338,6 +374,7 @@ def root_model(targets: Any) -> type[BaseModel]:
     definitions: dict[str, Any] = {
         "certd": (CertdTable, {}),
         "http": (HTTPTable, {}),
+        "tls_alpn": (TLSALPNTable, {}),
         "ca": (dict[_SAFE_NAME, CATable], {}),
         "target": (dict[_SAFE_NAME, targets], {}),
         "certificate": (dict[_SAFE_NAME, CertificateTable], {}),

@@ -58,7 +58,7 @@ def renew(
         if plan.next_look() <= now()
         or due.over(node.config.certificates[name], lineages[name], now())
     }
-    if any(plans[name].issue.due(now()) and node.config.is_challenged(name) for name in todo):
+    if any(plans[name].issue.due(now()) and node.config.needs_http(name) for name in todo):
         node.listen()
     node.start()
     while todo or node.engine.in_flight():

@@ -34,7 +34,7 @@ _LINEAGE = (
     *("name", "wanted", "configured", "forced", "failures", "retry_at", "failure"),
     *("window_start", "window_end", "window_selected", "explanation_url", "ask_again"),
     "ask_failures",
-    *("held_until", "held_for", "new_key"),
+    *("held_until", "held_for", "new_key", "challenge"),
 )
 _REVOCATION = (
     *("fingerprint", "lineage", "number", "reason", "signer", "asked_at", "revoked_at"),

@@ -203,11 +203,17 @@ class Lineages:
     # -- what happened ---------------------------------------------------------------------
 
     def keep_failure(
-        self, name: str, failure: Failure | None, failures: int, retry_at: datetime | None
+        self,
+        name: str,
+        failure: Failure | None,
+        failures: int,
+        retry_at: datetime | None,
+        challenge: str | None = None,
     ) -> None:
+        """``challenge`` is by what the next order is to be proved; None: the first."""
         text = rows.failure_text(failure)
         values = {"failure": text, "failures": failures, "retry_at": retry_at}
-        self._leases.write(name, _KEEP, values)
+        self._leases.write(name, _KEEP, values | {"challenge": challenge})
 
     def hold(self, name: str, until: datetime, why: str) -> None:
         """A CA's limit: no order before then."""

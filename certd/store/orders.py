@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from datetime import datetime, timedelta
+from types import MappingProxyType
 from typing import Any
 
 import sqlalchemy as sa
@@ -39,7 +41,16 @@ _SAME_KEY = sa.select(lineage.c.name).where(
     version.c.spki_sha256 == sa.bindparam("pin"),
 )
 _PUBLISH = sa.insert(token).prefix_with("OR REPLACE")
-_ANSWER = sa.select(token.c.key_authorization).where(token.c.token == sa.bindparam("token"))
+_ANSWER = sa.select(token.c.key_authorization).where(
+    token.c.token == sa.bindparam("token"), token.c.host.is_(None)
+)
+_ANSWER_FOR = (
+    sa.select(token.c.key_authorization)
+    .where(token.c.host == sa.bindparam("host"))
+    .order_by(token.c.created_at.desc())
+    .limit(1)
+)
+_BY_HOST = sa.select(token.c.token).where(token.c.host.is_not(None))
 _PUBLISHED = sa.select(token.c.token).where(token.c.lineage == sa.bindparam("name"))
 # Of a certificate without an order under way, or of a dry run or probe that is long over.
 _ORPHANED = (
@@ -250,12 +261,13 @@ def fresh(now: datetime) -> dict[str, Any]:
         "ask_failures": 0,
         "held_until": None,
         "held_for": None,
+        "challenge": None,
         "crl_url": None,
     }
 
 
 class Tokens:
-    """The journal of HTTP-01 tokens, which is also what the responder answers from."""
+    """The journal of tokens, which is also what the responders answer from."""
 
     def __init__(self, database: Database, owner: str = "") -> None:
         """``owner`` keeps the tokens of a dry run apart from the daemon's."""
@@ -266,8 +278,17 @@ class Tokens:
         """The same journal, for somebody whose tokens are none of the others' business."""
         return Tokens(self._database, owner)
 
-    def publish(self, name: str, answers: dict[str, Secret], now: datetime) -> None:
-        """``answers``: token to key authorization; publishing again is no error."""
+    def publish(
+        self,
+        name: str,
+        answers: Mapping[str, Secret],
+        now: datetime,
+        hosts: Mapping[str, Identifier] = MappingProxyType({}),
+    ) -> None:
+        """``answers``: token to key authorization; publishing again is no error.
+
+        ``hosts``: of the tokens for TLS-ALPN-01, whom the CA will ask for.
+        """
 
         def work(connection: sa.Connection) -> None:
             connection.execute(
@@ -278,6 +299,7 @@ class Tokens:
                         "key_authorization": secret.reveal(),
                         "lineage": self._owner + name,
                         "created_at": now,
+                        "host": rows.identifiers_text(filter(None, [hosts.get(text)])) or None,
                     }
                     for text, secret in answers.items()
                 ],
@@ -286,9 +308,19 @@ class Tokens:
         self._database.write(work)
 
     def answer(self, text: str) -> str | None:
+        """The key authorization of a token of HTTP-01."""
         return self._database.read(
             lambda connection: connection.execute(_ANSWER, {"token": text}).scalar()
         )
+
+    def answer_for(self, host: Identifier) -> str | None:
+        """The key authorization of the newest TLS-ALPN-01 challenge for this identifier."""
+        values = {"host": rows.identifiers_text([host])}
+        return self._database.read(lambda c: c.execute(_ANSWER_FOR, values).scalar())
+
+    def by_host(self) -> set[str]:
+        """The tokens of all TLS-ALPN-01 challenges, whoever published them."""
+        return set(self._database.read(lambda c: c.execute(_BY_HOST).scalars().all()))
 
     def published(self, name: str) -> list[str]:
         return list(

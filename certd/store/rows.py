@@ -64,7 +64,8 @@ def spec_text(spec: CertificateSpec) -> str:
     """A line of names, and a line of JSON, which is the same for most certificates."""
     rest: dict[str, Any] = {
         "cas": spec.cas,
-        "challenge": spec.challenge,
+        # As it was kept when there was one at most.
+        "challenge": spec.challenges if len(spec.challenges) > 1 else spec.challenges[0],
         "targets": spec.targets,
         "key_type": spec.key_type,
         "renew_after": spec.renew_after,
@@ -100,7 +101,7 @@ def _rest(text: str) -> tuple[Any, ...]:
     lifetime = it.get("lifetime")
     return (
         tuple(it["cas"]),
-        it["challenge"],
+        (it["challenge"],) if isinstance(it["challenge"], str) else tuple(it["challenge"]),
         tuple(it["targets"]),
         it["key_type"],
         it["renew_after"],
@@ -306,4 +307,5 @@ def lineage(
         bool(row.new_key),
         NextKey(row.next_type, row.next_pin) if row.next_type is not None else None,
         tuple(revocations),
+        row.challenge,
     )

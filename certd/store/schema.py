@@ -71,6 +71,7 @@ lineage = sa.Table(
     # The CRL that the current leaf names; "" where it names none, NULL: nobody has looked yet.
     sa.Column("crl_url", sa.String),
     sa.Column("new_key", sa.Boolean),  # beside ``forced``: and with another key
+    sa.Column("challenge", sa.String),  # the next order's; NULL: the first that is wanted
 )
 sa.Index("lineage_due", lineage.c.due_at)
 sa.Index("lineage_holder", lineage.c.holder)
@@ -143,7 +144,7 @@ next_key = sa.Table(
     sa.Column("key_pem", sa.String, nullable=False),
 )
 
-# The journal of published HTTP-01 tokens, and what the responder answers from.
+# The journal of published tokens, and what the responders answer from.
 token = sa.Table(
     "token",
     metadata,
@@ -151,6 +152,7 @@ token = sa.Table(
     sa.Column("key_authorization", sa.String, nullable=False),
     sa.Column("lineage", sa.String, nullable=False),
     sa.Column("created_at", Instant, nullable=False),
+    sa.Column("host", sa.String),  # of TLS-ALPN-01: the identifier; it is asked for by that
 )
 sa.Index("token_lineage", token.c.lineage)
 

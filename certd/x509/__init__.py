@@ -4,6 +4,7 @@ Sources: RFC 5280 (certificates), RFC 8555 sections 7.4 and 9.1 (CSR and chain i
 RFC 9773 section 4.1 (the identifier of a certificate for renewal information).
 """
 
+from certd.x509.alpn import challenge_leaf, objection
 from certd.x509.authority import (
     INTERMEDIATE_LIFETIME,
     new_intermediate,
@@ -24,6 +25,7 @@ __all__ = [
     "BadCRL",
     "Listed",
     "Roots",
+    "challenge_leaf",
     "check",
     "check_pin",
     "crl_url",
@@ -40,6 +42,7 @@ __all__ = [
     "new_key",
     "new_leaf",
     "new_root",
+    "objection",
     "outside",
     "pair_matches",
     "permits",

@@ -115,6 +115,7 @@ def pin(key_pem: Secret) -> str:
 
 
 def pin_of(spki_der: bytes) -> str:
+    """SHA-256 of a SubjectPublicKeyInfo, in base64 (RFC 7469 section 2.4)."""
     return base64.b64encode(hashlib.sha256(spki_der).digest()).decode()
 
 
@@ -138,6 +139,7 @@ def spki(key: PublicKeyTypes) -> bytes:
 
 
 def general_name(identifier: Identifier) -> x509.GeneralName:
+    """As it stands among the names of a certificate (RFC 5280 section 4.2.1.6)."""
     if identifier.type == "ip":
         return x509.IPAddress(ipaddress.ip_address(identifier.value))
     return x509.DNSName(identifier.value)

@@ -17,6 +17,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -64,7 +65,7 @@ def _ends_cleanly() -> Iterator[None]:
     yield
     assert handlers == [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)]
     assert loggers == [(logging.getLogger(name).handlers[:]) for name in ("", "certd")]
-    ours = ("certd", "engine", "http01", "self-check")
+    ours = ("certd", "engine", "http01", "tls-alpn-01", "self-check")
     for thread in threading.enumerate():
         if thread.name.startswith(ours):
             thread.join(SECONDS)
@@ -530,6 +531,32 @@ def test_a_port_that_cannot_be_had_stops_the_certificate_and_not_the_program(
     site.write()
     with Certd(site.path) as certd:
         assert certd.wait("www", SECONDS) == 1
+
+
+def test_a_program_answers_by_tls_only_while_a_challenge_is_open(
+    pebble: RunningPebble, site: Site, host: str
+) -> None:
+    """And leaves port 80 alone."""
+    site.certificate("www", host, challenge="tls-alpn-01")
+    tables: dict[str, Any] = {
+        "certd": {**site.tables["certd"], "state": site.state},
+        "ca": {"test": site.tables["ca.test"]},
+        "http": site.tables["http"],
+        "tls_alpn": site.tables["tls_alpn"],
+        "certificate": {"www": site.tables["certificate.www"]},
+    }
+    with Certd(tables) as certd:
+        assert certd.wait("www", SECONDS) == 1
+        deadline = time.monotonic() + SECONDS
+        while not free(pebble.tls_port):
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        assert free(pebble.http_port)
+
+
+def free(port: int) -> bool:
+    with socket.socket() as sock:
+        return sock.connect_ex(("127.0.0.1", port)) != 0
 
 
 def test_a_step_that_outlives_the_stop_does_no_harm(

@@ -44,6 +44,21 @@ def unseen(site: Site, warm: Warm, pebble: Pebble) -> None:
     Store.open(site.state).close()
 
 
+def by_tls(site: Site, warm: Warm, pebble: Pebble) -> None:
+    """The same, by TLS-ALPN-01."""
+    site.certificate("www", NAME, targets=["web"], challenge="tls-alpn-01").disk()
+    Store.open(site.state).close()
+
+
+def by_another(site: Site, warm: Warm, pebble: Pebble) -> None:
+    """The same, where nobody answers the first of two challenges."""
+    either = ["http-01", "tls-alpn-01"]
+    site.certificate("www", NAME, targets=["web"], challenge=either).disk()
+    site.tables["http"]["listen"] = [f"127.0.0.2:{pebble.http_port}"]
+    site.write()
+    Store.open(site.state).close()
+
+
 def deployed(site: Site, warm: Warm, pebble: Pebble) -> None:
     """Version 1 is in place."""
     site.certificate("www", NAME, targets=["web"]).disk()

@@ -53,6 +53,17 @@ SCENARIOS = {
     "renewal to two targets": Scenario(
         scenes.due, ("renew",), ("renew",), least=30, passes=("ordering: next key is kept",)
     ),
+    "first issuance by TLS-ALPN-01": Scenario(
+        scenes.by_tls, ("renew",), ("renew",), least=8, until="issue: challenge answered"
+    ),
+    "first issuance by TLS-ALPN-01, after HTTP-01 in vain": Scenario(
+        scenes.by_another,
+        ("renew",),
+        ("renew",),
+        least=8,
+        until="setback: another challenge is kept",
+        passes=("setback: another challenge is kept",),
+    ),
     "forced renewal": Scenario(
         scenes.deployed, FORCE, ("renew",), least=8, until="issue: order URL is kept"
     ),

@@ -23,6 +23,7 @@ WATCHED = {
     "window": ["certd.ca.ari"],
     "answer": ["certd.ca.reading"],
     "settings": ["certd.config", "tomllib"],
+    "hello": ["certd.challenges.hello"],
     "reply": ["certd.challenges.reply"],
     "revoked": ["certd.x509"],
 }

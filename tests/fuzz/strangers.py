@@ -17,6 +17,7 @@ from certd import config as configuration
 from certd.ca import ari
 from certd.ca.problem import retry_after
 from certd.ca.reading import Reading, WireError
+from certd.challenges.hello import NoHello, identifier, read_hello
 from certd.challenges.reply import NoReply, Reply, read
 from certd.due import renewal_info
 from certd.errors import BadCertificate, CAError, CertdError, ConfigError
@@ -26,6 +27,7 @@ from certd.x509 import (
     check,
     facts,
     facts_of_der,
+    objection,
     pair_matches,
     read_chain,
     read_crl,
@@ -70,6 +72,7 @@ def pem(data: bytes) -> None:
 def der(data: bytes) -> None:
     """A certificate as a server presents it, and the same in an envelope."""
     refused(lambda: facts_of_der(data), BadCertificate)
+    assert objection(data, ASKED[0], KEY).isprintable()
     pem(enveloped(data))
 
 
@@ -111,6 +114,17 @@ def said(kind: str, body: bytes, headers: Mapping[str, str] | None = None) -> Ce
     error = refused(read, CAError)
     assert len(str(error)) <= SHOWN
     return error
+
+
+def hello(data: bytes) -> None:
+    """What a client of the TLS-ALPN-01 responder begins with."""
+    try:
+        found = read_hello(data)
+    except NoHello:
+        return
+    if found is not None:
+        assert found.server_name.isascii()
+        identifier(found.server_name)
 
 
 def delay(data: bytes) -> None:
@@ -189,6 +203,7 @@ TARGETS: Mapping[str, Callable[[bytes], None]] = {
     "window": window,
     "answer": answer,
     "settings": settings,
+    "hello": hello,
     "reply": reply,
     "revoked": revoked,
 }

@@ -18,7 +18,8 @@ import dns.rrset
 import pytest
 
 from certd.challenges.http01 import Responder
-from certd.challenges.selfcheck import EACH, MAX_LOOKS, SelfCheck, Way
+from certd.challenges.reaching import Way
+from certd.challenges.selfcheck import EACH, MAX_LOOKS, SelfCheck
 from certd.errors import ChallengeError
 from certd.testing import tls
 from tests.integration.test_http01 import KEY_AUTHORIZATION, TOKEN, serving

@@ -295,6 +295,32 @@ targets = "web"
         ),
         pytest.param('[http]\nlisten = ["x:0"]', '2: [http] listen: "x:0": bad port', id="port 0"),
         pytest.param('[http]\nlisten = ["*:80"]', '2: [http] listen: "*:80": * is not', id="star"),
+        pytest.param(
+            '[tls_alpn]\nlisten = ["0.0.0.0"]',
+            '2: [tls_alpn] listen: "0.0.0.0" is not host',
+            id="no",
+        ),
+        pytest.param(
+            "[tls_alpn]\nlisten = []", "2: [tls_alpn] listen: the list is empty", id="none"
+        ),
+        pytest.param(
+            '[tls_alpn]\nlisten = ["[::]:443", "[0::0]:443"]',
+            '2: [tls_alpn] listen: "[::]:443" is there twice',
+            id="one TLS address twice",
+        ),
+        pytest.param(
+            "[tls_alpn]\nvalidation_port = 65536",
+            "2: [tls_alpn] validation_port: 65536 is out of",
+            id="TLS port",
+        ),
+        pytest.param(
+            '[tls_alpn]\nwebroot = "."', "2: [tls_alpn] webroot: unknown key", id="TLS webroot"
+        ),
+        pytest.param(
+            '[tls-alpn]\nlisten = ["0.0.0.0:443"]',
+            "1: tls-alpn: unknown table; did you mean tls_alpn?",
+            id="a hyphen in a table's name",
+        ),
         pytest.param("[http]\nlisten = []", "2: [http] listen: the list is empty", id="no address"),
         pytest.param(
             '[http]\nlisten = ["[::]:80", "[0::0]:80"]',
@@ -454,6 +480,34 @@ targets = "web"
             AGREED + WWW + 'challenge = "http"',
             '5: [certificate.www] challenge: unknown challenge "http": this version knows http-01',
             id="unknown challenge",
+        ),
+        pytest.param(
+            AGREED + WWW + 'challenge = ["http-01", "tls-alpn-1"]',
+            '5: [certificate.www] challenge: unknown challenge "tls-alpn-1": this version knows '
+            'http-01 and tls-alpn-01; write challenge = "tls-alpn-01"',
+            id="an unknown one of several challenges",
+        ),
+        pytest.param(
+            AGREED + WWW + 'challenge = ["http-01", "http-01"]',
+            '5: [certificate.www] challenge: "http-01" is there twice; leave one of them out',
+            id="a challenge twice",
+        ),
+        pytest.param(
+            AGREED + WWW + "challenge = []",
+            "5: [certificate.www] challenge: the list is empty; name at least one",
+            id="no challenge",
+        ),
+        pytest.param(
+            AGREED + WWW + "challenge = 1",
+            "5: [certificate.www] challenge: expected a string, found an integer; put it in quotes",
+            id="a number for a challenge",
+        ),
+        pytest.param(
+            AGREED
+            + WWW.replace("www.example.com", "*.example.com")
+            + 'challenge = ["tls-alpn-01", "http-01"]',
+            "4: [certificate.www] names: *.example.com is a wildcard: a wildcard needs dns-01",
+            id="a wildcard by neither",
         ),
         pytest.param(
             AGREED + WWW + 'key = "ec-p521"',

@@ -130,7 +130,7 @@ def test_within_an_attempt(refusal: Refusal, situation: Situation, do: str, wait
 @pytest.mark.parametrize(
     ("refusal", "situation", "marks", "wait"),
     [
-        # marks: lost, stop, everyone, fail over
+        # marks: lost, stop, everyone, fail over, other challenge
         pytest.param(problem("", 503), Situation(), "f", 0, id="5xx"),
         pytest.param(problem("", None), Situation(), "f", 0, id="no answer"),
         pytest.param(problem("", 403), Situation(), "", 0, id="a page about an order"),
@@ -173,12 +173,12 @@ def test_within_an_attempt(refusal: Refusal, situation: Situation, do: str, wait
             7200,
             id="a page, and a time",
         ),
-        pytest.param(seen("connection"), Situation(), "l", 0, id="connection, the first time"),
-        pytest.param(seen("connection"), Situation(failures=2), "lf", 0, id="and the second"),
+        pytest.param(seen("connection"), Situation(), "lo", 0, id="connection, the first time"),
+        pytest.param(seen("connection"), Situation(failures=2), "lfo", 0, id="and the second"),
         pytest.param(seen("dns"), Situation(failures=2), "lf", 0, id="dns"),
-        pytest.param(seen("tls"), Situation(failures=2), "lf", 0, id="tls"),
-        pytest.param(seen("unauthorized"), Situation(), "l", 0, id="unauthorized"),
-        pytest.param(seen("incorrectResponse"), Situation(), "l", 0, id="incorrectResponse"),
+        pytest.param(seen("tls"), Situation(failures=2), "lfo", 0, id="tls"),
+        pytest.param(seen("unauthorized"), Situation(), "lo", 0, id="unauthorized"),
+        pytest.param(seen("incorrectResponse"), Situation(), "lo", 0, id="incorrectResponse"),
         pytest.param(seen("dnssec"), Situation(), "l", DAILY.total_seconds(), id="dnssec"),
         pytest.param(seen("caa"), Situation(), "l", DAILY.total_seconds(), id="caa"),
         pytest.param(
@@ -263,7 +263,7 @@ def test_when_the_attempt_is_over(
     refusal: Refusal, situation: Situation, marks: str, wait: float
 ) -> None:
     reaction = conclude(refusal, situation)
-    names = {"l": "lost", "s": "stop", "e": "everyone", "f": "fail_over"}
+    names = {"l": "lost", "s": "stop", "e": "everyone", "f": "fail_over", "o": "other_challenge"}
     assert "".join(mark for mark, name in names.items() if getattr(reaction, name)) == marks
     assert (reaction.do, reaction.wait) == ("end", timedelta(seconds=wait))
 
