@@ -22,7 +22,7 @@ from certd.config import Config
 from certd.consulting import consult
 from certd.errors import CertdError, StoreError, bug
 from certd.issue import Issuance, Look
-from certd.model import CertificateSpec, Lineage, Order, TargetState
+from certd.model import CertificateSpec, Lineage, Order
 from certd.ordering import Say
 from certd.preflight import refuse_another, refuse_in_vain
 from certd.quota import Quota
@@ -135,7 +135,7 @@ class Reconciler:
             if issuance and look and look.seconds < QUIET and issuance.age() < QUIET:
                 return look
             lineage = self._lineage(spec)
-        lineage, ours = self._roll_out(spec, lineage)
+        lineage, ours = self._rollout.step(spec, lineage)
         now = self._clock()
         lineage = renewal.ask(spec, lineage, self._client, self._store, self._draw, now)
         now = self._clock()
@@ -297,16 +297,3 @@ class Reconciler:
     def _limits(self, ca: str) -> Limits:
         settings = self._config.cas.get(ca)
         return settings.limits if settings else NO_LIMITS
-
-    # -- targets -----------------------------------------------------------------------------
-
-    def _roll_out(self, spec: CertificateSpec, lineage: Lineage) -> tuple[Lineage, bool]:
-        """Take each target that is due one step on; False where one is not ours to touch."""
-        now, ours = self._clock(), True
-        states: dict[str, TargetState] = dict(lineage.targets)
-        for item in due.plan(spec, lineage, now).targets:
-            if item.decision.due(now) and self._rollout.knows(item.target):
-                states[item.target] = self._rollout.act(lineage, item.target)
-            elif item.decision.due(now):
-                ours = False
-        return replace(lineage, targets=states), ours

@@ -16,7 +16,7 @@ from certd import due, verify, x509
 from certd.config import Endpoint, TargetSettings
 from certd.errors import CertdError, StoreError, TargetError, bug, plain
 from certd.failpoint import failpoint
-from certd.model import Bundle, Failure, Lineage, TargetState
+from certd.model import Bundle, CertificateSpec, Failure, Lineage, TargetState
 from certd.ordering import Say
 from certd.store import Store
 
@@ -42,6 +42,17 @@ class Rollout:
         self._clock = clock
         self._draw = draw
         self._say = say
+
+    def step(self, spec: CertificateSpec, lineage: Lineage) -> tuple[Lineage, bool]:
+        """Take each target that is due one step on; False where one is not ours to touch."""
+        now, ours = self._clock(), True
+        states: dict[str, TargetState] = dict(lineage.targets)
+        for item in due.plan(spec, lineage, now).targets:
+            if item.decision.due(now) and self.knows(item.target):
+                states[item.target] = self.act(lineage, item.target)
+            elif item.decision.due(now):
+                ours = False
+        return replace(lineage, targets=states), ours
 
     def knows(self, target: str) -> bool:
         """Whether it is configured, and here as the store has it.
