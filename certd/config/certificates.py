@@ -11,13 +11,14 @@ from dataclasses import replace
 from typing import Any, get_args
 
 from certd.config import identifiers
+from certd.config.fields import CHALLENGES
 from certd.config.findings import shown
 from certd.config.local import local_cas
 from certd.config.page import Page
 from certd.config.pairs import members, without_pair
 from certd.config.places import Location
 from certd.config.requests import own_request
-from certd.config.tables import CHALLENGES, NEEDED, CertificateTable
+from certd.config.tables import NEEDED, CertificateTable
 from certd.config.values import DEFAULT_CA, WELL_KNOWN
 from certd.config.words import Wording
 from certd.errors import ConfigError
