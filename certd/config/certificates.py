@@ -19,7 +19,8 @@ from certd.config.pairs import members, without_pair
 from certd.config.places import Location
 from certd.config.requests import own_request
 from certd.config.tables import NEEDED, CertificateTable
-from certd.config.values import DEFAULT_CA, WELL_KNOWN
+from certd.config.values import DEFAULT_CA
+from certd.config.wellknown import WELL_KNOWN
 from certd.config.words import Wording
 from certd.errors import ConfigError
 from certd.model import CertificateSpec, Identifier, Usage

@@ -21,7 +21,7 @@ from pydantic import (
 from pydantic_core import CoreSchema, core_schema
 
 from certd.budget import Limit
-from certd.config import identifiers, network
+from certd.config import identifiers, network, wishes
 from certd.config.findings import shown
 from certd.config.values import (
     Endpoint,
@@ -133,11 +133,11 @@ RootBundle = Annotated[Path, PATH, AfterValidator(_root_bundle)]
 Name = Annotated[Identifier, _checked(identifiers.identifier)]
 URL = Annotated[str, _checked(identifiers.https_url)]
 Contact = Annotated[str, _checked(identifiers.contact)]
-CALimit = Annotated[tuple[str, Limit], _checked(identifiers.limit)]
-Wish = Annotated[str, _checked(identifiers.chain)]
+CALimit = Annotated[tuple[str, Limit], _checked(wishes.limit)]
+Wish = Annotated[str, _checked(wishes.chain)]
 Challenge = Annotated[str, _checked(_challenge)]
-Profile = Annotated[str, _checked(identifiers.profile)]
-Lifetime = Annotated[timedelta, _checked(identifiers.lifetime)]
+Profile = Annotated[str, _checked(wishes.profile)]
+Lifetime = Annotated[timedelta, _checked(wishes.lifetime)]
 Challenges = Annotated[
     list[Challenge], BeforeValidator(lambda found: found if isinstance(found, list) else [found])
 ]

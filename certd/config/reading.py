@@ -32,13 +32,13 @@ from certd.config.targets import TargetType, targets
 from certd.config.values import (
     DEFAULT_CA,
     LOCAL,
-    WELL_KNOWN,
     CASettings,
     Config,
     EABSettings,
     HTTPSettings,
     TLSALPNSettings,
 )
+from certd.config.wellknown import WELL_KNOWN
 from certd.config.words import Wording, found, unknown
 from certd.errors import ConfigError
 from certd.model import CertificateSpec
