@@ -3,7 +3,8 @@
 A plugin is a frozen dataclass whose fields are its settings, registered by an entry
 point (``certd.deploy_targets``, ``certd.dns_providers``). The core builds it from the
 operator's table; a field annotated ``pathlib.Path`` is resolved against the
-configuration file's folder, one annotated ``Secret`` is never shown. The metadata of a
+configuration file's folder, one annotated ``SecretReference`` names a place of a secret,
+which is fetched when it is used, and one annotated ``Secret`` is never shown. The metadata of a
 field may have a ``check``, which is called with the operator's value and raises ConfigError.
 """
 
@@ -14,6 +15,8 @@ from typing import Protocol
 from certd.errors import CertdError, ConfigError, NotHere, ProviderError, TargetError
 from certd.failpoint import failpoint
 from certd.model import Bundle, Certificate, Identifier, Pair, TxtRecord
+from certd.program import check_program, run_program, said
+from certd.references import SecretReference
 from certd.room import Lack, lack
 from certd.secrets import Secret
 
@@ -30,10 +33,14 @@ __all__ = [
     "Pair",
     "ProviderError",
     "Secret",
+    "SecretReference",
     "TargetError",
     "TxtRecord",
+    "check_program",
     "failpoint",
     "lack",
+    "run_program",
+    "said",
 ]
 
 

@@ -58,6 +58,10 @@ class TargetError(CertdError):
     """A target could not be brought to serve the certificate; tried again later."""
 
 
+class SecretError(CertdError):
+    """A secret could not be fetched from where the configuration says; tried again later."""
+
+
 class StoreError(CertdError):
     """The machine: disk, database, locks."""
 

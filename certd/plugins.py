@@ -26,36 +26,19 @@ from pydantic import (
     AfterValidator,
     BaseModel,
     Field,
-    GetPydanticSchema,
     Strict,
     ValidationInfo,
     create_model,
 )
 from pydantic.errors import PydanticUserError
-from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
 from certd.errors import ConfigError, NotHere
+from certd.references import SecretReference
 from certd.secrets import Secret
+from certd.settings import PATH, PREFIX, REFERENCE, SECRET, mistake, note_lacking
 
 DEPLOY_TARGETS = "certd.deploy_targets"
 DNS_PROVIDERS = "certd.dns_providers"
-
-# A plugin's own settings have their own prefix inside the model, for a field may be called
-# "json" or "copy", which the model's own class uses; the operator sees the alias.
-_PREFIX = "setting_"
-
-MISTAKE = "certd_mistake"  # the type of pydantic's errors that carry what, why and next
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Surroundings:
-    """The context of a table's validation: relative paths are relative to ``folder``.
-
-    ``lacking`` collects what the machine lacks, by setting: no reason to refuse the table.
-    """
-
-    folder: Path
-    lacking: list[tuple[str, NotHere]] = dataclasses.field(default_factory=list)
 
 
 def deploy_targets() -> Mapping[str, EntryPoint]:
@@ -113,6 +96,7 @@ def settings_model(type_name: str, plugin: type[Any], base: type[BaseModel]) -> 
     definitions: dict[str, Any] = {"type": (typing.Literal[type_name], Field())}
     try:
         hints = typing.get_type_hints(plugin)
+        secrets = secret_settings(plugin)
         for field in _settings(plugin):
             if field.name in base.model_fields:
                 raise TypeError(f"the core's own settings have a {field.name} already")
@@ -125,10 +109,10 @@ def settings_model(type_name: str, plugin: type[Any], base: type[BaseModel]) -> 
             )
             annotation = _setting(hints[field.name])
             if "check" in metadata:
-                secret = _mentions(hints[field.name], Secret)
+                secret = field.name in secrets
                 check = _own_check(field.name, metadata["check"], secret)
                 annotation = typing.Annotated[annotation, AfterValidator(check)]
-            definitions[_PREFIX + field.name] = (annotation, described)
+            definitions[PREFIX + field.name] = (annotation, described)
         return create_model(f"{type_name} target", __base__=base, **definitions)
     except (PydanticUserError, NameError, TypeError) as error:
         raise ConfigError(
@@ -146,9 +130,9 @@ def build(plugin: type[Any], settings: BaseModel) -> Any:
     """
     given = settings.model_fields_set
     values = {
-        field.name: getattr(settings, _PREFIX + field.name)
+        field.name: getattr(settings, PREFIX + field.name)
         for field in _settings(plugin)
-        if _PREFIX + field.name in given
+        if PREFIX + field.name in given
     }
     return plugin(**values)
 
@@ -166,20 +150,10 @@ def secret_settings(plugin: type[Any]) -> frozenset[str]:
     """The settings whose value must not be repeated to anyone."""
     hints = typing.get_type_hints(plugin)
     return frozenset(
-        field.name for field in _settings(plugin) if _mentions(hints[field.name], Secret)
+        field.name
+        for field in _settings(plugin)
+        if _mentions(hints[field.name], Secret) or _mentions(hints[field.name], SecretReference)
     )
-
-
-def mistake(error: ConfigError) -> PydanticCustomError:
-    """The error as pydantic collects it, with its location."""
-    context = {"what": error.what, "why": error.why, "next": error.next}
-    return PydanticCustomError(MISTAKE, "{what}", context)
-
-
-def note_lacking(info: ValidationInfo, key: str, error: NotHere) -> None:
-    """Something for whoever validates to show; the value counts as right."""
-    if isinstance(info.context, Surroundings):
-        info.context.lacking.append((key, error))
 
 
 def _own_check(
@@ -203,35 +177,6 @@ def _own_check(
         return value
 
     return checked
-
-
-def _path(text: str, info: ValidationInfo) -> Path:
-    if not text or "\0" in text:
-        raise mistake(ConfigError(f"{json.dumps(text)} is not a path", "", "correct it"))
-    if text.startswith("~"):
-        what = f"{json.dumps(text)} begins with ~"
-        raise mistake(ConfigError(what, "only a shell knows what ~ means", "write the whole path"))
-    return info.context.folder / text if isinstance(info.context, Surroundings) else Path(text)
-
-
-def _path_schema(_source: object, _handler: object) -> CoreSchema:
-    return core_schema.with_info_after_validator_function(
-        _path,
-        core_schema.str_schema(strict=True),
-        serialization=core_schema.to_string_ser_schema(),
-    )
-
-
-def _secret_schema(_source: object, _handler: object) -> CoreSchema:
-    return core_schema.no_info_after_validator_function(
-        Secret,
-        core_schema.str_schema(strict=True),
-        serialization=core_schema.to_string_ser_schema(),  # three asterisks
-    )
-
-
-PATH = GetPydanticSchema(_path_schema)  # absolute, if the validation's context is Surroundings
-SECRET = GetPydanticSchema(_secret_schema)
 
 
 def _installed(group: str) -> Mapping[str, EntryPoint]:
@@ -272,6 +217,8 @@ def _setting(annotation: Any) -> Any:
         return typing.Annotated[Path, PATH]
     if annotation is Secret:
         return typing.Annotated[Secret, SECRET]
+    if annotation is SecretReference:
+        return typing.Annotated[SecretReference, REFERENCE]
     origin, parts = typing.get_origin(annotation), typing.get_args(annotation)
     if origin in (typing.Union, types.UnionType):
         return functools.reduce(operator.or_, map(_setting, parts))

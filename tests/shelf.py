@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Thread
 
-from certd.api import Bundle, ConfigError, NotHere, Secret
+from certd.api import Bundle, ConfigError, NotHere, Secret, SecretReference
 
 ENTRY_POINTS = """\
 [certd.deploy_targets]
@@ -52,6 +52,8 @@ class Shelf:
     wait: float = 60.0  # seconds
     wood: str = field(default="oak", metadata={"check": check_wood})
     lock: Secret | None = field(default=None, metadata={"check": check_lock})
+    password: SecretReference | None = None
+    keys: tuple[SecretReference, ...] = ()
 
     def __post_init__(self) -> None:
         if not self.mode.isdigit():

@@ -30,6 +30,8 @@ def command(context: click.Context, schema: bool) -> int:
         f"{found.path}: good: {count(len(found.certificates), 'certificate')} for "
         f"{count(names, 'name')}, {count(len(found.targets), 'target')}"
     )
+    for warning in found.warnings:
+        say(f"warning: {warning}")
     for ca in found.unaccepted:
         say(
             f"{found.path}: [ca.{ca}] agree_tos: the terms of service are not accepted: no account "

@@ -15,7 +15,7 @@ from certd.config.source import Source
 from certd.config.tables import MANY, SINGLE
 from certd.config.words import Wording, found, unknown
 from certd.errors import ConfigError
-from certd.plugins import Surroundings
+from certd.settings import Surroundings
 
 _PATIENCE = 100  # findings; after that many, no more nearest names are looked for
 
@@ -28,6 +28,7 @@ class Page:
         self.raw = source.parse()
         self.findings: list[Finding] = []
         self.lacking: list[Finding] = []  # on this machine: no mistakes of the file itself
+        self.warnings: list[Finding] = []  # right, but better done otherwise
 
     def add(self, location: Location, what: str, why: str = "", next: str = "") -> None:
         """Note a mistake at ``location``, the path of keys and list elements to it."""
@@ -98,6 +99,9 @@ class Page:
         for key, lack in surroundings.lacking:
             where = (*location, key)
             self.lacking.append(self._finding(where, lack.what, lack.why, lack.next))
+        for key, warning in surroundings.warnings:
+            where = (*location, key)
+            self.warnings.append(self._finding(where, warning.what, warning.why, warning.next))
         return table
 
     def right_part(self, raw: object, wording: Wording) -> Any:

@@ -52,6 +52,7 @@ def config(source: Source, path: Path) -> Config:
         digest=source.digest,
         resolver=certd.resolver,
         lacking=tuple(page.lacking),
+        warnings=tuple(page.warnings),
     )
 
 

@@ -9,7 +9,6 @@ import errno
 import hashlib
 import os
 import re
-import stat
 import tomllib
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +16,7 @@ from typing import Any
 
 from certd.config.findings import BadConfig, Finding, shown
 from certd.config.values import DEFAULT_STATE
+from certd.references import read_file
 
 LARGEST = 64 * 1024 * 1024  # bytes: some 300,000 certificates
 _LAST_LINE = "(at end of document)"
@@ -87,19 +87,6 @@ class Source:
             )
         where = column or " (end of the file)"
         return Finding(self.name, number, "not TOML", reason + where, "correct the line")
-
-
-def read_file(path: Path, most: int) -> bytes:
-    """At most so many bytes of a file. A pipe or a device may have no end, nor even a
-    beginning, and a daemon that reloads could not read a pipe twice: they are refused.
-
-    Raises:
-        OSError, ValueError: it cannot be read, or is no file.
-    """
-    with open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)) as file:
-        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-            raise OSError(errno.EINVAL, "it is a pipe or a device, not a file")
-        return file.read(most)
 
 
 def read(path: Path) -> Source:

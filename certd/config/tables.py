@@ -23,11 +23,11 @@ from pydantic_core import CoreSchema, core_schema
 from certd.budget import Limit
 from certd.config import identifiers
 from certd.config.findings import shown
-from certd.config.source import read_file
 from certd.config.values import DEFAULT_CA, DEFAULT_STATE, Endpoint, HTTPSettings, ListenAddress
 from certd.errors import ConfigError, NotHere
 from certd.model import Identifier, KeyType
-from certd.plugins import PATH, mistake, note_lacking
+from certd.references import SecretReference, read_file
+from certd.settings import PATH, REFERENCE, mistake, note_lacking
 
 MOST_WORKERS = 64
 _LARGEST_BUNDLE = 16 * 2**20  # bytes: a hundred times all the roots that browsers trust
@@ -101,6 +101,7 @@ def _webroot(path: Path, info: ValidationInfo) -> Path:
     return path
 
 
+Reference = Annotated[SecretReference, REFERENCE]
 FilePath = Annotated[Path, PATH]
 WebFolder = Annotated[Path, PATH, AfterValidator(_webroot)]
 RootBundle = Annotated[Path, PATH, AfterValidator(_root_bundle)]

@@ -142,6 +142,7 @@ class Config:
     digest: str  # SHA-256 of the file's bytes, lower-case hexadecimal
     resolver: ListenAddress | None = None  # the DNS server for looks of our own; None: the system
     lacking: tuple[Finding, ...] = ()  # what this machine lacks of it; see certd.errors.NotHere
+    warnings: tuple[Finding, ...] = ()  # what is right, but better done otherwise
 
     def looks_first(self, name: str, ca: str) -> bool:
         """Whether this certificate's challenges are looked at before this CA is told to."""

@@ -15,8 +15,9 @@ from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
 from certd.config.findings import dotted, shown
-from certd.plugins import MISTAKE
+from certd.references import SecretReference
 from certd.secrets import Secret
+from certd.settings import MISTAKE
 
 Words = tuple[str, str, str]
 
@@ -85,6 +86,8 @@ class Wording:
             value = toml(info.examples[0])
         elif info is not None and info.annotation in (str, Path, Secret):
             value = '"…"'
+        elif info is not None and info.annotation is SecretReference:
+            value = '{ file = "…" }'
         return "missing", self.needed.get(key, ""), f"add {dotted([key])} = {value}"
 
     def _wrong_type(self, error: ErrorDetails, key: str) -> Words:

@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from certd.api import Bundle, Pair, Secret, TargetError, failpoint, lack
+from certd.api import Bundle, Pair, Secret, TargetError, check_program, failpoint, lack
 from certd_deploy import command, folders, inplace, settings
 from certd_deploy.folders import Content
 from certd_deploy.inplace import InPlace
@@ -64,7 +64,7 @@ class Disk:
     reload: tuple[str, ...] = field(
         default=(),
         metadata=_setting(
-            command.check, "program and arguments that make the server read them, never a shell"
+            check_program, "program and arguments that make the server read them, never a shell"
         ),
     )
     reload_timeout: float = field(

@@ -10,8 +10,9 @@ import pytest
 from certd import plugins
 from certd.config.tables import TargetTable
 from certd.errors import ConfigError
-from certd.plugins import Surroundings
+from certd.references import SecretReference
 from certd.secrets import Secret
+from certd.settings import Surroundings
 from tests import shelf
 
 
@@ -86,10 +87,24 @@ def test_fields_that_cannot_be_settings_are_the_authors_to_correct(name: str) ->
         plugins.settings_model(name, plugin, TargetTable)
 
 
+def test_a_reference_is_fetched_by_the_plugin_when_it_is_used(tmp_path: Path) -> None:
+    plugin = built(tmp_path, path="/srv", password={"file": "password"}, keys=["a", {"env": "KEY"}])
+    assert plugin.password == SecretReference("file", tmp_path / "password")
+    assert plugin.keys == (SecretReference("plain", Secret("a")), SecretReference("env", "KEY"))
+    (tmp_path / "password").write_text("s3cret\n")
+    assert plugin.password.fetch() == Secret("s3cret")
+
+
 def test_a_secret_is_in_no_text_of_the_validated_table(tmp_path: Path) -> None:
     plugin = plugins.plugin_class("shelf", plugins.deploy_targets())
     model = plugins.settings_model("shelf", plugin, TargetTable)
-    table = {"type": "shelf", "path": "/srv", "token": "s3cret", "tokens": ["s3cret"]}
+    table: dict[str, Any] = {
+        "type": "shelf",
+        "path": "/srv",
+        "token": "s3cret",
+        "tokens": ["s3cret"],
+    }
+    table |= {"password": "s3cret", "keys": ["s3cret"]}
     settings = model.model_validate(table, context=Surroundings(tmp_path))
     assert "s3cret" not in f"{settings!r} {settings} {settings.model_dump_json()}"
-    assert plugins.secret_settings(plugin) == {"token", "tokens", "lock"}
+    assert plugins.secret_settings(plugin) == {"token", "tokens", "lock", "password", "keys"}
