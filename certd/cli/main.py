@@ -24,7 +24,7 @@ except KeyboardInterrupt:  # these take most of a short command's time
     sys.exit(130)
 
 # In the order in which a newcomer meets them.
-COMMANDS = ("demo", "check", "plan", "renew", "run", "status", "show", "db")
+COMMANDS = ("demo", "check", "plan", "renew", "run", "status", "show", "db", "seal")
 
 
 class Commands(click.Group):

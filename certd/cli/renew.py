@@ -57,7 +57,7 @@ def command(
         raise configuration.BadConfig(lacking)
     for lack in lacking:  # every other certificate is worth more
         say(str(lack), err=True)
-    store = Store.open(config.state)
+    store = Store.open(config.state, config.seal)
     try:
         with _progress() as progress:
             if dry_run:

@@ -51,6 +51,7 @@ def config(source: Source, path: Path) -> Config:
         certificates=specs,
         digest=source.digest,
         resolver=certd.resolver,
+        seal=certd.seal,
         lacking=tuple(page.lacking),
         warnings=tuple(page.warnings),
     )

@@ -15,6 +15,7 @@ from certd.api import DeployTarget
 from certd.budget import LETS_ENCRYPT, NO_LIMITS, Limits
 from certd.config.findings import Finding
 from certd.model import CertificateSpec
+from certd.references import SecretReference
 
 DEFAULT_STATE = "/var/lib/certd"
 DEFAULT_CA = "letsencrypt"
@@ -140,6 +141,7 @@ class Config:
     targets: Mapping[str, TargetSettings]
     certificates: Mapping[str, CertificateSpec]
     digest: str  # SHA-256 of the file's bytes, lower-case hexadecimal
+    seal: SecretReference | None = None  # where the key is that seals the database's secrets
     resolver: ListenAddress | None = None  # the DNS server for looks of our own; None: the system
     lacking: tuple[Finding, ...] = ()  # what this machine lacks of it; see certd.errors.NotHere
     warnings: tuple[Finding, ...] = ()  # what is right, but better done otherwise

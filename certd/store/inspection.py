@@ -12,15 +12,17 @@ from pathlib import Path
 
 from certd import x509
 from certd.errors import CertdError, StoreError
-from certd.secrets import Secret
+from certd.references import SecretReference
 from certd.store import rows
 from certd.store.backup import opened
+from certd.store.envelope import Keys, of_account, of_order, of_version
 from certd.store.files import HEAD, newer
+from certd.store.sealed import keys_of
 
 MOST = 5  # of SQLite's own findings: one page can be the cause of hundreds
 _RESTORE = "restore a backup with `certd db restore FILE`"
 _TABLES = {"meta", "account", "lineage", "version", "certificate_order", "token", "target"}
-_SINCE = {"0003": {"park", "bucket"}}  # by the migration that made them
+_SINCE = {"0003": {"park", "bucket"}, "0004": {"seal_key"}}  # by the migration that made them
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,8 +46,10 @@ class Inspection:
     orders: int = 0  # under way
 
 
-def inspect(path: Path) -> Inspection:
+def inspect(path: Path, seal: SecretReference | None = None) -> Inspection:
     """Look at all of a database of certd's, of this release or of one before.
+
+    ``seal`` is where its sealing key is; what does not open with it is a finding.
 
     Raises:
         StoreError: there is none, it cannot be opened, or it is a newer certd's.
@@ -59,6 +63,7 @@ def inspect(path: Path) -> Inspection:
                 return Inspection(tuple(_damage(words)))
             _recognise(connection, path)
             found = tuple(finding for look in _LOOKS for finding in look(connection))
+            found += tuple(_secrets(connection, seal))
             return Inspection(
                 found,
                 _count(connection, "lineage WHERE configured"),
@@ -116,7 +121,18 @@ def _lineages(connection: sqlite3.Connection) -> Iterator[Finding]:
             yield Finding(what, _restore(name))
 
 
-def _versions(connection: sqlite3.Connection) -> Iterator[Finding]:
+def _secrets(connection: sqlite3.Connection, seal: SecretReference | None) -> Iterator[Finding]:
+    """What is sealed opens, and each key belongs to what is beside it."""
+    try:
+        keys = keys_of(connection, seal)
+    except CertdError as error:
+        yield Finding(f"{error.what}: {error.why}", error.next)
+        return
+    for look in (_versions, _orders, _accounts):
+        yield from look(connection, keys)
+
+
+def _versions(connection: sqlite3.Connection, keys: Keys) -> Iterator[Finding]:
     """Those that are current, or that a target goes back to, are whole pairs."""
     query = """SELECT version.* FROM version
         WHERE EXISTS (SELECT 1 FROM lineage WHERE name = lineage AND current = number)
@@ -125,8 +141,8 @@ def _versions(connection: sqlite3.Connection) -> Iterator[Finding]:
     for row in connection.execute(query):
         what = f"{row['lineage']}: version {row['number']}"
         todo = f"{_RESTORE}, or `certd renew {row['lineage']} --force` gets another"
-        key = Secret(row["key_pem"])
         try:
+            key = keys.open(row["key_pem"], of_version(row["lineage"], row["number"]))
             leaf = x509.read_chain(row["leaf_pem"])[0]
             if row["chain_pem"]:
                 x509.read_chain(row["chain_pem"])
@@ -139,7 +155,7 @@ def _versions(connection: sqlite3.Connection) -> Iterator[Finding]:
             yield Finding(f"{what}: {error.what}: {error.why}", todo)
 
 
-def _orders(connection: sqlite3.Connection) -> Iterator[Finding]:
+def _orders(connection: sqlite3.Connection, keys: Keys) -> Iterator[Finding]:
     """At most one is under way for a certificate, with its key and signing request."""
     query = "SELECT * FROM certificate_order WHERE state = 'live' ORDER BY id"
     seen: set[str] = set()
@@ -149,7 +165,8 @@ def _orders(connection: sqlite3.Connection) -> Iterator[Finding]:
             yield Finding(f"{what}: another one is under way", _RESTORE)
         seen.add(row["lineage"])
         try:
-            x509.type_of(Secret(row["key_pem"] or ""))
+            place = of_order(row["lineage"], row["csr_pem"])
+            x509.type_of(keys.open(row["key_pem"] or "", place))
             x509.csr_der(row["csr_pem"])
         except (CertdError, ValueError):
             yield Finding(f"{what}: its key or signing request cannot be read", _RESTORE)
@@ -177,10 +194,10 @@ def _orphans(connection: sqlite3.Connection) -> Iterator[Finding]:
             yield Finding(f"{table} has rows of {row['lineage']}, which has none", _RESTORE)
 
 
-def _accounts(connection: sqlite3.Connection) -> Iterator[Finding]:
+def _accounts(connection: sqlite3.Connection, keys: Keys) -> Iterator[Finding]:
     for row in connection.execute("SELECT directory, key_pem FROM account"):
         try:
-            x509.type_of(Secret(row["key_pem"]))
+            x509.type_of(keys.open(row["key_pem"], of_account(row["directory"])))
         except CertdError:
             yield Finding(f"the key of the account at {row['directory']} cannot be read", _RESTORE)
 
@@ -191,4 +208,4 @@ def _restore(name: str) -> str:
     )
 
 
-_LOOKS = (_lineages, _versions, _orders, _targets, _orphans, _accounts)
+_LOOKS = (_lineages, _targets, _orphans)

@@ -19,13 +19,14 @@ from certd.model import (
     RenewalInfo,
     TargetState,
 )
-from certd.secrets import Secret
 from certd.store import parks, rows
 from certd.store.changes import AGAIN, AT_ONCE, changes
 from certd.store.database import Database
+from certd.store.envelope import of_version
 from certd.store.leases import HELD, Leases
 from certd.store.rows import EPOCH
 from certd.store.schema import lineage, meta, order, park, target, version
+from certd.store.seal import Seal
 
 # Statements are made once: building one costs more than running it. The PEM texts stay
 # out of the look at a lineage: 10,000 of them are most of what the database holds.
@@ -94,9 +95,10 @@ _KEEP_TARGET = sa.update(target).where(
 
 
 class Lineages:
-    def __init__(self, database: Database, leases: Leases) -> None:
+    def __init__(self, database: Database, leases: Leases, seal: Seal) -> None:
         self._database = database
         self._leases = leases
+        self._seal = seal
 
     # -- what is wanted --------------------------------------------------------------------
 
@@ -173,13 +175,15 @@ class Lineages:
         return self._database.read(_lineages)
 
     def bundle(self, name: str, number: int) -> Bundle:
-        row = self._database.read(
-            lambda c: c.execute(_BUNDLE, {"name": name, "number": number}).first()
-        )
-        if row is None:
-            raise StoreError(f"version {number} of {name} is not in the store")
-        facts = rows.version(row).certificate
-        return Bundle(name, number, row.leaf_pem, row.chain_pem, Secret(row.key_pem), facts)
+        def work(connection: sa.Connection) -> Bundle:
+            row = connection.execute(_BUNDLE, {"name": name, "number": number}).first()
+            if row is None:
+                raise StoreError(f"version {number} of {name} is not in the store")
+            key = self._seal.keys(connection).open(row.key_pem, of_version(name, number))
+            facts = rows.version(row).certificate
+            return Bundle(name, number, row.leaf_pem, row.chain_pem, key, facts)
+
+        return self._database.read(work)
 
     def versions_since(self, name: str, instant: datetime) -> int:
         """How many versions there have been since then."""

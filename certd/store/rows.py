@@ -160,14 +160,14 @@ def target_values(state: TargetState) -> dict[str, Any]:
     }
 
 
-def order(row: Any) -> Order:
+def order(row: Any, key_pem: Secret) -> Order:
     return Order(
         row.id,
         row.lineage,
         row.ca,
         identifiers(row.identifiers),
         cast(KeyType, row.key_type),
-        Secret(row.key_pem),
+        key_pem,
         row.csr_pem,
         row.replaces,
         row.url,

@@ -10,9 +10,11 @@ import sqlalchemy as sa
 from certd.model import Bundle
 from certd.store import rows
 from certd.store.database import Database
+from certd.store.envelope import Keys, of_version
 from certd.store.leases import Leases
 from certd.store.orders import fresh
 from certd.store.schema import lineage, order, target, version
+from certd.store.seal import Seal
 
 # Made once: it is asked before each order, and building it costs more than running it.
 _MINE = version.c.lineage == lineage.c.name
@@ -27,9 +29,10 @@ _WHOLE = sa.select(
 
 
 class Versions:
-    def __init__(self, database: Database, leases: Leases) -> None:
+    def __init__(self, database: Database, leases: Leases, seal: Seal) -> None:
         self._database = database
         self._leases = leases
+        self._seal = seal
 
     def whole(self, name: str) -> bool:
         """Whether the current version is there; where none is current, that there is none."""
@@ -52,7 +55,7 @@ class Versions:
             self._leases.guard(connection, name)
             number = _number(connection, found)
             if number is None:
-                number = _insert(connection, found, key_type, ca, now)
+                number = _insert(connection, found, key_type, ca, now, self._seal.keys(connection))
             connection.execute(
                 sa.update(lineage)
                 .where(lineage.c.name == name)
@@ -81,7 +84,9 @@ def _number(connection: sa.Connection, found: Bundle) -> int | None:
     return number
 
 
-def _insert(connection: sa.Connection, found: Bundle, key_type: str, ca: str, now: datetime) -> int:
+def _insert(
+    connection: sa.Connection, found: Bundle, key_type: str, ca: str, now: datetime, keys: Keys
+) -> int:
     mine = version.c.lineage == found.name
     newest = connection.execute(sa.select(sa.func.max(version.c.number)).where(mine)).scalar()
     number = int(newest or 0) + 1
@@ -97,7 +102,7 @@ def _insert(connection: sa.Connection, found: Bundle, key_type: str, ca: str, no
             ca=known.ca if known else ca,
             directory=known.directory if known else None,
             key_type=key_type,
-            key_pem=found.key_pem.reveal(),
+            key_pem=keys.seal(found.key_pem, of_version(found.name, number)),
             leaf_pem=found.leaf_pem,
             chain_pem=found.chain_pem,
             created_at=min(found.certificate.not_before, now),  # as far as anybody can tell
