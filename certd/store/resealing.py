@@ -18,7 +18,7 @@ import sqlalchemy as sa
 from certd.errors import StoreError
 from certd.failpoint import failpoint
 from certd.store.database import Database
-from certd.store.envelope import Keys, of_account, of_order, of_version
+from certd.store.envelope import Keys, Place, of_account, of_order, of_version
 from certd.store.schema import account, order, seal_key, token, version
 from certd.store.seal import Seal
 
@@ -29,16 +29,24 @@ _rowid: sa.ColumnClause[int] = sa.literal_column("rowid", sa.Integer)
 
 
 @dataclass(frozen=True, slots=True)
-class _Sealed:
-    """A column of secrets; ``again`` makes the new values of a row."""
+class Sealed:
+    """A column of secrets; ``again`` makes the new values of a row.
+
+    ``beside`` are the columns that say to what its values are bound.
+    """
 
     column: sa.Column[Any]
-    beside: tuple[sa.Column[Any], ...]  # what says which row it is
+    beside: tuple[sa.Column[Any], ...]
     again: Callable[[Any, Keys], Mapping[str, str]]
 
 
-def _again(row: Any, keys: Keys, place: tuple[str, ...]) -> Mapping[str, str]:
-    return {"key_pem": keys.seal(keys.open(row.key_pem, place), place)}
+def _bound(column: sa.Column[Any], place: Callable[..., Place], *by: sa.Column[Any]) -> Sealed:
+    def again(row: Any, keys: Keys) -> Mapping[str, str]:
+        where = place(*(getattr(row, each.name) for each in by))
+        secret = keys.open(getattr(row, column.name), where)
+        return {column.name: keys.seal(secret, where)}
+
+    return Sealed(column, by, again)
 
 
 def _token(row: Any, keys: Keys) -> Mapping[str, str]:
@@ -47,23 +55,12 @@ def _token(row: Any, keys: Keys) -> Mapping[str, str]:
     return {"token": name, "key_authorization": kept}
 
 
+# Every column that holds a secret: a test compares it with the tables, and with ``sealed``.
 SEALED = (
-    _Sealed(
-        account.c.key_pem,
-        (account.c.directory,),
-        lambda row, keys: _again(row, keys, of_account(row.directory)),
-    ),
-    _Sealed(
-        version.c.key_pem,
-        (version.c.lineage, version.c.number),
-        lambda row, keys: _again(row, keys, of_version(row.lineage, row.number)),
-    ),
-    _Sealed(
-        order.c.key_pem,
-        (order.c.lineage, order.c.csr_pem),
-        lambda row, keys: _again(row, keys, of_order(row.lineage, row.csr_pem)),
-    ),
-    _Sealed(token.c.key_authorization, (token.c.token, token.c.lineage), _token),
+    _bound(account.c.key_pem, of_account, account.c.directory),
+    _bound(version.c.key_pem, of_version, version.c.lineage, version.c.number),
+    _bound(order.c.key_pem, of_order, order.c.lineage, order.c.csr_pem),
+    Sealed(token.c.key_authorization, (token.c.token, token.c.lineage), _token),
 )
 
 
@@ -118,7 +115,7 @@ def _go_on(database: Database, seal: Seal) -> None:
         _scrub(database)
 
 
-def _batch(database: Database, seal: Seal, which: _Sealed, last: int) -> int | None:
+def _batch(database: Database, seal: Seal, which: Sealed, last: int) -> int | None:
     """Seal the next few values after row ``last``; returns the last row of them; None: no more."""
 
     def work(connection: sa.Connection) -> int | None:

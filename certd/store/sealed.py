@@ -11,7 +11,7 @@ from certd.references import SecretReference
 from certd.store.backup import opened
 from certd.store.envelope import PREFIX, Keys, Wrapped, sealing_keys, unwrap
 
-_SECRETS = (
+SECRETS = (
     ("account", "key_pem"),
     ("version", "key_pem"),
     ("certificate_order", "key_pem"),
@@ -39,7 +39,10 @@ def look(path: Path) -> Sealed:
         try:
             rows = _rows(connection)
             counts = {True: 0, False: 0}
-            for table, column in _SECRETS:
+            for table, column in SECRETS:
+                columns = connection.execute(f"PRAGMA table_info({table})")
+                if column not in {row[1] for row in columns}:
+                    continue  # a copy from before there was such a thing
                 query = f"""SELECT substr({column}, 1, {len(PREFIX)}) = '{PREFIX}', count(*)
                     FROM {table} WHERE {column} IS NOT NULL GROUP BY 1"""  # noqa: S608 - ours
                 for sealed, count in connection.execute(query):

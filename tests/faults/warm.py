@@ -27,6 +27,7 @@ ROOT = Path(__file__).parents[2]
 IMPORTED = (
     "certd.cli.main",
     "certd.cli.renew",
+    "certd.cli.seal",
     "certd.cli.status",
     "certd.ca.ari",
     "certd.config.reading",

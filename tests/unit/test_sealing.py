@@ -18,12 +18,12 @@ from certd.errors import CertdError, StoreError
 from certd.model import Account, CertificateSpec, Identifier
 from certd.references import SecretReference
 from certd.secrets import Secret
-from certd.store import Store, resealing
+from certd.store import Store, resealing, schema
 from certd.store.backup import back_up
 from certd.store.inspection import inspect
 from certd.store.keyfile import add_key
 from certd.store.restoring import restore
-from certd.store.sealed import look
+from certd.store.sealed import SECRETS, look
 from certd.testing.chains import bundle
 
 NOW = datetime(2026, 5, 1, tzinfo=UTC)
@@ -157,6 +157,18 @@ def test_a_database_that_is_there_is_sealed_and_its_free_space_too(sealed: Seale
         assert shown(sealed.bytes(), secrets) == []
     found = look(sealed.state / "certd.db")
     assert (found.state, found.sealed, found.plain) == ("whole", 6, 0)
+
+
+def test_every_column_of_secrets_is_sealed() -> None:
+    """Whoever adds one finds out here."""
+    named = {
+        (table.name, column.name)
+        for table in schema.metadata.tables.values()
+        for column in table.columns
+        if column.name.endswith("key_pem") or column.name == "key_authorization"
+    }
+    sealed = {(each.column.table.name, each.column.name) for each in resealing.SEALED}
+    assert sealed == named == set(SECRETS)
 
 
 def test_a_row_that_was_moved_does_not_open(sealed: Sealed) -> None:
