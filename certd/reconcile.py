@@ -19,7 +19,7 @@ from certd.authorize import Authorizations, Publisher, clean_up
 from certd.budget import NO_LIMITS, Limits
 from certd.ca.client import Client
 from certd.config import Config
-from certd.errors import CertdError, StoreError, bug
+from certd.errors import CertdError, SecretError, StoreError, bug
 from certd.issue import Issuance, Look, Say
 from certd.model import CertificateSpec, Lineage, Order, TargetState
 from certd.preflight import refuse_another, refuse_in_vain
@@ -90,6 +90,8 @@ class Reconciler:
         except StoreError as error:
             log.error("%s: %s", name, error)
             return Look(STORE_PAUSE)
+        except SecretError as error:  # one sealed value does not open: the others' do
+            return self._stumbled(name, error)
         except Exception as error:  # the boundary of a job: a bug stops one certificate
             log.exception("%s: this is a bug in certd, please report it", name)
             return self._stumbled(name, bug(error))

@@ -158,7 +158,9 @@ class Site:
 
 
 def _toml(value: Any) -> str:
-    """Strings, numbers, booleans and lists of them are the same in JSON and TOML."""
+    """Strings, numbers and booleans are the same in JSON and TOML."""
+    if isinstance(value, list):
+        return f"[{', '.join(map(_toml, value))}]"
     if isinstance(value, dict):
         return f"{{ {', '.join(f'{json.dumps(key)} = {_toml(value[key])}' for key in value)} }}"
     return json.dumps(value)

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from certd.errors import StoreError
+from certd.errors import SecretError, StoreError
 from certd.secrets import Secret
 
 PREFIX = "sealed:"
@@ -97,7 +97,12 @@ class Keys:
         return self._keys[0].seal(secret.reveal(), place) if self._keys else secret.reveal()
 
     def open(self, text: str, place: Place) -> Secret:
-        """Raises StoreError: it does not open, for want of the key or because it was changed."""
+        """The secret.
+
+        Raises:
+            SecretError: it was changed, or moved; this one value fails, and nothing else.
+            StoreError: there is no key for it.
+        """
         if not str.startswith(text, PREFIX):  # which raises TypeError for what is no text
             return Secret(text)
         for key in self._keys:
@@ -105,7 +110,7 @@ class Keys:
                 try:
                     return Secret(key.open(text, place))
                 except (InvalidTag, ValueError):
-                    raise StoreError(
+                    raise SecretError(
                         f"a sealed value does not open: {_words(place)}",
                         "it was changed, or belongs to another row",
                         "restore a backup with `certd db restore FILE`",

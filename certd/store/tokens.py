@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import logging
 from datetime import datetime, timedelta
 
 import sqlalchemy as sa
 
+from certd.errors import SecretError
 from certd.secrets import Secret
 from certd.store.database import Database
 from certd.store.schema import lineage, order, token
 from certd.store.seal import Seal
+
+log = logging.getLogger(__name__)
 
 LONG = timedelta(days=8)  # after which nobody waits for a token any more
 
@@ -78,10 +82,15 @@ class Tokens:
     def published(self, name: str) -> list[str]:
         def work(connection: sa.Connection) -> list[str]:
             keys = self._seal.keys(connection)
-            rows = connection.execute(_PUBLISHED, {"name": self._owner + name}).all()
-            return [
-                keys.open_token(row.token, row.key_authorization, row.lineage)[0] for row in rows
-            ]
+            found = []
+            for row in connection.execute(_PUBLISHED, {"name": self._owner + name}):
+                try:
+                    opened = keys.open_token(row.token, row.key_authorization, row.lineage)
+                except SecretError as error:  # it must not keep the others from being withdrawn
+                    log.warning("%s: %s", name, error)
+                else:
+                    found.append(opened[0])
+            return found
 
         return self._database.read(work)
 

@@ -6,6 +6,7 @@ import contextlib
 import secrets
 import shutil
 import signal
+import sqlite3
 import subprocess
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
@@ -187,6 +188,23 @@ def test_without_its_key_nothing_is_issued_changed_or_lost(
     (site.folder / "key").write_text(key)
     site.renew()
     assert site.bundle("www") == leaf
+    assert issued() == before
+
+
+def test_a_value_that_was_changed_is_a_failure_that_is_told(
+    site: Site, issued: Callable[[], int]
+) -> None:
+    site.sealed().renew()
+    before = issued()
+    with contextlib.closing(sqlite3.connect(site.state / "certd.db")) as database:
+        database.execute("UPDATE account SET key_pem = substr(key_pem, 1, 100)")
+        database.commit()
+    done = site.certd("renew", "www", "--force")
+    assert done.returncode == 1
+    assert "www: FAILED a sealed value does not open: account " in done.stdout
+    assert "was changed, or belongs to another row; restore a backup" in done.stdout
+    assert site.certd("db", "check").returncode == 1
+    assert site.status()["www"]["state"] == "failing"
     assert issued() == before
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
-from certd.errors import StoreError
+from certd.errors import SecretError, StoreError
 from certd.secrets import Secret
 from certd.store.envelope import (
     Keys,
@@ -76,7 +76,7 @@ def test_what_was_changed_or_moved_does_not_open(
 ) -> None:
     having = keys()
     sealed = change(having.seal(Secret(TEXT), PLACE))
-    with pytest.raises(StoreError, match=r"does not open.*db restore") as caught:
+    with pytest.raises(SecretError, match=r"does not open.*db restore") as caught:
         having.open(sealed, place)
     assert "canary" not in str(caught.value)
 
@@ -106,7 +106,7 @@ def test_a_token_is_found_by_a_name_that_does_not_tell_it() -> None:
     assert name == having.name("token-7f3a")
     assert name != keys().name("token-7f3a")
     assert having.open_token(name, kept, "www") == ("token-7f3a", Secret("token-7f3a.print"))
-    with pytest.raises(StoreError):
+    with pytest.raises(SecretError):
         having.open_token(name, kept, "other")
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from certd import failpoint, x509
-from certd.errors import CertdError, StoreError
+from certd.errors import CertdError, SecretError, StoreError
 from certd.model import Account, CertificateSpec, Identifier
 from certd.references import SecretReference
 from certd.secrets import Secret
@@ -181,7 +181,7 @@ def test_a_row_that_was_moved_does_not_open(sealed: Sealed) -> None:
         connection.commit()
     with sealed.store() as store:
         assert store.lineages.bundle("www", 1)
-        with pytest.raises(StoreError, match="does not open: version www: it was changed"):
+        with pytest.raises(SecretError, match="does not open: version www: it was changed"):
             store.lineages.bundle("www", 2)
     [finding] = inspect(sealed.state / "certd.db", sealed.seal).findings
     assert "www: version 2: a sealed value does not open" in finding.what
