@@ -70,6 +70,7 @@ def config(source: Source, path: Path) -> Config:
         certificates=specs,
         digest=_digest(source, specs),
         resolver=certd.resolver,
+        seal=certd.seal,
         lacking=tuple(page.lacking),
         warnings=tuple(page.warnings),
     )

@@ -22,7 +22,7 @@ from pydantic import (
 from pydantic_core import CoreSchema, core_schema
 
 from certd.budget import Limit
-from certd.config import identifiers, network
+from certd.config import identifiers, network, wishes
 from certd.config.findings import shown
 from certd.config.values import (
     DEFAULT_CA,
@@ -128,11 +128,11 @@ RootBundle = Annotated[Path, PATH, AfterValidator(_root_bundle)]
 Name = Annotated[Identifier, _checked(identifiers.identifier)]
 URL = Annotated[str, _checked(identifiers.https_url)]
 Contact = Annotated[str, _checked(identifiers.contact)]
-CALimit = Annotated[tuple[str, Limit], _checked(identifiers.limit)]
-Wish = Annotated[str, _checked(identifiers.chain)]
+CALimit = Annotated[tuple[str, Limit], _checked(wishes.limit)]
+Wish = Annotated[str, _checked(wishes.chain)]
 Challenge = Annotated[str, _checked(_challenge)]
-Profile = Annotated[str, _checked(identifiers.profile)]
-Lifetime = Annotated[timedelta, _checked(identifiers.lifetime)]
+Profile = Annotated[str, _checked(wishes.profile)]
+Lifetime = Annotated[timedelta, _checked(wishes.lifetime)]
 Listen = Annotated[
     ListenAddress, _checked(lambda text: ListenAddress(*identifiers.host_port(text)))
 ]
@@ -166,6 +166,11 @@ class CertdTable(Table):
     )
     resolver: Server | None = Field(
         None, description="DNS server to look names up at", examples=["192.0.2.53:53"]
+    )
+    seal: Reference | None = Field(
+        None,
+        description="where the key is that seals the secrets in the database",
+        examples=[{"credential": "certd-seal"}],
     )
     workers: int = Field(8, ge=1, le=MOST_WORKERS, description="threads that work on orders")
 

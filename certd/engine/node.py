@@ -176,7 +176,8 @@ class Node:
         """Whether whoever listens there answers from our store: asked with a token of ours."""
         token, answer = secrets.token_urlsafe(24), secrets.token_urlsafe(24)
         probe = self.store.tokens.apart("probe ")
-        probe.publish(token, {token: Secret(answer)}, self._clock())
+        name = secrets.token_hex(8)
+        probe.publish(name, {token: Secret(answer)}, self._clock())
         local = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - compared only
         connection = http.client.HTTPConnection(local, port, timeout=PROBE_SECONDS)
         try:
@@ -187,7 +188,7 @@ class Node:
             return host == "::"
         finally:
             connection.close()
-            probe.withdraw(token)
+            probe.withdraw(name)
 
 
 class _Shown:
