@@ -30,6 +30,7 @@ IMPORTED = (
     "certd.cli.account",
     "certd.cli.renew",
     "certd.cli.revoke",
+    "certd.cli.seal",
     "certd.cli.status",
     "certd.ca.local",
     "certd.ca.account_requests",
