@@ -119,7 +119,8 @@ class Site:
 
     def start(self, *words: str, **environment: str) -> Child:
         """Start a command, such as ``run``; its output goes to ``certd.log``."""
-        return Child(self.argv(*words), self.folder / "certd.log", environment=environment)
+        log = self.folder / "certd.log"
+        return warm.WarmChild(self.argv(*words), log, environment=environment)
 
     # -- what became of it -----------------------------------------------------------------
 

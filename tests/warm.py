@@ -28,6 +28,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, NoReturn
 
+from certd.testing.processes import Child, Process
+
 if TYPE_CHECKING:
     from tests.site import Site
 
@@ -82,9 +84,9 @@ class Running:
             os.close(self._report)
         return self.returncode
 
-    def send_signal(self, number: int) -> None:
+    def send_signal(self, sig: int) -> None:
         if self.poll() is None:
-            os.kill(self.pid, number)
+            os.kill(self.pid, sig)
 
     def _read(self) -> int:
         said = b""
@@ -93,6 +95,16 @@ class Running:
             assert octet, "the warm process is gone"
             said += octet
         return int(said)
+
+
+class WarmChild(Child):
+    """certd until it is stopped, such as its daemon."""
+
+    def _started(
+        self, output: IO[bytes], environment: Mapping[str, str], cwd: Path | None
+    ) -> Process:
+        assert cwd is None
+        return shared().start(self.argv, output, output, environment)
 
 
 class Warm:
@@ -118,10 +130,10 @@ class Warm:
         *,
         seconds: float = 0,
     ) -> Running:
-        """certd with these arguments; ``environment`` is added to ours, ``seconds`` end it."""
+        """certd with these arguments, in a group of its own; it is ended after ``seconds``."""
         request = {
             "argv": list(argv),
-            "environment": {**os.environ, **environment},
+            "environment": dict(environment),
             "folder": os.getcwd(),
             "seconds": seconds,
         }
@@ -139,9 +151,10 @@ class Warm:
         environment: Mapping[str, str],
         started: Callable[[int], None] = lambda pid: None,
     ) -> subprocess.CompletedProcess[str]:
-        """To its end; ``started`` is told its process id at the beginning."""
+        """To its end; ``environment`` is added to ours, ``started`` is told its process id."""
         with tempfile.TemporaryFile() as output, tempfile.TemporaryFile() as errors:
-            running = self.start(argv, output, errors, environment, seconds=SECONDS)
+            ours = {**os.environ, **environment}
+            running = self.start(argv, output, errors, ours, seconds=SECONDS)
             started(running.pid)
             status = running.wait()
             said = []
@@ -167,9 +180,17 @@ class Warm:
         self._process.wait()
 
 
-@functools.cache
+_MAKING = threading.Lock()
+
+
 def shared() -> Warm:
     """The one of this test process, from when it is first needed."""
+    with _MAKING:
+        return _made()
+
+
+@functools.cache
+def _made() -> Warm:
     warm = Warm()
     atexit.register(warm.close)
     return warm
