@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import shutil
 import subprocess
 import sys
@@ -17,9 +16,9 @@ from certd.model import Bundle
 from certd.store import Store
 from certd.store.keyfile import add_key
 from certd.testing.processes import Child
+from tests import warm
 
 CERTD = Path(sys.executable).with_name("certd")
-SECONDS = 60.0  # for one command; far more than any takes
 
 
 class CA(Protocol):
@@ -124,16 +123,8 @@ class Site:
         return [str(CERTD), "-c", str(self.path), *words]
 
     def certd(self, *words: str, **environment: str) -> subprocess.CompletedProcess[str]:
-        """Run a command to its end; ``environment`` is added to ours."""
-        return subprocess.run(
-            self.argv(*words),
-            check=False,
-            capture_output=True,
-            text=True,
-            timeout=SECONDS,
-            stdin=subprocess.DEVNULL,
-            env={**os.environ, **environment},
-        )
+        """Run a command to its end, without its imports; ``environment`` is added to ours."""
+        return warm.shared().run(self.argv(*words), environment)
 
     def renew(self, *words: str, **environment: str) -> subprocess.CompletedProcess[str]:
         """``certd renew``, which must go well."""
@@ -143,7 +134,8 @@ class Site:
 
     def start(self, *words: str, **environment: str) -> Child:
         """Start a command, such as ``run``; its output goes to ``certd.log``."""
-        return Child(self.argv(*words), self.folder / "certd.log", environment=environment)
+        log = self.folder / "certd.log"
+        return warm.WarmChild(self.argv(*words), log, environment=environment)
 
     # -- what became of it -----------------------------------------------------------------
 

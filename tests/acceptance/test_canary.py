@@ -29,8 +29,8 @@ from certd.testing.exchanges import Exchange, Forward, Reply
 from certd.testing.pebble import Pebble
 from certd.testing.proxy import FaultyCA
 from tests import shelf, vault
-from tests.faults.warm import ROOT, Warm
 from tests.site import Site
+from tests.warm import ROOT
 
 KINDS = ("plain", "password", "file", "env", "credential", "command", "argument")
 
@@ -43,8 +43,6 @@ cat /proc/self/environ >>{seen}
 
 class Marked:
     """A site whose every secret is known, and all that was seen of it."""
-
-    warm: Warm
 
     def __init__(self, site: Site, faulty: FaultyCA) -> None:
         self.site, self.faulty = site, faulty
@@ -96,7 +94,7 @@ class Marked:
         self.site.write()
 
     def certd(self, *words: str, ends: int = 0) -> str:
-        done = self.warm.certd(self.site, *words, started=lambda pid: None, **self.environment)
+        done = self.site.certd(*words, **self.environment)
         self.seen.append(f"{words}\n{done.stdout}\n{done.stderr}")
         assert done.returncode == ends, self.seen[-1]
         with contextlib.suppress(SecretError, StoreError):  # it may have been damaged on purpose
@@ -157,13 +155,12 @@ class Marked:
 
 @pytest.fixture
 def marked(pebble: Pebble, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Marked]:
-    with FaultyCA(pebble, tmp_path / "ca") as faulty, contextlib.ExitStack() as ends:
+    with FaultyCA(pebble, tmp_path / "ca") as faulty:
         site = Site(tmp_path / "site", faulty)
         host = f"{secrets.token_hex(6)}.example.com"
         site.certificate("www", host, targets=["web", "vault"], backup_key=True)
         marked = Marked(site, faulty)
         monkeypatch.setenv("PYTHONPATH", marked.environment["PYTHONPATH"])
-        marked.warm = ends.enter_context(Warm(tmp_path / "warm"))
         yield marked
 
 

@@ -7,7 +7,6 @@ import secrets
 import shutil
 import signal
 import sqlite3
-import subprocess
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -20,7 +19,6 @@ from certd.testing.pebble import Pebble
 from certd.testing.processes import Child
 from certd.testing.proxy import FaultyCA
 from tests import signing
-from tests.faults.warm import Warm
 from tests.site import Site
 
 
@@ -31,25 +29,9 @@ def faulty(pebble: Pebble, tmp_path: Path) -> Iterator[FaultyCA]:
         yield faulty
 
 
-class Quick(Site):
-    """Its commands are forked from a process that has imported all of certd."""
-
-    warm: Warm
-
-    def certd(self, *words: str, **environment: str) -> subprocess.CompletedProcess[str]:
-        return self.warm.certd(self, *words, started=lambda pid: None, **environment)
-
-
-@pytest.fixture(scope="module")
-def warm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Warm]:
-    with Warm(tmp_path_factory.mktemp("warm")) as warm:
-        yield warm
-
-
 @pytest.fixture
-def site(faulty: FaultyCA, warm: Warm, tmp_path: Path) -> Site:
-    site = Quick(tmp_path / "site", faulty).disk()
-    site.warm = warm
+def site(faulty: FaultyCA, tmp_path: Path) -> Site:
+    site = Site(tmp_path / "site", faulty).disk()
     return site.certificate("www", f"{secrets.token_hex(6)}.example.com", targets=["web"])
 
 
