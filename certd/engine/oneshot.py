@@ -40,11 +40,11 @@ def renew(node: Node, names: Collection[str], *, named: bool, force: bool) -> li
         ChallengeError: something must be issued and the CA's questions cannot be answered.
     """
     store = node.store
-    node.watch(LISTS)
     before = _lineages(node, names)
-    if named:
+    if named:  # first of all: the operator's word is kept, whatever happens now
         for name in names:
             store.lineages.retry_now(name, now(), force=force)
+    node.watch(LISTS)
     lineages = _lineages(node, names)
     plans = {name: _plan(node, lineage) for name, lineage in lineages.items()}
     todo = {
