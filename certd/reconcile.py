@@ -13,15 +13,17 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from weakref import WeakValueDictionary
 
-from certd import due, issue, renewal, setback, x509
+from certd import due, ordering, renewal, setback
 from certd.adoption import adopt
 from certd.authorize import Authorizations, Publisher, clean_up
 from certd.budget import NO_LIMITS, Limits
 from certd.ca.issuer import Issuer
 from certd.config import Config
+from certd.consulting import consult
 from certd.errors import CertdError, StoreError, bug
-from certd.issue import Issuance, Look, Say
-from certd.model import CertificateSpec, Lineage, Order, TargetState
+from certd.issue import Issuance, Look
+from certd.model import CertificateSpec, Lineage, Order
+from certd.ordering import Say
 from certd.preflight import refuse_another, refuse_in_vain
 from certd.quota import Quota
 from certd.react import TRIES
@@ -125,15 +127,15 @@ class Reconciler:
             self._store.leases.release(name, self._clock() + timedelta(seconds=NOT_OURS))
             return None
         look, issuance = None, self._under_way.get(name)
-        lineage = self._store.lineages.get(name) if issuance is None else None
+        lineage = self._lineage(spec) if issuance is None else None
         if lineage is None or due.issuance(spec, lineage, self._clock()).due(self._clock()):
             look = self._advance(spec, issuance, lineage)
             issuance = self._under_way.get(name)
             # Nothing else is due so soon: spare the store.
             if issuance and look and look.seconds < QUIET and issuance.age() < QUIET:
                 return look
-            lineage = self._store.lineages.get(name)
-        lineage, ours = self._roll_out(spec, lineage)
+            lineage = self._lineage(spec)
+        lineage, ours = self._rollout.step(spec, lineage)
         now = self._clock()
         lineage = renewal.ask(spec, lineage, self._client, self._store, self._draw, now)
         now = self._clock()
@@ -141,6 +143,11 @@ class Reconciler:
             self._store.lineages.keep_failure(name, None, 0, None)
             lineage = replace(lineage, failure=None, failures=0, retry_at=None)
         return self._rest(due.plan(spec, lineage, now), look, now, ours=ours)
+
+    def _lineage(self, spec: CertificateSpec) -> Lineage:
+        """As it is, with the key of the next issuance made if that is wanted."""
+        lineage = self._store.lineages.get(spec.name)
+        return ordering.make_next_key(spec, lineage, self._store, self._say, self._clock())
 
     def _rest(self, plan: due.Plan, look: Look | None, now: datetime, *, ours: bool) -> Look | None:
         """When to look again; None: the certificate is given back to the store until then.
@@ -220,8 +227,8 @@ class Reconciler:
         if lineage is None or lineage.ordering:
             order = self._store.orders.live(spec.name)
         client = self._client(ca)
-        usages = x509.csr_usages(order.csr_pem) if order else ()
-        if order and not order.serves(spec, ca, client.directory_url, usages):
+        lineage = lineage or self._store.lineages.get(spec.name)
+        if order and not ordering.still_wanted(order, spec, lineage, client):
             self._store.orders.end(order, "abandoned", "not wanted any more", now)
             order = None
             lineage = self._store.lineages.get(spec.name)
@@ -231,14 +238,14 @@ class Reconciler:
         if order and order.url:
             self._say(spec.name, f"going on with its order at {ca}")
         else:
-            lineage = lineage or self._store.lineages.get(spec.name)
             if self._spared(spec, lineage, order, client, now):
                 return None
+            # Before the limits are: an order that the CA would refuse costs none of them.
+            profile = order.profile if order else ordering.profile(spec, client, self._say)
             # One that was begun may have been made all the same: it counts twice then.
             if self._quota.held(spec, lineage, client, self._limits(ca), now):
                 return None
-            if order is None:
-                order = issue.begin(spec, client, self._store, lineage.current, now)
+            order = order or ordering.begin(spec, client, self._store, lineage, profile, now)
         lineage = lineage or self._store.lineages.get(spec.name)
         issuance = Issuance(
             order,
@@ -281,7 +288,8 @@ class Reconciler:
     def _failed(self, spec: CertificateSpec, error: CertdError, ca: str) -> datetime:
         """Remember what went wrong at this CA, and clean up; returns when it is tried again."""
         issuance = self._forget(spec.name)
-        attempt = Attempt(spec, ca, self._limits(ca), issuance)
+        caa = consult(spec, ca, error, self._config.name_server, self._client)
+        attempt = Attempt(spec, ca, self._limits(ca), issuance, caa)
         again = setback.keep(attempt, error, self._store, self._draw(), self._clock())
         clean_up(spec.name, self._store, self._publisher)
         return again
@@ -289,16 +297,3 @@ class Reconciler:
     def _limits(self, ca: str) -> Limits:
         settings = self._config.cas.get(ca)
         return settings.limits if settings else NO_LIMITS
-
-    # -- targets -----------------------------------------------------------------------------
-
-    def _roll_out(self, spec: CertificateSpec, lineage: Lineage) -> tuple[Lineage, bool]:
-        """Take each target that is due one step on; False where one is not ours to touch."""
-        now, ours = self._clock(), True
-        states: dict[str, TargetState] = dict(lineage.targets)
-        for item in due.plan(spec, lineage, now).targets:
-            if item.decision.due(now) and self._rollout.knows(item.target):
-                states[item.target] = self._rollout.act(lineage, item.target)
-            elif item.decision.due(now):
-                ours = False
-        return replace(lineage, targets=states), ours

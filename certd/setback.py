@@ -10,6 +10,7 @@ from certd import due, quota
 from certd.authorize import OrderFailed
 from certd.budget import Limits
 from certd.ca.problem import Problem
+from certd.consulting import Consulted
 from certd.errors import BadCertificate, CAError, CertdError, ChallengeError
 from certd.failpoint import failpoint
 from certd.issue import Issuance
@@ -31,6 +32,7 @@ class Attempt:
     ca: str
     limits: Limits  # the CA's
     issuance: Issuance | None
+    consulted: Consulted | None = None  # CAA, where the CA has refused for it
 
 
 def keep(attempt: Attempt, error: CertdError, store: Store, draw: float, now: datetime) -> datetime:
@@ -39,11 +41,12 @@ def keep(attempt: Attempt, error: CertdError, store: Store, draw: float, now: da
     Where it may help, the next CA of the list is asked at once. Returns when this one is
     asked again.
     """
-    spec, ca, issuance = attempt.spec, attempt.ca, attempt.issuance
+    spec, ca, issuance, caa = attempt.spec, attempt.ca, attempt.issuance, attempt.consulted
     lineage = store.lineages.get(spec.name)
     failures = 1 if _passing_by(error, issuance) else lineage.failures + 1
     left = lineage.current.certificate.not_after - now if lineage.current else None
-    reaction = _reaction(error, failures, left)
+    allowed = caa is not None and bool(caa.allowed)
+    reaction = _reaction(error, failures, left, allowed=allowed)
     lost = reaction.lost or (issuance is not None and _hopeless(error, issuance, lineage, now))
     if issuance and lost:
         store.orders.end(issuance.order, "failed", str(error), now)
@@ -61,7 +64,7 @@ def keep(attempt: Attempt, error: CertdError, store: Store, draw: float, now: da
         # No reason to wait. Only once, so that a crash loop is slowed down all the same.
         wait = timedelta(0)
     again = due.NEVER if reaction.stop else now + wait
-    failure = Failure(error.what, error.why, error.next or reaction.advice, now)
+    failure = _failure(error, reaction, caa, now)
     when = f"at once, by {following}" if following else _when(again)
     log.error("%s: %s (next attempt %s)", spec.name, failure, when)
     # What may have been finalized is gone on with: another CA would issue it twice.
@@ -73,7 +76,7 @@ def keep(attempt: Attempt, error: CertdError, store: Store, draw: float, now: da
     parked = reaction.everyone or (several and not finalizing)
     if parked:
         until = None if reaction.stop else again
-        store.parks.keep(spec.name, ca, Park(until, failure, reaction.everyone))
+        _park(attempt, Park(until, failure, reaction.everyone), store)
         if set(due.askable(spec, lineage, now)) - {ca}:
             log.warning("%s: going on to the next CA after %s", spec.name, ca)
     retry_at = now + wait if finalizing else None if parked else again
@@ -84,15 +87,36 @@ def keep(attempt: Attempt, error: CertdError, store: Store, draw: float, now: da
     return again
 
 
+def _park(attempt: Attempt, parked: Park, store: Store) -> None:
+    """This CA, and all that are no better off by the names' CAA records."""
+    spec, caa = attempt.spec, attempt.consulted
+    # First the others: whoever reads in between must not go on to one of them.
+    for other in set(spec.cas) - caa.allowed - {attempt.ca} if caa else ():
+        store.parks.keep(spec.name, other, replace(parked, everyone=False))
+    store.parks.keep(spec.name, attempt.ca, parked)
+
+
 def _passing_by(error: CertdError, issuance: Issuance | None) -> bool:
     """Whether the order has got further before the CA was away: the back-off begins anew."""
     passing = isinstance(error, Problem) and error.transient
     return passing and issuance is not None and issuance.troubles.progress
 
 
-def _reaction(error: CertdError, failures: int, left: timedelta | None) -> Reaction:
+def _failure(
+    error: CertdError, reaction: Reaction, caa: Consulted | None, now: datetime
+) -> Failure:
+    if caa is None:
+        return Failure(error.what, error.why, error.next or reaction.advice, now)
+    why = "; ".join(part for part in (error.why, caa.said) if part)
+    return Failure(error.what, why, caa.advice or reaction.advice, now)
+
+
+def _reaction(
+    error: CertdError, failures: int, left: timedelta | None, *, allowed: bool
+) -> Reaction:
     if isinstance(error, Problem | OrderFailed) and error.refusal:
-        situation = Situation(error.asked or "new order", failures=failures, left=left)
+        asked = error.asked or "new order"
+        situation = Situation(asked, failures=failures, left=left, allowed=allowed)
         reaction = conclude(error.refusal, situation)
     elif isinstance(error, CAError) and not isinstance(error, OrderFailed):
         # What is no word of an ACME server at all, such as a page in place of the directory.

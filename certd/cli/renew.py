@@ -20,6 +20,9 @@ from certd.errors import ConfigError
 @click.argument("names", nargs=-1, metavar="[NAME…]")
 @click.option("--force", is_flag=True, help="Renew the named certificates even if not due.")
 @click.option(
+    "--new-key", is_flag=True, help="The same, with another private key, whatever reuse_key says."
+)
+@click.option(
     "--dry-run", is_flag=True, help="Go through it all at the CA's staging directory; keep nothing."
 )
 @click.option("-q", "--quiet", is_flag=True, help="Print failures only: for cron.")
@@ -28,6 +31,7 @@ def command(
     context: click.Context,
     names: tuple[str, ...],
     force: bool,
+    new_key: bool,
     dry_run: bool,
     quiet: bool,
     debug: bool,
@@ -37,11 +41,12 @@ def command(
     Works beside a running daemon: what that has under way is waited for. A named
     certificate that failed is tried again at once, whatever its back-off.
     """
-    if force and not names:
+    if (force or new_key) and not names:
+        option = "--new-key" if new_key else "--force"
         raise ConfigError(
-            "--force needs names",
+            f"{option} needs names",
             "renewing everything at once would spend the CA's limits",
-            "name the certificates: certd renew --force NAME…",
+            f"name the certificates: certd renew {option} NAME…",
         )
     # Like Ctrl-C: what runs for a target is ended in order, leases are given back.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
@@ -68,7 +73,9 @@ def command(
                 store.lineages.take_over(config.certificates, config.digest, config.table_digests)
                 node = Node(config, store, progress)
                 try:
-                    outcomes = oneshot.renew(node, chosen, named=bool(names), force=force)
+                    outcomes = oneshot.renew(
+                        node, chosen, named=bool(names), force=force, new_key=new_key
+                    )
                 finally:
                     node.stop()
     finally:

@@ -13,7 +13,6 @@ from typing import Any
 from certd.config.findings import BadConfig, Finding
 from certd.config.source import Source, read, state_at_a_glance
 from certd.config.values import (
-    WELL_KNOWN,
     CASettings,
     Config,
     EABSettings,
@@ -21,8 +20,8 @@ from certd.config.values import (
     HTTPSettings,
     ListenAddress,
     TargetSettings,
-    WellKnownCA,
 )
+from certd.config.wellknown import WELL_KNOWN, WellKnownCA
 
 __all__ = [
     "WELL_KNOWN",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import hashlib
 import operator
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,6 +17,7 @@ from certd.config import identifiers, local
 from certd.config.certificates import certificates
 from certd.config.findings import BadConfig, shown
 from certd.config.page import Page
+from certd.config.requests import check_targets
 from certd.config.source import Source
 from certd.config.tables import (
     NEEDED,
@@ -30,15 +32,16 @@ from certd.config.targets import TargetType, targets
 from certd.config.values import (
     DEFAULT_CA,
     LOCAL,
-    WELL_KNOWN,
     CASettings,
     Config,
     EABSettings,
     HTTPSettings,
     TLSALPNSettings,
 )
+from certd.config.wellknown import WELL_KNOWN
 from certd.config.words import Wording, found, unknown
 from certd.errors import ConfigError
+from certd.model import CertificateSpec
 
 _CA = Wording(CATable)
 _EAB = Wording(
@@ -62,6 +65,7 @@ def config(source: Source, path: Path) -> Config:
     http, tls_alpn, built, specs = _http(page), _tls_alpn(page), targets(page), certificates(page)
     cas = _cas(page, _used(page))
     _check_contacts(page, cas)
+    check_targets(page, specs, built)
     if page.findings or certd is None:
         raise BadConfig([*page.findings, *page.lacking])
     return Config(
@@ -73,12 +77,20 @@ def config(source: Source, path: Path) -> Config:
         http=http,
         targets=built,
         certificates=specs,
-        digest=source.digest,
+        digest=_digest(source, specs),
         tls_alpn=tls_alpn,
         resolver=certd.resolver,
         lacking=tuple(page.lacking),
         warnings=tuple(page.warnings),
     )
+
+
+def _digest(source: Source, specs: Mapping[str, CertificateSpec]) -> str:
+    """Of the file; and of the signing requests that it names, which change without it."""
+    requests = [spec.csr.pem for _, spec in sorted(specs.items()) if spec.csr]
+    if not requests:
+        return source.digest
+    return hashlib.sha256("\n".join([source.digest, *requests]).encode()).hexdigest()
 
 
 def schema() -> dict[str, Any]:

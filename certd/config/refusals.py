@@ -21,10 +21,9 @@ def refused_names(config: Config, names: Collection[str]) -> list[Finding]:
     page: Page | None = None
     for name in names:
         spec = config.certificates[name]
-        profile: str | None = getattr(spec, "profile", None)  # once there is such a setting
         for ca in spec.cas:
             policy = config.cas[ca].names
-            for item in objections(spec.identifiers, policy, profile) if policy else ():
+            for item in objections(spec.identifiers, policy, spec.profile) if policy else ():
                 page = page or _page(config)
                 place = ("certificate", name, "names")
                 where = place if item.index is None else (*place, item.index)

@@ -2,158 +2,38 @@
 
 from __future__ import annotations
 
-import difflib
-import os
-import stat
-from collections.abc import Callable, Mapping
-from ipaddress import ip_address
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    GetPydanticSchema,
-    ValidationInfo,
-    create_model,
-)
-from pydantic_core import CoreSchema, core_schema
+from pydantic import BaseModel, ConfigDict, Field, create_model
 
-from certd.budget import Limit
-from certd.config import identifiers, network
-from certd.config.findings import shown
-from certd.config.values import (
-    DEFAULT_CA,
-    DEFAULT_STATE,
-    Endpoint,
-    HTTPSettings,
-    ListenAddress,
-    Proxy,
-    TLSALPNSettings,
+from certd.config.fields import (
+    URL,
+    CALimit,
+    Challenges,
+    Contact,
+    FilePath,
+    Lifetime,
+    Listen,
+    Name,
+    Profile,
+    ProxyURL,
+    Reference,
+    RootBundle,
+    Served,
+    Server,
+    Source,
+    WebFolder,
+    Wish,
+    one_or_more,
+    or_two,
 )
-from certd.errors import ConfigError, NotHere
-from certd.model import SERVER, Identifier, KeyType, Usage
-from certd.references import SecretReference, read_file
-from certd.settings import PATH, REFERENCE, mistake, note_lacking
+from certd.config.values import DEFAULT_CA, DEFAULT_STATE, HTTPSettings, TLSALPNSettings
+from certd.model import SERVER, KeyType, Usage
 
 MOST_WORKERS = 64
 SHORTEST_LEAF, LONGEST_LEAF = 60.0, 90 * 86400.0  # seconds
-CHALLENGES = ("http-01", "tls-alpn-01")
-_LARGEST_BUNDLE = 16 * 2**20  # bytes: a hundred times all the roots that browsers trust
-
-
-def _checked(parse: Callable[[str], object]) -> GetPydanticSchema:
-    """The annotation of a string that ``parse`` turns into a value, or refuses.
-
-    In the JSON Schema it is a string; in the model it is what ``parse`` gives.
-    """
-
-    def check(text: str) -> object:
-        try:
-            return parse(text)
-        except ConfigError as error:
-            raise mistake(error) from None
-
-    def schema(_source: object, _handler: object) -> CoreSchema:
-        return core_schema.no_info_after_validator_function(
-            check,
-            core_schema.str_schema(strict=True),
-            serialization=core_schema.to_string_ser_schema(),
-        )
-
-    return GetPydanticSchema(schema)
-
-
-def _challenge(text: str) -> str:
-    if text in CHALLENGES:
-        return text
-    if text == "dns-01":
-        raise ConfigError(
-            "dns-01 is not yet available in this version",
-            "it arrives with the DNS providers",
-            'write challenge = "http-01"',
-        )
-    what = f"unknown challenge {shown(text)}"
-    known = "this version knows http-01 and tls-alpn-01"
-    near = difflib.get_close_matches(text.lower(), CHALLENGES, 1) or CHALLENGES
-    raise ConfigError(what, known, f'write challenge = "{near[0]}"')
-
-
-def _one_or_more(schema: dict[str, Any]) -> None:
-    """In the JSON Schema: a challenge, or a list of them."""
-    one = {"enum": list(CHALLENGES), "type": "string"}
-    several = {"type": schema.pop("type"), "items": one, "minItems": schema.pop("minItems")}
-    del schema["items"]
-    schema["anyOf"] = [one, several]
-
-
-def _server(text: str) -> ListenAddress:
-    host, port = identifiers.host_port(text)
-    try:
-        return ListenAddress(str(ip_address(host)), port)
-    except ValueError:
-        what = f"{shown(text)} is not an address and a port"
-        todo = 'write it as "192.0.2.53:53"'
-        raise ConfigError(what, "names are looked up there, its own too", todo) from None
-
-
-def _source(text: str, info: ValidationInfo) -> str:
-    try:
-        address = network.address(text)
-        network.check_address(address)
-    except NotHere as error:
-        note_lacking(info, "source_address", error)
-    except ConfigError as error:
-        raise mistake(error) from None
-    return address
-
-
-def _root_bundle(path: Path) -> Path:
-    try:
-        if b"-----BEGIN CERTIFICATE-----" in read_file(path, _LARGEST_BUNDLE):
-            return path
-        why = "it holds no certificate in PEM form"
-    except OSError as error:
-        why = error.strerror or str(error)
-    what = f"{shown(str(path))} cannot be used"
-    raise mistake(ConfigError(what, why, "correct the path, or put the CA's root there"))
-
-
-def _webroot(path: Path, info: ValidationInfo) -> Path:
-    try:
-        why = "" if stat.S_ISDIR(os.stat(path).st_mode) else "it is not a folder"
-    except OSError as error:
-        why = error.strerror or str(error)
-    if why:
-        what = f"{shown(str(path))} cannot be used"
-        todo = "correct the path: it is the folder that the web server serves"
-        note_lacking(info, "webroot", NotHere(what, why, todo))
-    return path
-
-
-Reference = Annotated[SecretReference, REFERENCE]
-FilePath = Annotated[Path, PATH]
-WebFolder = Annotated[Path, PATH, AfterValidator(_webroot)]
-RootBundle = Annotated[Path, PATH, AfterValidator(_root_bundle)]
-Name = Annotated[Identifier, _checked(identifiers.identifier)]
-URL = Annotated[str, _checked(identifiers.https_url)]
-Contact = Annotated[str, _checked(identifiers.contact)]
-CALimit = Annotated[tuple[str, Limit], _checked(identifiers.limit)]
-Wish = Annotated[str, _checked(identifiers.chain)]
-Challenge = Annotated[str, _checked(_challenge)]
-Challenges = Annotated[
-    list[Challenge], BeforeValidator(lambda found: found if isinstance(found, list) else [found])
-]
-Listen = Annotated[
-    ListenAddress, _checked(lambda text: ListenAddress(*identifiers.host_port(text)))
-]
-Server = Annotated[ListenAddress, _checked(_server)]
-ProxyURL = Annotated[Proxy, _checked(lambda text: Proxy(*network.proxy(text)))]
-Source = Annotated[str, Field(strict=True), AfterValidator(_source)]
-Served = Annotated[Endpoint, _checked(lambda text: Endpoint(*identifiers.host_port(text)))]
 
 
 class Table(BaseModel):
@@ -293,10 +173,17 @@ class CertificateTable(Table):
         min_length=1,
         description="how control of the names is proved; several: in order of preference",
         examples=[["tls-alpn-01", "http-01"]],
-        json_schema_extra=_one_or_more,
+        json_schema_extra=one_or_more,
     )
     targets: list[str] = Field([], description="where it is deployed", examples=[["web"]])
-    key: KeyType = Field("ec-p256", description="kind of private key")
+    key: KeyType = Field(
+        "ec-p256",
+        description="kind of private key; two of them are a pair of certificates",
+        json_schema_extra=or_two,
+    )
+    csr: FilePath | None = Field(
+        None, description="signing request of your own, whose key certd never sees"
+    )
     usage: list[Usage] = Field(
         list(SERVER),
         min_length=1,
@@ -313,6 +200,19 @@ class CertificateTable(Table):
         None,
         description="which of the CA's chains, instead of the CA's own preferred_chain",
         examples=["ISRG Root X2"],
+    )
+    profile: Profile | None = Field(
+        None, description="profile of the CA's, where it has any", examples=["shortlived"]
+    )
+    fallback_profile: Profile | None = Field(
+        None, description="profile where the CA does not have the other", examples=["tlsserver"]
+    )
+    lifetime: Lifetime | None = Field(
+        None, description="how long it is to be valid, where the CA lets one ask", examples=["7d"]
+    )
+    reuse_key: bool = Field(False, description="a renewal keeps the private key")
+    backup_key: bool = Field(
+        False, description="make the next private key in advance, for its pin to be published"
     )
 
 

@@ -13,9 +13,10 @@ from pathlib import Path
 from typing import Literal
 
 from certd.api import DeployTarget
-from certd.budget import LETS_ENCRYPT, NO_LIMITS, Limits
+from certd.budget import NO_LIMITS, Limits
 from certd.config.findings import Finding, dotted
-from certd.config.policy import ANY_PUBLIC, LETS_ENCRYPT_NAMES, NamePolicy
+from certd.config.policy import NamePolicy
+from certd.config.wellknown import WELL_KNOWN
 from certd.model import CertificateSpec
 from certd.references import SecretReference
 from certd.secrets import Secret
@@ -25,42 +26,6 @@ DEFAULT_CA = "letsencrypt"
 LOCAL = "local"  # the CA of our own that needs no table
 
 
-@dataclass(frozen=True, slots=True)
-class WellKnownCA:
-    """A public CA that needs no ``directory`` of the operator's."""
-
-    directory: str
-    staging: str | None = None
-    mailto_only: bool = False  # it refuses an account with another kind of contact
-    customers_only: bool = False  # it makes accounts bound to a customer's only (EAB)
-    limits: Limits = NO_LIMITS
-    names: NamePolicy = ANY_PUBLIC
-
-
-# From each CA's own documentation of its ACME service. SSL.com signs ECDSA and RSA keys at
-# two directories; ours is the one for ECDSA because that is certd's default key.
-WELL_KNOWN: Mapping[str, WellKnownCA] = {
-    "letsencrypt": WellKnownCA(
-        "https://acme-v02.api.letsencrypt.org/directory",
-        "https://acme-staging-v02.api.letsencrypt.org/directory",
-        mailto_only=True,
-        limits=LETS_ENCRYPT,
-        names=LETS_ENCRYPT_NAMES,
-    ),
-    "letsencrypt-staging": WellKnownCA(
-        "https://acme-staging-v02.api.letsencrypt.org/directory",
-        mailto_only=True,
-        names=LETS_ENCRYPT_NAMES,
-    ),
-    "google": WellKnownCA(
-        "https://dv.acme-v02.api.pki.goog/directory",
-        "https://dv.acme-v02.test-api.pki.goog/directory",
-        customers_only=True,
-    ),
-    "zerossl": WellKnownCA("https://acme.zerossl.com/v2/DV90", customers_only=True),
-    "sslcom": WellKnownCA("https://acme.ssl.com/sslcom-dv-ecc", customers_only=True),
-    "actalis": WellKnownCA("https://acme-api.actalis.com/acme/directory", customers_only=True),
-}
 _CUSTOMERS_ONLY = {ca.directory for ca in WELL_KNOWN.values() if ca.customers_only}
 _PUBLIC = {url: ca for ca in WELL_KNOWN.values() for url in (ca.directory, ca.staging) if url}
 
@@ -216,11 +181,16 @@ class Config:
     http: HTTPSettings
     targets: Mapping[str, TargetSettings]
     certificates: Mapping[str, CertificateSpec]
-    digest: str  # SHA-256 of the file's bytes, lower-case hexadecimal
+    digest: str  # SHA-256 of the file's bytes, and of what it names besides, lower-case hexadecimal
     tls_alpn: TLSALPNSettings = TLSALPNSettings()
     resolver: ListenAddress | None = None  # the DNS server for looks of our own; None: the system
     lacking: tuple[Finding, ...] = ()  # what this machine lacks of it; see certd.errors.NotHere
     warnings: tuple[Finding, ...] = ()  # what is right, but better done otherwise
+
+    @property
+    def name_server(self) -> tuple[str, int] | None:
+        """``resolver`` as host and port; None: the system's."""
+        return (self.resolver.host, self.resolver.port) if self.resolver else None
 
     def looks_first(self, name: str, ca: str) -> bool:
         """Whether this certificate's challenges are looked at before this CA is told to."""

@@ -17,8 +17,8 @@ from certd.ca.local import LocalCA
 from certd.config import Config, refused_names
 from certd.engine.local import LocalEngine
 from certd.engine.publishing import Showing
-from certd.issue import Say
 from certd.model import Revocation
+from certd.ordering import Say
 from certd.reconcile import Reconciler
 from certd.store import Store
 from certd.systemd import NONE_PASSED, Passed

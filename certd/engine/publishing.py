@@ -121,7 +121,7 @@ class Showing:
     def look(
         self, name: str, host: Identifier, challenge: CAChallenge, config: Config
     ) -> Future[None]:
-        server = (config.resolver.host, config.resolver.port) if config.resolver else None
+        server = config.name_server
         if challenge.type == TLS_ALPN:
             way = Way(server, tls_port=config.tls_alpn.validation_port)
             return self._self_check.begin_tls(way, name, host, challenge.key_authorization)

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from certd import x509
 from certd.errors import CertdError, StoreError
+from certd.model import keyless
 from certd.secrets import Secret
 from certd.store import rows
 from certd.store.backup import opened
@@ -24,6 +25,7 @@ _SINCE = {
     "0003": {"park", "bucket"},
     "0005": {"authority", "issued"},
     "0006": {"revocation", "compromised_key", "crl"},
+    "0007": {"next_key"},
 }  # by the migration that made them
 
 
@@ -136,11 +138,16 @@ def _versions(connection: sqlite3.Connection) -> Iterator[Finding]:
                 x509.read_chain(row["chain_pem"])
             if x509.facts(leaf).fingerprint != row["fingerprint"]:
                 yield Finding(f"{what}: its leaf has another fingerprint than its row says", todo)
-            if not x509.pair_matches(row["leaf_pem"], key):
+            if not _keyless(row) and not x509.pair_matches(row["leaf_pem"], key):
                 x509.type_of(key)  # which says so if it cannot be read
                 yield Finding(f"{what}: its private key does not belong to its leaf", todo)
         except CertdError as error:
             yield Finding(f"{what}: {error.what}: {error.why}", todo)
+
+
+def _keyless(row: sqlite3.Row) -> bool:
+    """Whether its key is one that certd never had; an older database knows none such."""
+    return "wishes" in row.keys() and keyless(row["wishes"]) and not row["key_pem"]  # noqa: SIM118
 
 
 def _orders(connection: sqlite3.Connection) -> Iterator[Finding]:
@@ -153,10 +160,23 @@ def _orders(connection: sqlite3.Connection) -> Iterator[Finding]:
             yield Finding(f"{what}: another one is under way", _RESTORE)
         seen.add(row["lineage"])
         try:
-            x509.type_of(Secret(row["key_pem"] or ""))
+            if not _keyless(row):
+                x509.type_of(Secret(row["key_pem"] or ""))
             x509.csr_der(row["csr_pem"])
         except (CertdError, ValueError):
             yield Finding(f"{what}: its key or signing request cannot be read", _RESTORE)
+
+
+def _next_keys(connection: sqlite3.Connection) -> Iterator[Finding]:
+    if not connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'next_key'").fetchone():
+        return  # an older certd's
+    for row in connection.execute("SELECT lineage, spki_sha256, key_pem FROM next_key"):
+        try:
+            good = x509.pin(Secret(row["key_pem"])) == row["spki_sha256"]
+        except CertdError:
+            good = False
+        if not good:
+            yield Finding(f"{row['lineage']}: its backup key cannot be read", _RESTORE)
 
 
 def _targets(connection: sqlite3.Connection) -> Iterator[Finding]:
@@ -208,4 +228,7 @@ def _restore(name: str) -> str:
     )
 
 
-_LOOKS = (_lineages, _versions, _orders, _targets, _orphans, _accounts, _authorities)
+_LOOKS = (
+    *(_lineages, _versions, _orders, _next_keys, _targets, _orphans),
+    *(_accounts, _authorities),
+)

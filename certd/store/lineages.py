@@ -19,19 +19,20 @@ from certd.model import (
     RenewalInfo,
     TargetState,
 )
-from certd.secrets import Secret
 from certd.store import parks, revocations, rows
 from certd.store.changes import AGAIN, AT_ONCE, changes
 from certd.store.database import Database
 from certd.store.leases import HELD, Leases
 from certd.store.rows import EPOCH
-from certd.store.schema import lineage, meta, order, park, target, version
+from certd.store.schema import lineage, meta, next_key, order, park, target, version
 
 # Statements are made once: building one costs more than running it. The PEM texts stay
 # out of the look at a lineage: 10,000 of them are most of what the database holds.
 _FACTS = [c for c in version.c if c.name not in ("lineage", "key_pem", "leaf_pem", "chain_pem")]
 _COLUMNS = [c for c in lineage.c if c.name not in ("current", "crl_url")]
 _CURRENT = sa.and_(version.c.lineage == lineage.c.name, version.c.number == lineage.c.current)
+_NEXT = [next_key.c.key_type.label("next_type"), next_key.c.spki_sha256.label("next_pin")]
+_COMING = next_key.c.lineage == lineage.c.name
 _NAME: sa.BindParameter[str] = sa.bindparam("name")
 
 _ORDER = (
@@ -51,8 +52,11 @@ class _Look:
 
 
 _ALL = _Look(
-    sa.select(*_COLUMNS, *_FACTS, _ORDER.label("order_url"), revocations.ANY.label("revoked"))
-    .select_from(lineage.outerjoin(version, _CURRENT))
+    sa.select(
+        *(*_COLUMNS, *_FACTS, *_NEXT),
+        *(_ORDER.label("order_url"), revocations.ANY.label("revoked")),
+    )
+    .select_from(lineage.outerjoin(version, _CURRENT).outerjoin(next_key, _COMING))
     .where(lineage.c.configured)
     .order_by(lineage.c.name),
     sa.select(target),
@@ -128,16 +132,17 @@ class Lineages:
     def _meta(self, key: str) -> str | None:
         return self._database.read(lambda c: c.execute(_META, {"name": key}).scalar())
 
-    def retry_now(self, name: str, now: datetime, *, force: bool) -> None:
-        """The operator's word: no back-off holds; with ``force`` the certificate is renewed too.
+    def retry_now(self, name: str, now: datetime, *, force: bool, new_key: bool = False) -> None:
+        """The operator's word: no back-off holds; with ``force`` the certificate is renewed too,
+        and with ``new_key`` with another key.
 
         Whichever worker gets to it first does it.
         """
 
         def work(connection: sa.Connection) -> None:
             values: dict[str, Any] = {"retry_at": None, "held_until": None, "due_at": now}
-            if force:
-                values["forced"] = True
+            values |= {"forced": True} if force or new_key else {}
+            values |= {"new_key": True} if new_key else {}
             connection.execute(sa.update(lineage).where(lineage.c.name == name).values(values))
             parks.lift(connection, [name])
             # Whom nobody asked is asked by all again, who may have been put off for good.
@@ -188,8 +193,7 @@ class Lineages:
         )
         if row is None:
             raise StoreError(f"version {number} of {name} is not in the store")
-        facts = rows.version(row).certificate
-        return Bundle(name, number, row.leaf_pem, row.chain_pem, Secret(row.key_pem), facts)
+        return rows.bundle(row)
 
     def versions_since(self, name: str, instant: datetime) -> int:
         """How many versions there have been since then."""

@@ -15,6 +15,7 @@ from certd.secrets import Secret
 from certd.store import rows
 from certd.store.database import Database
 from certd.store.leases import HELD, Leases
+from certd.store.next_keys import USED
 from certd.store.revocations import also_compromised, refuse_compromised
 from certd.store.schema import lineage, order, park, token, version
 
@@ -31,6 +32,14 @@ _UNPARK = sa.delete(park).where(
     park.c.lineage == sa.bindparam("name"), park.c.ca == sa.bindparam("ca")
 )
 _NEWEST = sa.select(sa.func.max(version.c.number)).where(version.c.lineage == sa.bindparam("name"))
+# Whether another key was asked for after an order with the same one was begun.
+_SAME_KEY = sa.select(lineage.c.name).where(
+    lineage.c.name == sa.bindparam("name"),
+    lineage.c.new_key,
+    version.c.lineage == lineage.c.name,
+    version.c.number == lineage.c.current,
+    version.c.spki_sha256 == sa.bindparam("pin"),
+)
 _PUBLISH = sa.insert(token).prefix_with("OR REPLACE")
 _ANSWER = sa.select(token.c.key_authorization).where(
     token.c.token == sa.bindparam("token"), token.c.host.is_(None)
@@ -92,6 +101,10 @@ class Orders:
         csr_pem: str,
         replaces: str | None,
         now: datetime,
+        *,
+        profile: str | None = None,
+        lifetime: timedelta | None = None,
+        wishes: str = "",
     ) -> Order:
         """Write key and CSR down, before the CA hears of the order (invariant I2).
 
@@ -117,6 +130,9 @@ class Orders:
                     "state": "live",
                     "created_at": now,
                     "directory": directory,
+                    "profile": profile,
+                    "lifetime": None if lifetime is None else lifetime.total_seconds(),
+                    "wishes": wishes or None,
                 },
             )
             connection.execute(_BEGUN, {"which": name, "retry_at": None, "held_until": None})
@@ -135,6 +151,9 @@ class Orders:
             None,
             now,
             directory,
+            profile=profile,
+            lifetime=lifetime,
+            wishes=wishes,
         )
 
     def keep_url(self, live: Order, url: str) -> None:
@@ -143,6 +162,14 @@ class Orders:
 
     def without_replaces(self, live: Order) -> None:
         self._update(live, {"replaces": None})
+
+    def without_lifetime(self, live: Order) -> Order:
+        self._update(live, {"lifetime": None})
+        return replace(live, lifetime=None)
+
+    def with_profile(self, live: Order, profile: str | None) -> Order:
+        self._update(live, {"profile": profile})
+        return replace(live, profile=profile)
 
     def with_new_key(self, live: Order, key_pem: Secret, csr_pem: str) -> Order:
         """The CA refused the CSR: nothing was signed for the key before."""
@@ -195,10 +222,17 @@ class Orders:
                     "leaf_pem": leaf_pem,
                     "chain_pem": chain_pem,
                     "created_at": now,
+                    "profile": live.profile,
+                    "wishes": live.wishes or None,
                     **rows.facts_values(facts),
                 },
             )
-            connection.execute(_BEGUN, {"which": live.name, "current": number, **fresh(now)})
+            values = {"which": live.name, "current": number, **fresh(now)}
+            key = {"name": live.name, "pin": facts.spki_sha256}
+            if connection.execute(_SAME_KEY, key).first():
+                values |= {"forced": True, "new_key": True}
+            connection.execute(_BEGUN, values)
+            connection.execute(USED, key)
             ended = {"state": "done", "outcome": "issued", "ended_at": now, "key_pem": None}
             connection.execute(_DONE, {"which": live.id, **ended})
             connection.execute(_UNPARK, {"name": live.name, "ca": live.ca})
@@ -215,6 +249,7 @@ def fresh(now: datetime) -> dict[str, Any]:
     """What a lineage starts with when it has a new version: nothing asked, nothing failed."""
     return {
         "forced": False,
+        "new_key": False,
         "failures": 0,
         "retry_at": None,
         "failure": None,

@@ -4,27 +4,32 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from typing import Any, cast
 
+from certd.errors import StoreError
 from certd.model import (
     SERVER,
+    Bundle,
     Certificate,
     CertificateSpec,
     Failure,
     Identifier,
     KeyType,
     Lineage,
+    NextKey,
     Order,
     Park,
     RenewalInfo,
     Revocation,
     Signer,
+    SigningRequest,
     TargetPhase,
     TargetState,
     Usage,
     Version,
+    keyless,
 )
 from certd.secrets import Secret
 
@@ -57,7 +62,7 @@ def identifiers(text: str) -> tuple[Identifier, ...]:
 
 def spec_text(spec: CertificateSpec) -> str:
     """A line of names, and a line of JSON, which is the same for most certificates."""
-    rest = {
+    rest: dict[str, Any] = {
         "cas": spec.cas,
         # As it was kept when there was one at most.
         "challenge": spec.challenges if len(spec.challenges) > 1 else spec.challenges[0],
@@ -71,6 +76,14 @@ def spec_text(spec: CertificateSpec) -> str:
         rest["usages"] = spec.usages
     if spec.preferred_chain is not None:
         rest["preferred_chain"] = spec.preferred_chain
+    if spec.profile is not None:
+        rest |= {"profile": spec.profile, "fallback_profile": spec.fallback_profile}
+    if spec.lifetime is not None:
+        rest["lifetime"] = spec.lifetime.total_seconds()
+    if spec.reuse_key or spec.backup_key:
+        rest |= {"reuse_key": spec.reuse_key, "backup_key": spec.backup_key}
+    if spec.csr is not None:
+        rest["csr"] = [spec.csr.pem, spec.csr.spki_sha256]
     return f"{identifiers_text(spec.identifiers)}\n{json.dumps(rest)}"
 
 
@@ -85,6 +98,7 @@ def spec(name: str, text: str) -> CertificateSpec:
 @lru_cache(maxsize=64)
 def _rest(text: str) -> tuple[Any, ...]:
     it = json.loads(text)
+    lifetime = it.get("lifetime")
     return (
         tuple(it["cas"]),
         (it["challenge"],) if isinstance(it["challenge"], str) else tuple(it["challenge"]),
@@ -94,6 +108,12 @@ def _rest(text: str) -> tuple[Any, ...]:
         it.get("self_check"),
         tuple(it.get("usages", SERVER)),
         it.get("preferred_chain"),
+        it.get("profile"),
+        it.get("fallback_profile"),
+        None if lifetime is None else timedelta(seconds=lifetime),
+        it.get("reuse_key", False),
+        it.get("backup_key", False),
+        SigningRequest(*it["csr"]) if it.get("csr") else None,
     )
 
 
@@ -135,7 +155,27 @@ def version(row: Any) -> Version:
         row.issuer,
         usages(row.usages),
     )
-    return Version(row.number, row.ca, facts, row.key_type, row.directory)
+    return Version(
+        row.number,
+        row.ca,
+        facts,
+        row.key_type,
+        row.directory,
+        row.profile,
+        row.wishes or "",
+    )
+
+
+def bundle(row: Any) -> Bundle:
+    """
+    Raises:
+        StoreError: its key is gone.
+    """
+    if not row.key_pem and not keyless(row.wishes):
+        what = f"version {row.number} of {row.lineage} has lost its private key"
+        raise StoreError(what, "", DAMAGED)
+    facts, key = version(row).certificate, Secret(row.key_pem)
+    return Bundle(row.lineage, row.number, row.leaf_pem, row.chain_pem, key, facts)
 
 
 def facts_values(facts: Certificate) -> dict[str, Any]:
@@ -212,6 +252,9 @@ def order(row: Any) -> Order:
         row.created_at,
         row.directory,
         row.finalizing,
+        row.profile,
+        None if row.lifetime is None else timedelta(seconds=row.lifetime),
+        row.wishes or "",
     )
 
 
@@ -261,6 +304,8 @@ def lineage(
         _longer(parks.get(row.name, {}), parks.get("", {})) if parks else {},
         row.held_until,
         row.held_for or "",
+        bool(row.new_key),
+        NextKey(row.next_type, row.next_pin) if row.next_type is not None else None,
         tuple(revocations),
         row.challenge,
     )

@@ -70,6 +70,7 @@ lineage = sa.Table(
     sa.Column("held_for", sa.String),  # which one, for people
     # The CRL that the current leaf names; "" where it names none, NULL: nobody has looked yet.
     sa.Column("crl_url", sa.String),
+    sa.Column("new_key", sa.Boolean),  # beside ``forced``: and with another key
     sa.Column("challenge", sa.String),  # the next order's; NULL: the first that is wanted
 )
 sa.Index("lineage_due", lineage.c.due_at)
@@ -93,6 +94,8 @@ version = sa.Table(
     sa.Column("issuer", sa.String, nullable=False),
     sa.Column("usages", sa.String),  # "server client"; NULL: a server
     sa.Column("created_at", Instant, nullable=False),
+    sa.Column("profile", sa.String),
+    sa.Column("wishes", sa.String),  # of the spec that it was made to; NULL: none
     # Last, and so not read where they are not asked for: they fill pages.
     sa.Column("key_pem", sa.String, nullable=False),
     sa.Column("leaf_pem", sa.String, nullable=False),
@@ -118,6 +121,9 @@ order = sa.Table(
     sa.Column("directory", sa.String),  # NULL: from before that was kept
     # Attempts that failed since finalize was asked for; NULL: it was not.
     sa.Column("finalizing", sa.Integer),
+    sa.Column("profile", sa.String),
+    sa.Column("lifetime", sa.Integer),  # seconds; NULL: whatever the CA gives
+    sa.Column("wishes", sa.String),  # of the spec that it was begun for; NULL: none
 )
 # However many workers there are, a certificate has one order under way (invariant I3).
 sa.Index(
@@ -125,6 +131,17 @@ sa.Index(
     order.c.lineage,
     unique=True,
     sqlite_where=order.c.state == "live",
+)
+
+# The key made in advance for the next issuance of a certificate with a backup key.
+next_key = sa.Table(
+    "next_key",
+    metadata,
+    sa.Column("lineage", sa.String, primary_key=True),
+    sa.Column("key_type", sa.String, nullable=False),
+    sa.Column("spki_sha256", sa.String, nullable=False),
+    sa.Column("created_at", Instant, nullable=False),
+    sa.Column("key_pem", sa.String, nullable=False),
 )
 
 # The journal of published tokens, and what the responders answer from.

@@ -17,6 +17,7 @@ from certd.store.files import advice, database_file, gate, workers
 from certd.store.leases import Leases
 from certd.store.lineages import Lineages
 from certd.store.locks import FileLock, Worker
+from certd.store.next_keys import NextKeys
 from certd.store.orders import Orders, Tokens
 from certd.store.parks import Parks
 from certd.store.revocations import Revocations
@@ -36,6 +37,7 @@ class Store:
         self.lineages = Lineages(database, self.leases)
         self.parks = Parks(database, self.leases)
         self.orders = Orders(database, self.leases)
+        self.next_keys = NextKeys(database, self.leases)
         self.versions = Versions(database, self.leases)
         self.revocations = Revocations(database)
         self.crls = CRLs(database)

@@ -11,6 +11,7 @@ from certd.model import Bundle
 from certd.store import rows
 from certd.store.database import Database
 from certd.store.leases import Leases
+from certd.store.next_keys import USED
 from certd.store.orders import fresh
 from certd.store.schema import lineage, order, target, version
 
@@ -44,14 +45,21 @@ class Versions:
         return {row.name: row.current for row in self._database.read(lambda c: c.execute(_CURRENT))}
 
     def adopt(
-        self, found: Bundle, key_type: str, ca: str, targets: Iterable[str], now: datetime
+        self,
+        found: Bundle,
+        key_type: str,
+        ca: str,
+        targets: Iterable[str],
+        now: datetime,
+        wishes: str = "",
     ) -> int:
         """Make this the current version; returns its number, whatever ``found`` says.
 
         Who issued it is what an earlier version of the same issuer says, else ``ca``, at a
         directory that is not known. ``targets`` have it in place: they are ``applied``, for
         whether it is served is still to be seen. An order under way is over: a target has
-        what it was to bring, or something newer. Its key stays in its row.
+        what it was to bring, or something newer. Its key stays in its row. ``wishes`` are
+        those of now, for it cannot be told to which it was made.
         """
         name = found.name
 
@@ -59,7 +67,7 @@ class Versions:
             self._leases.guard(connection, name)
             number = _number(connection, found)
             if number is None:
-                number = _insert(connection, found, key_type, ca, now)
+                number = _insert(connection, found, key_type, ca, wishes, now)
             connection.execute(
                 sa.update(lineage)
                 .where(lineage.c.name == name)
@@ -70,6 +78,7 @@ class Versions:
                 .where(order.c.lineage == name, order.c.state == "live")
                 .values(state="abandoned", outcome="a target has what it was for", ended_at=now)
             )
+            connection.execute(USED, {"name": name, "pin": found.certificate.spki_sha256})
             for each in targets:
                 _applied(connection, name, each, number, now)
             return number
@@ -88,7 +97,9 @@ def _number(connection: sa.Connection, found: Bundle) -> int | None:
     return number
 
 
-def _insert(connection: sa.Connection, found: Bundle, key_type: str, ca: str, now: datetime) -> int:
+def _insert(
+    connection: sa.Connection, found: Bundle, key_type: str, ca: str, wishes: str, now: datetime
+) -> int:
     mine = version.c.lineage == found.name
     newest = connection.execute(sa.select(sa.func.max(version.c.number)).where(mine)).scalar()
     number = int(newest or 0) + 1
@@ -104,6 +115,7 @@ def _insert(connection: sa.Connection, found: Bundle, key_type: str, ca: str, no
             ca=known.ca if known else ca,
             directory=known.directory if known else None,
             key_type=key_type,
+            wishes=wishes or None,
             key_pem=found.key_pem.reveal(),
             leaf_pem=found.leaf_pem,
             chain_pem=found.chain_pem,

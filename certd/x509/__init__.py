@@ -14,10 +14,11 @@ from certd.x509.authority import (
     permits,
 )
 from certd.x509.chains import Roots, ends_at, fits, root_of
-from certd.x509.checking import check, pair_matches
+from certd.x509.checking import check, check_pin, pair_matches
 from certd.x509.crl import BadCRL, Listed, crl_url, read_crl
-from certd.x509.keys import csr, csr_der, csr_usages, new_key, pin_of_csr, type_of
+from certd.x509.keys import csr, csr_der, csr_usages, kind_of, new_key, pin, pin_of_csr, type_of
 from certd.x509.reading import facts, facts_of_der, fingerprint, read_chain, shown_name
+from certd.x509.requests import read_request
 
 __all__ = [
     "INTERMEDIATE_LIFETIME",
@@ -26,6 +27,7 @@ __all__ = [
     "Roots",
     "challenge_leaf",
     "check",
+    "check_pin",
     "crl_url",
     "csr",
     "csr_der",
@@ -35,6 +37,7 @@ __all__ = [
     "facts_of_der",
     "fingerprint",
     "fits",
+    "kind_of",
     "new_intermediate",
     "new_key",
     "new_leaf",
@@ -43,9 +46,11 @@ __all__ = [
     "outside",
     "pair_matches",
     "permits",
+    "pin",
     "pin_of_csr",
     "read_chain",
     "read_crl",
+    "read_request",
     "root_of",
     "shown_name",
     "type_of",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import hashlib
 import logging
 import re
 import secrets
@@ -29,6 +30,7 @@ from certd.testing.pebble import RunningPebble
 from certd.testing.processes import Child
 from certd.testing.proxy import FaultyCA
 from certd.testing.tls import probe
+from tests import signing
 from tests.site import Site
 
 PAGE = (Path(__file__).parents[2] / "docs/library.md").read_text(encoding="utf-8")
@@ -223,6 +225,47 @@ def test_the_pages_tables_are_a_configuration(
 
 
 # -- beside others ----------------------------------------------------------------------------
+
+
+def test_both_of_a_pair_are_served_each_to_whom_it_fits(site: Site, host: str) -> None:
+    """OpenSSL takes one kind of signature at a time, by TLS 1.3."""
+    site.certificate("www", host, key=["ec-p256", "rsa-2048"])
+    with Certd(site.path) as certd, socket.create_server(("127.0.0.1", 0)) as listening:
+        context = certd.ssl_context("www")
+        for number in (1, 2):
+            for name in ("www", "www.rsa"):
+                certd.wait(name, SECONDS, newer_than=number - 1)
+            status = certd.status()
+            for name, kind in (("www", "ECDSA+SHA256"), ("www.rsa", "RSA-PSS+SHA256")):
+                assert shown_to(kind, context, listening, host) == status[name]["fingerprint"]
+            certd.renew("www", force=True)  # both
+
+
+def shown_to(kind: str, context: ssl.SSLContext, listening: socket.socket, host: str) -> str:
+    """The fingerprint of what a client that takes these signatures only is shown."""
+    port = listening.getsockname()[1]
+    words = ["s_client", "-connect", f"127.0.0.1:{port}", "-servername", host, "-sigalgs", kind]
+    with subprocess.Popen(
+        ["openssl", *words], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True
+    ) as client:
+        listening.settimeout(SECONDS)
+        connection, _ = listening.accept()
+        connection.settimeout(SECONDS)
+        with context.wrap_socket(connection, server_side=True):
+            shown, _ = client.communicate(timeout=SECONDS)
+    pem = re.findall("-----BEGIN CERTIFICATE-----.*?-----END CERTIFICATE-----", shown, re.DOTALL)
+    return hashlib.sha256(ssl.PEM_cert_to_DER_cert(pem[0])).hexdigest()
+
+
+def test_a_certificate_whose_key_is_elsewhere_is_issued_and_not_served(
+    site: Site, host: str
+) -> None:
+    signing.make(site.folder, f"DNS:{host}")
+    site.certificate("www", host, csr="www.csr")
+    with Certd(site.path) as certd:
+        assert certd.wait("www", SECONDS) == 1
+        with pytest.raises(ConfigError, match="certd has never seen its key"):
+            certd.ssl_context("www")
 
 
 def test_beside_a_daemon_nothing_is_issued_twice(site: Site, host: str) -> None:

@@ -17,6 +17,7 @@ from pathlib import Path
 WATCHED = {
     "pem": ["certd.x509"],
     "der": ["certd.x509"],
+    "request": ["certd.x509"],
     "document": ["certd.ca.client", "certd.ca.problem", "certd.ca.resources"],
     "delay": ["certd.ca.problem", "email._parseaddr", "email.utils"],
     "window": ["certd.ca.ari"],

@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
+from certd.model import Identifier
+from certd.x509 import csr, new_key
 from tests.configuring import AGREED, WWW
 from tests.fuzz.conversation import CHAIN, DOCUMENTS, LIST
 from tests.unit.test_hello import WHOLE as HELLO
@@ -39,6 +41,7 @@ SEEDS: Mapping[str, list[str | bytes]] = {
     "der": [
         one.public_bytes(Encoding.DER) for one in x509.load_pem_x509_certificates(CHAIN.encode())
     ],
+    "request": [csr(new_key("ec-p256"), [Identifier("dns", "www.example.com")])],
     "document": [
         bytes([number]) + json.dumps(document).encode()
         for number, document in enumerate(DOCUMENTS.values())

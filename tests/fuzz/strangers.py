@@ -31,7 +31,9 @@ from certd.x509 import (
     pair_matches,
     read_chain,
     read_crl,
+    read_request,
 )
+from certd.x509.keys import KEY_TYPES
 from tests.fuzz import conversation
 from tests.fuzz.conversation import ASKED, ISSUER, KEY
 
@@ -77,6 +79,18 @@ def der(data: bytes) -> None:
 def enveloped(data: bytes) -> bytes:
     lines = base64.encodebytes(data)
     return b"-----BEGIN CERTIFICATE-----\n" + lines + b"-----END CERTIFICATE-----\n"
+
+
+def request(data: bytes) -> None:
+    """A signing request of the operator's."""
+
+    def read() -> None:
+        csr, kind, _ = read_request(data)
+        assert csr.pem.startswith("-----BEGIN CERTIFICATE REQUEST")
+        assert kind in KEY_TYPES
+
+    error = refused(read, BadCertificate, ConfigError)
+    assert len(str(error)) <= SHOWN
 
 
 KINDS = tuple(conversation.DOCUMENTS)
@@ -183,6 +197,7 @@ def revoked(data: bytes) -> None:
 TARGETS: Mapping[str, Callable[[bytes], None]] = {
     "pem": pem,
     "der": der,
+    "request": request,
     "document": document,
     "delay": delay,
     "window": window,

@@ -176,6 +176,7 @@ def test_the_responder_is_seen_and_is_not_told_that_the_ca_has_asked(
             % (len(KEY_AUTHORIZATION), KEY_AUTHORIZATION.encode()),
             id="in chunks",
         ),
+        pytest.param(RIGHT.replace(b"\r\n", b"\n"), id="lines that end in LF alone"),
     ],
 )
 def test_what_a_ca_accepts_is_right(

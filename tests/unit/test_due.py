@@ -201,6 +201,26 @@ EARLY = ISSUED + 1 * DAY
             id="it is for more than is wanted, as public CAs' have been",
         ),
         pytest.param(
+            replace(SPEC, profile="shortlived", lifetime=timedelta(days=6)),
+            HELD,
+            EARLY,
+            True,
+            "the lifetime has changed from none to 518400s, "
+            "the profile has changed from none to shortlived",
+            id="the profile has changed",
+        ),
+        pytest.param(
+            replace(SPEC, profile="shortlived", fallback_profile="tlsserver"),
+            replace(
+                HELD,
+                current=replace(leaf(), profile="tlsserver", wishes="profile=shortlived"),
+            ),
+            EARLY,
+            False,
+            "2/3",
+            id="the fallback profile is no reason to renew",
+        ),
+        pytest.param(
             replace(SPEC, targets=("web", "mail")), HELD, EARLY, False, "2/3", id="one more target"
         ),
         pytest.param(SPEC, ORDERED, EARLY, True, "an order is under way at the CA", id="ordering"),
