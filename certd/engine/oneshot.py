@@ -49,7 +49,8 @@ def renew(
     if named:
         for name in names:
             store.lineages.retry_now(name, now(), force=force, new_key=new_key)
-    node.watch(LISTS)  # after the operator's word is kept, and before it is decided what is due
+    # After the operator's word is kept, whatever happens now; before it is decided what is due.
+    node.watch(LISTS)
     lineages = _lineages(node, names)
     plans = {name: _plan(node, lineage) for name, lineage in lineages.items()}
     todo = {
