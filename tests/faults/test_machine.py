@@ -67,7 +67,7 @@ def test_what_became_due_while_it_slept_is_done_soon_after_waking(
         assert daemon.wait(10) == 0
 
 
-@pytest.mark.fault(row=55)
+@pytest.mark.fault(row=8)
 def test_a_certificate_that_expired_before_it_was_fetched_is_ordered_anew_at_once(
     start_pebble: Callable[..., Pebble], tmp_path: Path
 ) -> None:

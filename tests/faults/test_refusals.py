@@ -53,6 +53,7 @@ def test_what_a_new_order_is_refused_for(
     assert len(faulty.seen("new-order")) == 1
 
 
+@pytest.mark.fault(row=15)
 @pytest.mark.parametrize(
     ("detail", "stopped"),
     [
