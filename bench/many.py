@@ -12,7 +12,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from certd import config as configuration
-from certd.config.values import WELL_KNOWN
+from certd.config.wellknown import WELL_KNOWN
 from certd.model import CertificateSpec, RenewalInfo, TargetState
 from certd.store import Store
 from certd.store.files import database_file

@@ -16,8 +16,9 @@ from certd import x509
 from certd.config import TargetSettings
 from certd.errors import BadCertificate, CertdError
 from certd.failpoint import failpoint
-from certd.issue import Say
 from certd.model import Bundle, Certificate, CertificateSpec, Lineage, Pair
+from certd.ordering import Say
+from certd.secrets import Secret
 from certd.store import Store
 
 log = logging.getLogger(__name__)
@@ -38,7 +39,10 @@ def adopt(
     if not found:
         return None
     newest = max((bundle for _, bundle in found), key=_age)
-    facts, key_type = newest.certificate, x509.type_of(newest.key_pem)
+    facts, key_type = (
+        newest.certificate,
+        spec.key_type if spec.csr else x509.type_of(newest.key_pem),
+    )
     if current is not None and (
         facts.not_before <= current.not_before
         # Of another kind, it would be renewed at once, and what is current perhaps not.
@@ -46,7 +50,7 @@ def adopt(
     ):
         return None
     where = [name for name, bundle in found if bundle.certificate == facts]
-    number = store.versions.adopt(newest, key_type, spec.cas[0], where, now)
+    number = store.versions.adopt(newest, key_type, spec.cas[0], where, now, spec.wishes)
     failpoint("adoption: version is current")
     say(
         spec.name,
@@ -86,8 +90,9 @@ def _candidates(
                 current and current.fingerprint == x509.fingerprint(pair.fullchain_pem)
             ):
                 continue
-            leaf, chain, facts = x509.check(
-                pair.fullchain_pem, pair.key_pem, spec.identifiers, now, usages=spec.usages
+            pin = spec.csr.spki_sha256 if spec.csr else x509.pin(pair.key_pem)
+            leaf, chain, facts = x509.check_pin(
+                pair.fullchain_pem, pin, spec.identifiers, now, usages=spec.usages
             )
             if why := store.revocations.forbids(facts):
                 raise BadCertificate(f"the certificate at {name} is not taken", why)
@@ -95,7 +100,10 @@ def _candidates(
             why = error.why or error.what
             say(spec.name, f"what {name} holds is not taken back in: {why}")
             continue
-        yield name, Bundle(spec.name, 0, leaf, chain, pair.key_pem, facts)
+        yield (
+            name,
+            Bundle(spec.name, 0, leaf, chain, Secret("") if spec.csr else pair.key_pem, facts),
+        )
 
 
 def _held(name: str, settings: TargetSettings) -> Pair | None:

@@ -67,6 +67,9 @@ class DeployTarget(Protocol):
     without being issued again. The core checks what it gets. Raises TargetError when it
     cannot be told.
 
+    ``keyless``, a class variable that is true: it can be given a bundle without a key
+    (``Bundle.keyless``), of a certificate whose signing request the operator made.
+
     ``ready(name) -> None``: raises TargetError if a deployment could not succeed just now,
     for want of room say. Asked before each order, so that none is made in vain: it is
     quick, and writes nothing.

@@ -23,6 +23,7 @@ from certd.store import Store
 
 log = logging.getLogger(__name__)
 
+TLS_ALPN = "tls-alpn-01"
 CHECKED = 0.5  # seconds after publishing in which our own looks mostly come to an end
 CHECKING = 0.5  # seconds until it is asked again whether they have
 TRIES = 3  # answers to one challenge within seconds, before a back-off
@@ -48,18 +49,18 @@ class OrderFailed(CAError):
 
 
 class Publisher(Protocol):
-    """Where a key authorization is shown to the CA: the responder or a webroot."""
+    """Where a key authorization is shown to the CA: a responder or a webroot."""
 
-    def publish(self, token: str, key_authorization: str) -> None: ...
+    def publish(self, host: Identifier, challenge: CAChallenge) -> None: ...
 
     def withdraw(self, token: str) -> None: ...
 
     def check(
-        self, name: str, ca: str, host: str, token: str, key_authorization: str
+        self, name: str, ca: str, host: Identifier, challenge: CAChallenge
     ) -> Future[None] | None:
         """Begin to look for it as this CA will; a ChallengeError is what is wrong.
 
-        ``name`` is the certificate's, ``host`` the identifier's; None: no look is wanted.
+        ``name`` is the certificate's; None: no look is wanted.
         """
         ...
 
@@ -79,7 +80,7 @@ class Authorizations:
     ) -> None:
         """``awaited`` is where they enter themselves under each token that they publish."""
         self.name = name
-        self._challenge = challenge
+        self.challenge = challenge
         self._client = client
         self._store = store
         self._publisher = publisher
@@ -118,7 +119,7 @@ class Authorizations:
             if (challenge := self._open_challenge(item))
         ]
         if todo:
-            self._publish([challenge for _, challenge in todo])
+            self._publish(todo)
             self._check(todo)
             return self._answer_all(CHECKED)
         self.answered_first = False
@@ -136,11 +137,11 @@ class Authorizations:
         if authorization.status == "valid":
             return None
         for challenge in authorization.challenges:
-            if challenge.type == self._challenge:
+            if challenge.type == self.challenge:
                 return challenge if self._wants_answer(challenge, authorization) else None
         offered = ", ".join(item.type for item in authorization.challenges) or "none"
         raise ChallengeError(
-            f"the CA offers no {self._challenge} for {authorization.identifier}",
+            f"the CA offers no {self.challenge} for {authorization.identifier}",
             f"it offers {offered}",
             "choose another challenge for this certificate",
         )
@@ -169,11 +170,15 @@ class Authorizations:
         return OrderFailed(
             f"the CA could not validate {name}{_more(refused)}",
             error or f"the authorization is {authorization.status}",
-            f"check that http://{name}/ reaches this machine from the internet, then "
-            f"`certd renew {self.name}`",
+            f"check that {self._way(name)} from the internet, then `certd renew {self.name}`",
             failed.refusal if failed else Refusal("", validation=True),
             invalid=tuple(item.identifier for item in refused),
         )
+
+    def _way(self, name: str) -> str:
+        if self.challenge == TLS_ALPN:
+            return f"connections to {name} port 443 with the ALPN protocol acme-tls/1 reach certd"
+        return f"http://{name}/ reaches this machine"
 
     def reason(self, order: CAOrder) -> str:
         """Why an order is invalid: an authorization says more than the order does.
@@ -195,30 +200,24 @@ class Authorizations:
             raise self._refused(refused)
         return order.error or "it does not say why"
 
-    def _publish(self, todo: list[CAChallenge]) -> None:
+    def _publish(self, todo: list[tuple[Identifier, CAChallenge]]) -> None:
         """Journaled first: a crash in between leaves nothing that is not cleaned up."""
         self._store.tokens.publish(
-            self.name, {item.token: item.key_authorization for item in todo}, self._clock()
+            self.name,
+            {item.token: item.key_authorization for _, item in todo},
+            self._clock(),
+            {item.token: host for host, item in todo if item.type == TLS_ALPN},
         )
         failpoint("issue: tokens are kept")
-        self.unseen = {item.token for item in todo}
-        for item in todo:
-            self._awaited[item.token] = self
+        for host, item in todo:
             self.published.append(item.token)
-            self._publisher.publish(item.token, item.key_authorization.reveal())
+            self._publisher.publish(host, item)
         failpoint("issue: tokens are published")
 
     def _check(self, todo: list[tuple[Identifier, CAChallenge]]) -> None:
         self._checked = [challenge for _, challenge in todo]
         checks = [
-            self._publisher.check(
-                self.name,
-                self._client.name,
-                host.value,
-                item.token,
-                item.key_authorization.reveal(),
-            )
-            for host, item in todo
+            self._publisher.check(self.name, self._client.name, host, item) for host, item in todo
         ]
         self._checks = [check for check in checks if check is not None]
 
@@ -240,6 +239,9 @@ class Authorizations:
             return CHECKING
         todo, self._checked = self._checked, []
         self.answered_first = not self._answers
+        # Whoever has fetched them before was not the CA, but we ourselves.
+        self.unseen = {challenge.token for challenge in todo}
+        self._awaited.update(dict.fromkeys(self.unseen, self))
         waits = [self._answer(challenge) for challenge in todo]
         return max((seconds for seconds in waits if seconds is not None), default=None)
 

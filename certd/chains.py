@@ -12,7 +12,7 @@ from certd.ca.issuer import Issuer
 from certd.ca.problem import Problem
 from certd.ca.roots import known_roots
 from certd.errors import BadCertificate, CertdError, plain
-from certd.model import Certificate, Order
+from certd.model import Certificate, CertificateSpec, Order
 
 log = logging.getLogger(__name__)
 
@@ -38,7 +38,13 @@ class Fetched:
 
 
 def fetch(
-    client: Issuer, url: str, order: Order, wish: str | None, now: datetime, *, patient: bool
+    client: Issuer,
+    url: str,
+    order: Order,
+    spec: CertificateSpec,
+    now: datetime,
+    *,
+    patient: bool,
 ) -> Fetched:
     """Download and check; of several chains the one that is wanted, else the CA's own first.
 
@@ -49,15 +55,17 @@ def fetch(
         BadCertificate: what the CA sent is not what was asked for.
         Problem: the CA did not answer, or refused.
     """
+    wish = spec.preferred_chain or client.preferred_chain
     sent = client.download(url)
-    first = _checked(sent.pem, order, now)
+    first = _checked(sent.pem, order, spec, now)
     if not wish:
         return first
     roots = known_roots(client.roots).with_sent(sent.pem)
     best, offered = first, []
     rank = x509.fits(first.fullchain_pem, wish, roots)
     offered.append(x509.ends_at(first.fullchain_pem))
-    for other, pem in _alternates(client, sent.alternates if rank < 2 else (), order, now, patient):
+    urls = sent.alternates[:MOST] if rank < 2 else ()
+    for other, pem in _alternates(client, urls, order, spec, now, patient):
         if other.facts.fingerprint != first.facts.fingerprint:
             log.warning("%s: an alternate chain is of another certificate", order.name)
             continue
@@ -76,13 +84,18 @@ def fetch(
 
 
 def _alternates(
-    client: Issuer, urls: tuple[str, ...], order: Order, now: datetime, patient: bool
+    client: Issuer,
+    urls: tuple[str, ...],
+    order: Order,
+    spec: CertificateSpec,
+    now: datetime,
+    patient: bool,
 ) -> Iterator[tuple[Fetched, str]]:
     """Those that are good, each as it was sent too."""
-    for url in urls[:MOST]:
+    for url in urls:
         try:
             pem = client.download(url).pem
-            yield _checked(pem, order, now), pem
+            yield _checked(pem, order, spec, now), pem
         except Problem as problem:
             if problem.transient and patient:
                 raise
@@ -93,6 +106,6 @@ def _alternates(
             log.warning("%s: an alternate chain is not asked for: %s", order.name, error)
 
 
-def _checked(pem: str, order: Order, now: datetime) -> Fetched:
-    usages = x509.csr_usages(order.csr_pem)
-    return Fetched(*x509.check(pem, order.key_pem, order.identifiers, now, usages=usages))
+def _checked(pem: str, order: Order, spec: CertificateSpec, now: datetime) -> Fetched:
+    pin = spec.csr.spki_sha256 if spec.csr else x509.pin(order.key_pem)
+    return Fetched(*x509.check_pin(pem, pin, order.identifiers, now, usages=spec.usages))

@@ -48,7 +48,7 @@ class Daemon:
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             signal.signal(number, lambda *_: None)  # what comes before READY is done after it
         config = configuration.load(self._path)
-        store = Store.open(config.state)
+        store = Store.open(config.state, config.seal)
         lock = FileLock(daemon_lock(config.state))
         try:
             if not lock.try_acquire(f"pid {os.getpid()}"):
@@ -65,9 +65,7 @@ class Daemon:
     def _serve(self, config: Config, store: Store) -> int:
         self._node = Node(config, store, _say)
         store.lineages.take_over(config.certificates, config.digest, config.table_digests)
-        passed = systemd.listen_sockets()
-        if passed or config.listens:
-            self._node.listen(passed)
+        self._node.listen(systemd.listen_sockets())
         gc.freeze()  # modules and configuration stay: the collector need not look at them again
         self._node.start()
         scheduler = self._scheduler()
@@ -123,6 +121,8 @@ class Daemon:
             config = configuration.load(self._path)
             if config.state != self._node.config.state:
                 raise CertdError("[certd] state has changed", "", "restart certd to move it")
+            if config.seal != self._node.config.seal:
+                raise CertdError("[certd] seal has changed", "", "restart certd to seal with it")
             self._node.follow(config)
             self._node.store.lineages.ask_all(now())
             log.info("configuration reread: %d certificates", len(config.certificates))

@@ -64,6 +64,7 @@ class Plan:
     issue: Decision
     ask: Decision | None  # renewal information
     targets: tuple[TargetDecision, ...]
+    next_key: Decision | None = None  # to be made in advance
 
     def next_look(self) -> datetime:
         return min(self.issue.at, self.next_look_beside_order())
@@ -71,7 +72,8 @@ class Plan:
     def next_look_beside_order(self) -> datetime:
         """When something but the issuance is due; far away when nothing is."""
         others = [item.decision.at for item in self.targets]
-        return min([*others, *([self.ask.at] if self.ask else [])], default=NEVER)
+        others += [decision.at for decision in (self.ask, self.next_key) if decision]
+        return min(others, default=NEVER)
 
 
 def plan(spec: CertificateSpec, lineage: Lineage, now: datetime) -> Plan:
@@ -80,6 +82,7 @@ def plan(spec: CertificateSpec, lineage: Lineage, now: datetime) -> Plan:
         issuance(spec, lineage, now),
         _ask(lineage, now),
         tuple(_targets(spec, lineage, now)),
+        next_key(spec, lineage, now),
     )
 
 
@@ -112,6 +115,18 @@ def askable(spec: CertificateSpec, lineage: Lineage, at: datetime) -> list[str]:
     return [name for name in spec.cas if name not in parks or not parks[name].holds(at)]
 
 
+def challenge(spec: CertificateSpec, lineage: Lineage) -> str:
+    """By which its next order is to be proved."""
+    kept = lineage.challenge
+    return kept if kept in spec.challenges else spec.challenges[0]
+
+
+def challenge_after(spec: CertificateSpec, tried: str) -> str | None:
+    """The next that is wanted; None: it was the last."""
+    rest = spec.challenges[spec.challenges.index(tried) + 1 :] if tried in spec.challenges else ()
+    return rest[0] if rest else None
+
+
 def over(spec: CertificateSpec, lineage: Lineage, now: datetime) -> bool:
     """Whether the last failure is history: what was tried then is not wanted any more."""
     return bool(lineage.failure) and not (lineage.ordering or _wish(spec, lineage, now).due(now))
@@ -132,6 +147,8 @@ def _wish(spec: CertificateSpec, lineage: Lineage, now: datetime) -> Decision:
         return Decision(now, f"the key type has changed from {change}")
     if lacking := [usage for usage in spec.usages if usage not in certificate.usages]:
         return Decision(now, f"it is to be for a TLS {' and '.join(lacking)} as well")
+    if lineage.current.wishes != spec.wishes:
+        return Decision(now, _wished(lineage.current.wishes, spec.wishes))
     return renewal(certificate, lineage.renewal, spec.renew_after)
 
 
@@ -141,6 +158,19 @@ def _changes(have: tuple[Identifier, ...], wanted: tuple[Identifier, ...]) -> st
         return ""
     added = [f"+{name}" for name in sorted(set(wanted).difference(have))]
     return " ".join(added + [f"-{name}" for name in sorted(set(have).difference(wanted))])
+
+
+def _wished(have: str, wanted: str) -> str:
+    """Which of the ``CertificateSpec.wishes`` are others, of two that are not the same."""
+    before, after = (dict(word.split("=", 1) for word in text.split()) for text in (have, wanted))
+    changed = (
+        "the key of the signing request (csr) has changed"
+        if key == "csr"
+        else f"the {key} has changed from {before.get(key, 'none')} to {after.get(key, 'none')}"
+        for key in sorted({*before, *after})
+        if before.get(key) != after.get(key)
+    )
+    return ", ".join(changed)
 
 
 def renewal(
@@ -239,6 +269,15 @@ def _ask(lineage: Lineage, now: datetime) -> Decision | None:
     if lineage.current.certificate.not_after <= now:
         return None
     return Decision(lineage.ask_again, "the CA may have changed its renewal window")
+
+
+def next_key(spec: CertificateSpec, lineage: Lineage, now: datetime) -> Decision | None:
+    """Whether the key of the next issuance is to be made in advance."""
+    have = lineage.next_key
+    if not spec.backup_key or (have and have.key_type == spec.key_type):
+        return None
+    kind = f" of type {spec.key_type}" if have else ""
+    return Decision(now, f"there is no backup key{kind} yet")
 
 
 def _targets(spec: CertificateSpec, lineage: Lineage, now: datetime) -> Iterator[TargetDecision]:

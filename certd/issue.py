@@ -13,16 +13,16 @@ from collections.abc import Callable, Iterable, MutableMapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from certd import chains, x509
+from certd import chains, ordering, x509
 from certd.authorize import CHECKING, Authorizations, OrderFailed, Publisher, clean_up
 from certd.ca.issuer import Issuer
 from certd.ca.problem import NoJSON, Problem
 from certd.ca.resources import CAOrder
 from certd.errors import BadCertificate, CAError
 from certd.failpoint import failpoint
-from certd.model import CertificateSpec, Identifier, Order, Version
+from certd.model import CertificateSpec, Identifier, Order
+from certd.ordering import Say
 from certd.react import TRIES, Asked, Do, Situation, react
-from certd.secrets import Secret
 from certd.store import Store
 from certd.troubles import Troubles
 
@@ -35,8 +35,6 @@ AFTER_FINALIZE = 0.01  # seconds before the first look after finalize
 SETTLE = 0.01  # seconds of quiet at the responder before the CA is taken to have seen enough
 OLD = timedelta(days=8)  # longer than any CA keeps an order that is not done
 
-Say = Callable[[str, str], None]  # certificate name, what has just happened
-
 
 @dataclass(frozen=True, slots=True)
 class Look:
@@ -46,49 +44,6 @@ class Look:
     hurry: bool = False
 
 
-def replaced(
-    spec: CertificateSpec, client: Issuer, current: Version | None, now: datetime
-) -> str | None:
-    """What an order says that it replaces (RFC 9773 section 5); None: nothing."""
-    if (
-        not current
-        or not current.issued_at(client.name, client.directory_url)
-        or not client.offers_renewal_info
-    ):
-        return None
-    # An expired certificate needs no replacing, and one for quite other names is not
-    # replaced by this one: CAs refuse such orders.
-    shared = set(spec.identifiers).intersection(current.certificate.identifiers)
-    good = shared and current.certificate.not_after > now
-    return current.certificate.ari_id if good else None
-
-
-def begin(
-    spec: CertificateSpec, client: Issuer, store: Store, current: Version | None, now: datetime
-) -> Order:
-    """Make key and CSR for a new order, and write them down.
-
-    ``current`` is the version to be replaced: only the CA that issued it, and only one
-    that offers renewal information, is told so (RFC 9773 section 5).
-    """
-    replaces = replaced(spec, client, current, now)
-    key = x509.new_key(spec.key_type)
-    csr = x509.csr(key, spec.identifiers, spec.usages)
-    order = store.orders.begin(
-        spec.name,
-        client.name,
-        client.directory_url,
-        spec.identifiers,
-        spec.key_type,
-        key,
-        csr,
-        replaces,
-        now,
-    )
-    failpoint("issue: key and CSR are kept")
-    return order
-
-
 class Issuance:
     """An order under way in this process. Not thread-safe: one thread at a time advances it."""
 
@@ -96,6 +51,7 @@ class Issuance:
         self,
         order: Order,
         spec: CertificateSpec,
+        challenge: str,
         client: Issuer,
         store: Store,
         publisher: Publisher,
@@ -103,13 +59,15 @@ class Issuance:
         clock: Callable[[], datetime],
         say: Say,
     ) -> None:
-        """``awaited`` gets the authorizations, under each token that they publish."""
+        """``challenge`` is by what the names are proved; ``awaited`` gets the authorizations,
+        under each token that they publish.
+        """
         self.order = order
         self.authorizations = Authorizations(
-            order.name, spec.challenge, client, store, publisher, awaited, clock
+            order.name, challenge, client, store, publisher, awaited, clock
         )
+        self._spec = spec
         self._client = client
-        self._wish = spec.preferred_chain or client.preferred_chain
         self._store = store
         self._publisher = publisher
         self._clock = clock
@@ -120,7 +78,8 @@ class Issuance:
         self._looks = 0
         self._asked: Asked = "order"  # what the CA is being asked for
         self.troubles = Troubles()
-        self._tried: set[Do] = set()  # what helps once at most
+        # What helps once at most; a key that is not ours cannot be replaced.
+        self._tried: set[Do] = {"new key"} if spec.csr else set()
         # Whether an earlier process began it and this one has not got anywhere with it yet.
         self.inherited = self._resumed = order.url is not None
 
@@ -147,7 +106,14 @@ class Issuance:
     def _react(self, problem: Problem) -> Look:
         """Go on as the table of reactions says, or end the attempt."""
         asked, count = problem.asked or self._asked, self.troubles.count(problem.url)
-        situation = Situation(asked, bool(self._replaces), count, frozenset(self._tried))
+        situation = Situation(
+            asked,
+            bool(self._replaces),
+            count,
+            frozenset(self._tried),
+            lifetime=self.order.lifetime is not None,
+            fallback=self._fallback() is not None,
+        )
         reaction = react(problem.refusal, situation)
         self._tried.add(reaction.do)
         match reaction.do:
@@ -163,19 +129,46 @@ class Issuance:
                 self._replaces = None
                 failpoint("issue: replaces is left out")
                 return Look(0.0)
+            case "without lifetime":
+                text = f"{self._client.name} takes no lifetime: ordering what it gives"
+                log.warning("%s: %s: %s", self.order.name, text, problem.why)
+                self._say(self.order.name, text)
+                self.order = self._store.orders.without_lifetime(self.order)
+                failpoint("issue: lifetime is left out")
+                return Look(0.0)
+            case "fallback profile":
+                text = f"ordering profile {self._fallback()} instead of {self.order.profile}"
+                log.warning("%s: %s: %s", self.order.name, text, problem.why)
+                self._say(self.order.name, text)
+                self.order = self._store.orders.with_profile(self.order, self._fallback())
+                self._client.ask_directory_again()
+                failpoint("issue: another profile is kept")
+                return Look(0.0)
             case "new key":
                 log.warning("%s: finalizing with another key: %s", self.order.name, problem.why)
-                self.order = self._store.orders.with_new_key(self.order, *_key_and_csr(self.order))
+                refused = x509.pin(self.order.key_pem)
+                self.order = self._store.orders.with_new_key(
+                    self.order, *ordering.another_key(self.order)
+                )
+                self._store.next_keys.drop(self.order.name, refused)
                 failpoint("issue: another key is kept")
                 return Look(0.0)
         if problem.type in ("unauthorized", "malformed") and asked == "new order":
             self._client.check_account()
         problem.asked = asked
+        if problem.type == "invalidProfile":
+            self._client.ask_directory_again()
+            problem.next = problem.next or ordering.advise(self.order.name, self._client)
         if reaction.lost:
             raise OrderFailed(
                 problem.what, problem.why, problem.next, problem.refusal, asked
             ) from problem
         raise problem
+
+    def _fallback(self) -> str | None:
+        """The profile that may be asked for in place of the order's."""
+        asked, fallback = self.order.profile, self._spec.fallback_profile
+        return fallback if asked and asked == self._spec.profile else None
 
     def age(self) -> float:
         """Seconds since this process took the order up."""
@@ -230,7 +223,13 @@ class Issuance:
 
     def _create(self) -> CAOrder:
         self._asked = "new order"
-        order = self._client.new_order(self.order.identifiers, self._replaces)
+        lifetime = self.order.lifetime
+        order = self._client.new_order(
+            self.order.identifiers,
+            self._replaces,
+            self.order.profile,
+            self._clock() + lifetime if lifetime else None,
+        )
         failpoint("issue: order made")
         self._store.orders.keep_url(self.order, order.url)
         self._url = order.url
@@ -270,7 +269,7 @@ class Issuance:
     def _download(self, url: str) -> None:
         self._asked = "certificate"
         now, patient = self._clock(), self.troubles.in_a_row < TRIES
-        got = chains.fetch(self._client, url, self.order, self._wish, now, patient=patient)
+        got = chains.fetch(self._client, url, self.order, self._spec, now, patient=patient)
         failpoint("issue: certificate downloaded")
         number = self._store.orders.complete(self.order, *got.parts, now)
         failpoint("issue: version is current")
@@ -291,11 +290,6 @@ class Issuance:
         step = LOOKS[min(self._looks, len(LOOKS) - 1)]
         self._looks += 1
         return Look(step if retry_after is None else max(retry_after, LOOKS[0]))
-
-
-def _key_and_csr(order: Order) -> tuple[Secret, str]:
-    key = x509.new_key(order.key_type)
-    return key, x509.csr(key, order.identifiers, x509.csr_usages(order.csr_pem))
 
 
 def _names(identifiers: Iterable[Identifier]) -> str:

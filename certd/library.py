@@ -111,10 +111,11 @@ class Certd:
 
         With several, the one that covers the name the client asks for (SNI), else the
         first. A renewal changes what new connections are shown, and touches none that is
-        there. While there is no certificate yet, handshakes fail: see ``wait``.
+        there. While there is no certificate yet, handshakes fail: see ``wait``. Of a pair
+        (``key`` of two kinds) it has both, and each client is shown the one that it takes.
 
         Raises:
-            certd.errors.ConfigError: no certificate has that name.
+            certd.errors.ConfigError: no certificate has that name, or its key is not here (csr).
             certd.errors.CertdError: it does not run.
         """
         from certd.errors import ConfigError
@@ -122,15 +123,34 @@ class Certd:
 
         if not names:
             raise ConfigError("a context needs a certificate", "", 'ssl_context("NAME")')
-        self._known(names)
-        context = LiveContext(names, minimum_version)
+        both, pairs = self._served(names)
+        context = LiveContext(both, minimum_version, pairs)
         with self._changed:  # no version can come in between
             resident = self._running()
-            for name in names:
+            for name in both:
                 if name in self._versions:
-                    context.show(resident.bundle(name, self._versions[name]))
+                    bundle = resident.bundle(name, self._versions[name])
+                    if not bundle.keyless:  # else another is on its way
+                        context.show(bundle)
             self._contexts.add(context)
         return context
+
+    def _served(self, names: tuple[str, ...]) -> tuple[list[str], dict[str, str]]:
+        """These with the others of their pairs; and of each such other, whose it is."""
+        from certd.errors import ConfigError
+
+        found, pairs = self._known(names), dict[str, str]()
+        for name in found:
+            spec = self._running().config.certificates[name]
+            if spec.csr:
+                raise ConfigError(
+                    f"{name} cannot be served from here",
+                    "its signing request is yours (csr): certd has never seen its key",
+                    "load what a disk target has beside your key, or leave csr out",
+                )
+            if spec.sibling and name not in pairs:
+                pairs[spec.sibling] = name
+        return found, pairs
 
     def wait(self, name: str, timeout: float | None = None, *, newer_than: int = 0) -> int:
         """Wait for a version of this certificate above ``newer_than``; returns its number.
@@ -194,16 +214,14 @@ class Certd:
         if force and not names:
             why = "renewing everything at once would spend the CA's limits"
             raise ConfigError("force needs names", why, 'renew("NAME", force=True)')
-        self._known(names)
-        resident = self._running()
-        resident.renew(list(names or resident.config.certificates), force=force)
+        self._running().renew(self._known(names), force=force)
 
     def reload(self, config: Path | str | Mapping[str, Any] | Config | None = None) -> None:
         """Go over to another configuration, or to the file as it is now.
 
         Raises:
-            certd.errors.CertdError: it is wrong, or has another state folder; the one before
-                stays.
+            certd.errors.CertdError: it is wrong, or has another state folder or seal; the
+                one before stays.
         """
         from certd.errors import ConfigError
 
@@ -211,8 +229,9 @@ class Certd:
             resident = self._running()
             source = self._source if config is None else config
             found = self._read(source)
-            if found.state != resident.config.state:
-                raise ConfigError("[certd] state has changed", "", "stop and start to move it")
+            for key in ("state", "seal"):
+                if getattr(found, key) != getattr(resident.config, key):
+                    raise ConfigError(f"[certd] {key} has changed", "", "it takes a stop and start")
             resident.follow(found)
             self._source = source
 
@@ -228,10 +247,11 @@ class Certd:
             raise CertdError("this Certd does not run here", why, todo)
         return resident
 
-    def _known(self, names: tuple[str, ...] | list[str]) -> None:
+    def _known(self, names: tuple[str, ...] | list[str]) -> list[str]:
+        """These, both of a pair that is named; or all."""
         from certd.engine.oneshot import chosen
 
-        chosen(self._running().config, names)
+        return chosen(self._running().config, names)
 
     @staticmethod
     def _read(source: Path | str | Mapping[str, Any] | Config) -> Config:

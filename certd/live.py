@@ -10,14 +10,13 @@ before in place beside it.
 
 from __future__ import annotations
 
-import os
 import ssl
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NoReturn
 
 from certd.model import Bundle
+from certd.secrets import Secret, in_memory
 
 _Step = Callable[[ssl.SSLContext], object]
 
@@ -32,14 +31,24 @@ class LiveContext(ssl.SSLContext):
     holds for all of them, also for those to come.
     """
 
-    def __new__(cls, names: Sequence[str], minimum: ssl.TLSVersion) -> LiveContext:
+    def __new__(
+        cls, names: Sequence[str], minimum: ssl.TLSVersion, pairs: Mapping[str, str] | None = None
+    ) -> LiveContext:
         return super().__new__(cls, ssl.PROTOCOL_TLS_SERVER)
 
-    def __init__(self, names: Sequence[str], minimum: ssl.TLSVersion) -> None:
-        """``names`` are those of certificates in the configuration, the first one first."""
+    def __init__(
+        self, names: Sequence[str], minimum: ssl.TLSVersion, pairs: Mapping[str, str] | None = None
+    ) -> None:
+        """``names`` are those of certificates in the configuration, the first one first.
+
+        ``pairs``: which of them is of another kind of key, and the one that it goes with; a
+        client is shown whichever of the two it takes.
+        """
         self.names = tuple(names)
+        self._pairs = dict(pairs or {})
         self._steps: list[_Step] = []
-        self._contexts: dict[str, tuple[Bundle, ssl.SSLContext]] = {}
+        self._bundles: dict[str, Bundle] = {}
+        self._contexts: dict[str, ssl.SSLContext] = {}  # one for both of a pair
         self._by_host: dict[str, ssl.SSLContext] = {}  # replaced, never changed
         self._first: ssl.SSLContext | None = None
         self._lock = threading.Lock()
@@ -50,21 +59,31 @@ class LiveContext(ssl.SSLContext):
         """From now on, this version; connections that are there keep theirs.
 
         Raises:
-            ssl.SSLError, OSError: it cannot be used; the one before stays.
+            ssl.SSLError, OSError, ValueError: it cannot be used; the one before stays.
         """
+        if bundle.keyless:
+            raise ValueError("its signing request is the operator's (csr), and its key not here")
+        first = self._first_of(bundle.name)
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        with _in_memory(bundle.fullchain_pem + bundle.key_pem.reveal()) as path:
-            context.load_cert_chain(path)
         with self._lock:
+            bundles = {**self._bundles, bundle.name: bundle}
+            for one in bundles.values():
+                if self._first_of(one.name) == first:
+                    with in_memory(Secret(one.fullchain_pem + one.key_pem.reveal())) as path:
+                        context.load_cert_chain(path)  # beside one of another kind of key
             for step in self._steps:
                 step(context)
-            self._contexts[bundle.name] = bundle, context
-            shown = [self._contexts[name] for name in self.names if name in self._contexts]
+            self._bundles, self._contexts[first] = bundles, context
             by_host: dict[str, ssl.SSLContext] = {}
-            for one, its_context in shown:
+            shown = [bundles[name] for name in self.names if name in bundles]
+            for one in shown:
                 for identifier in one.certificate.identifiers:
-                    by_host.setdefault(identifier.value, its_context)
-            self._by_host, self._first = by_host, shown[0][1]
+                    by_host.setdefault(identifier.value, self._contexts[self._first_of(one.name)])
+            self._by_host = by_host
+            self._first = self._contexts[self._first_of(shown[0].name)]
+
+    def _first_of(self, name: str) -> str:
+        return self._pairs.get(name, name)
 
     def _point(
         self, connection: ssl.SSLObject | ssl.SSLSocket, host: str | None, _: ssl.SSLContext
@@ -113,18 +132,6 @@ class LiveContext(ssl.SSLContext):
     def _everywhere(self, step: _Step) -> None:
         with self._lock:
             step(self)
-            for _, context in self._contexts.values():
+            for context in self._contexts.values():
                 step(context)
             self._steps.append(step)
-
-
-@contextmanager
-def _in_memory(pem: str) -> Iterator[str]:
-    """A path to this text, which is on no disk, and which no other user can open."""
-    fd = os.memfd_create("certd", os.MFD_CLOEXEC)
-    try:
-        with open(fd, "w", encoding="ascii", closefd=False) as file:
-            file.write(pem)
-        yield f"/proc/self/fd/{fd}"
-    finally:
-        os.close(fd)

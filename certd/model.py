@@ -7,11 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from ipaddress import IPv4Network, IPv6Network
 from typing import Literal
 
 from certd.secrets import Secret
+
+_CSR = "csr="  # among ``wishes``
 
 KeyType = Literal["ec-p256", "ec-p384", "rsa-2048", "rsa-3072", "rsa-4096"]
 Usage = Literal["server", "client"]  # of TLS
@@ -37,19 +39,50 @@ class Identifier:
 
 
 @dataclass(frozen=True, slots=True)
+class SigningRequest:
+    """One that the operator has made, with a key that certd never sees."""
+
+    pem: str
+    spki_sha256: str  # the pin of its key
+
+
+@dataclass(frozen=True, slots=True)
 class CertificateSpec:
     """A certificate as the operator wants it: one ``[certificate.NAME]`` table."""
 
     name: str
     identifiers: tuple[Identifier, ...]
     cas: tuple[str, ...]
-    challenge: str = "http-01"
+    challenges: tuple[str, ...] = ("http-01",)  # each is tried where the one before failed
     targets: tuple[str, ...] = ()
     key_type: KeyType = "ec-p256"
     renew_after: float | None = None  # fraction of the lifetime, where the CA has no opinion
     self_check: bool | None = None  # look at its own challenges; None: at public CAs
     usages: tuple[Usage, ...] = SERVER
     preferred_chain: str | None = None  # name or fingerprint of a root or an intermediate
+    profile: str | None = None  # of the CA's, where it has any
+    fallback_profile: str | None = None
+    lifetime: timedelta | None = None  # asked for; a CA that refuses is asked without
+    reuse_key: bool = False  # a renewal keeps the key
+    backup_key: bool = False  # the next key is made in advance
+    csr: SigningRequest | None = None  # in place of keys of certd's own
+    # The other of a pair from one table; the store need not know.
+    sibling: str | None = field(default=None, compare=False)
+
+    @property
+    def wishes(self) -> str:
+        """What a version is made to besides names and key type: another one is a reason to renew.
+
+        Kept with each version, for what it was made to is not all to be seen in it.
+        """
+        words = []
+        if self.profile:
+            words.append(f"profile={self.profile}")
+        if self.lifetime:
+            words.append(f"lifetime={self.lifetime.total_seconds():.0f}s")
+        if self.csr:
+            words.append(f"{_CSR}{self.csr.spki_sha256}")
+        return " ".join(words)
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +102,10 @@ class Certificate:
 
 @dataclass(frozen=True, slots=True)
 class Bundle:
-    """One version of a lineage as it is handed to a target."""
+    """One version of a lineage as it is handed to a target.
+
+    ``key_pem`` is empty where certd never had the key: the operator made the signing request.
+    """
 
     name: str
     version: int
@@ -77,6 +113,10 @@ class Bundle:
     chain_pem: str  # the intermediates only; may be empty
     key_pem: Secret
     certificate: Certificate
+
+    @property
+    def keyless(self) -> bool:
+        return not self.key_pem.reveal()
 
     @property
     def fullchain_pem(self) -> str:
@@ -100,10 +140,20 @@ class Version:
     certificate: Certificate
     key_type: str
     directory: str | None = None  # of the CA that issued it; None: not known
+    profile: str | None = None  # that its order asked for
+    wishes: str = ""  # of the ``CertificateSpec`` that it was made to
 
     def issued_at(self, ca: str, directory: str) -> bool:
         """Whether that CA issued it. A name that has moved to another directory is another CA."""
         return self.ca == ca if self.directory is None else self.directory == directory
+
+
+@dataclass(frozen=True, slots=True)
+class NextKey:
+    """The key that the next issuance will use, as far as it may be seen."""
+
+    key_type: str
+    spki_sha256: str  # its pin, to be published before it is used
 
 
 @dataclass(frozen=True, slots=True)
@@ -223,6 +273,9 @@ class Order:
     directory: str | None = None  # of the CA that it is made at; None: not known
     # Attempts that failed since finalize was asked for; None: it was not.
     finalizing: int | None = None
+    profile: str | None = None
+    lifetime: timedelta | None = None
+    wishes: str = ""  # of the ``CertificateSpec`` that it was begun for
 
     def serves(
         self, spec: CertificateSpec, ca: str, directory: str, usages: tuple[Usage, ...]
@@ -232,9 +285,15 @@ class Order:
             self.ca == ca
             and self.directory in (None, directory)
             and self.key_type == spec.key_type
+            and self.wishes == spec.wishes
             and set(self.identifiers) == set(spec.identifiers)
             and usages == spec.usages
         )
+
+
+def keyless(wishes: str | None) -> bool:
+    """Whether what was made to these wishes has a key that certd never sees."""
+    return any(word.startswith(_CSR) for word in (wishes or "").split())
 
 
 @dataclass(frozen=True, slots=True)
@@ -290,7 +349,10 @@ class Lineage:
     parks: Mapping[str, Park] = field(default_factory=dict)  # by the CA's name
     held_until: datetime | None = None  # a CA's limit: no order before
     held_for: str = ""  # which one, for people
+    new_key: bool = False  # the operator asked for another key, whatever is configured
+    next_key: NextKey | None = None
     revocations: tuple[Revocation, ...] = ()  # of all its versions
+    challenge: str | None = None  # the next order's; None: the first that is wanted
 
     @property
     def revocation(self) -> Revocation | None:

@@ -9,7 +9,7 @@ from bisect import bisect_left, insort
 from collections.abc import Iterable
 from datetime import datetime, timedelta
 
-from certd import budget, issue
+from certd import budget, ordering
 from certd.budget import Limits
 from certd.ca.issuer import Issuer
 from certd.model import CertificateSpec, Failure, Identifier, Lineage, Park
@@ -95,7 +95,7 @@ class Quota:
             and current.issued_at(client.name, client.directory_url)
             and set(current.certificate.identifiers) == set(spec.identifiers),
             # Without limits the CA need not be asked whether it would take it.
-            replaces=limits.renewals_exempt and bool(issue.replaced(spec, client, current, now)),
+            replaces=limits.renewals_exempt and bool(ordering.replaced(spec, client, current, now)),
         )
         left = facts.not_after - now if facts else None
         lifetime = facts.not_after - facts.not_before if facts else None

@@ -15,6 +15,8 @@ Do = Literal[
     "again",  # the same request, after ``wait``
     "look",  # at the order: our picture of it is old
     "without replaces",  # the order once more, replacing nothing
+    "without lifetime",  # the same without notAfter: many CAs take none
+    "fallback profile",  # the same with the other profile
     "without contact",  # the account once more, without a way to reach us
     "other algorithm",  # the account once more, with a key for what the CA accepts
     "new key",  # another order with another key
@@ -38,6 +40,7 @@ class Refusal:
     document; ``status`` is None where there was no answer, or none is told.
     ``retry_after`` is in seconds. ``validation``: it is the error of a challenge, not the
     answer to a request. ``untrusted``: of its HTTPS certificate, not of the CA.
+    ``page``: it names one where the operator can do something about it, and no time.
     """
 
     type: str
@@ -46,6 +49,7 @@ class Refusal:
     subproblems: tuple[str, ...] = ()  # their types
     validation: bool = False
     untrusted: bool = False
+    page: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +62,9 @@ class Situation:
     done: frozenset[str] = frozenset()  # of ``Do``: what this attempt has tried already
     failures: int = 1  # of this certificate in a row, this attempt included
     left: timedelta | None = None  # of the certificate that is served; None: there is none
+    allowed: bool = False  # another CA of the certificate's is, by the names' CAA records
+    lifetime: bool = False  # the order says how long the certificate is to be valid
+    fallback: bool = False  # there is another profile that it may ask for
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +74,7 @@ class Reaction:
     ``lost``: the order is over, and the next attempt makes another. ``stop``: there is no
     next attempt before the operator acts. ``everyone``: it concerns the account, so all
     certificates stay away from this CA. ``fail_over``: the next CA may be asked at once.
+    ``other_challenge``: another kind of challenge may do, at once.
     """
 
     do: Do = "end"
@@ -75,6 +83,7 @@ class Reaction:
     stop: bool = False
     everyone: bool = False
     fail_over: bool = False
+    other_challenge: bool = False
     advice: str = ""  # for the operator, where the CA gives none
 
     @property
@@ -84,13 +93,27 @@ class Reaction:
 
 _CONTACT = Reaction(stop=True, everyone=True, advice="correct contact in [certd]")
 _ACCOUNT = Reaction(stop=True, everyone=True, fail_over=True)
+_PAUSED = Reaction(
+    stop=True,
+    fail_over=True,
+    advice="go to the page that the CA names; then `certd renew` the certificate",
+)
+# What a request is signed with, not what a certificate is wanted for.
+_ACCOUNT_KEY = replace(
+    _ACCOUNT,
+    stop=False,
+    wait=DAILY,
+    advice="it accepts our account's key no more: give it another, with `certd account rollover`",
+)
 # By type: what is left when nothing can be tried at once.
 _MALFORMED = Reaction(
     lost=True, stop=True, fail_over=True, advice="please report it: certd must not ask so"
 )
 _TABLE = {
     "malformed": _MALFORMED,
-    "invalidProfile": Reaction(lost=True, wait=DAILY, fail_over=True),
+    "invalidProfile": Reaction(
+        lost=True, wait=DAILY, fail_over=True, advice="name a profile that this CA has"
+    ),
     "unauthorized": Reaction(lost=True),
     "incorrectResponse": Reaction(lost=True),
     "connection": Reaction(lost=True),
@@ -116,6 +139,8 @@ _TABLE = {
 _OF_AN_ORDER = frozenset({"order", "authorization", "certificate"})
 # What the CA saw of us: its view may be wrong as well as our web server or DNS.
 _VIEW = frozenset({"unauthorized", "incorrectResponse", "connection", "tls", "dns"})
+# Of those, what another port or protocol may be better at: a name is looked up for each.
+_WAY = _VIEW - {"dns"}
 
 
 def conclude(refusal: Refusal, situation: Situation) -> Reaction:
@@ -133,16 +158,21 @@ def react(refusal: Refusal, situation: Situation) -> Reaction:
         )
         return max(parts, key=lambda part: part.gravity)
     if refusal.validation:
-        failed = _TABLE.get(refusal.type, Reaction())
+        failed = _known(refusal.type, situation) or Reaction()
         seen = refusal.type in _VIEW and situation.failures >= TWICE
-        return replace(failed, lost=True, fail_over=failed.fail_over or seen)
+        return replace(
+            failed,
+            lost=True,
+            fail_over=failed.fail_over or seen,
+            other_challenge=refusal.type in _WAY,
+        )
     if (once := _at_once(refusal, situation)) and once not in situation.done:
         return Reaction(once)
     if refusal.type == "rateLimited":
         return _limited(refusal, situation)
     if passing(refusal):
         return _passed(refusal, situation)
-    found = _TABLE.get(refusal.type)
+    found = _known(refusal.type, situation)
     if situation.asked == "account" and refusal.type in ("unauthorized", "malformed"):
         return _ACCOUNT if refusal.type == "unauthorized" else replace(_MALFORMED, everyone=True)
     if situation.asked in _OF_AN_ORDER and not (found and found.everyone):
@@ -155,10 +185,24 @@ def react(refusal: Refusal, situation: Situation) -> Reaction:
     return Reaction(lost=word, wait=DAILY if word else timedelta(0), fail_over=True)
 
 
+def _known(kind: str, situation: Situation) -> Reaction | None:
+    """What the table has for it, in this situation."""
+    if kind == "badPublicKey" and situation.asked != "finalize":
+        return _ACCOUNT_KEY
+    found = _TABLE.get(kind)
+    return replace(found, fail_over=situation.allowed) if found and kind == "caa" else found
+
+
 def _at_once(refusal: Refusal, situation: Situation) -> Do | None:
     """What may help without waiting, once in an attempt."""
-    ordering = situation.asked == "new order" and situation.replaces
+    new = situation.asked == "new order"
+    ordering = new and situation.replaces
     match refusal.type:
+        # First what is a wish only: `replaces` is worth more, as it lifts CAs' limits.
+        case "malformed" | "unsupported" if new and situation.lifetime:
+            return "without lifetime"
+        case "invalidProfile" if new and situation.fallback:
+            return "fallback profile"
         case "alreadyReplaced" | "malformed" | "unauthorized" if ordering:
             return "without replaces"
         case "" if ordering and refusal.status in (400, 403, 404, 409):
@@ -198,8 +242,11 @@ def _passed(refusal: Refusal, situation: Situation) -> Reaction:
 
 
 def _limited(refusal: Refusal, situation: Situation) -> Reaction:
+    if refusal.retry_after is None and refusal.page:
+        # Let's Encrypt's "paused": whatever fails for months, until somebody says on that page
+        # that it is mended. https://letsencrypt.org/docs/rate-limits/
+        return _PAUSED
     if refusal.retry_after is None:
-        # Such as Let's Encrypt's "paused", which ends on a page that the CA names.
         return Reaction(wait=PAUSED, fail_over=situation.left is None or situation.left <= DAILY)
     wait = timedelta(seconds=refusal.retry_after)
     if refusal.retry_after <= PATIENCE and situation.troubles <= TRIES:

@@ -13,22 +13,24 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from weakref import WeakValueDictionary
 
-from certd import due, issue, renewal, setback, x509
+from certd import due, ordering, renewal, setback
 from certd.adoption import adopt
 from certd.authorize import Authorizations, Publisher, clean_up
 from certd.budget import NO_LIMITS, Limits
 from certd.ca.issuer import Issuer
 from certd.config import Config
-from certd.errors import CertdError, StoreError, bug
-from certd.issue import Issuance, Look, Say
-from certd.model import CertificateSpec, Lineage, Order, TargetState
+from certd.consulting import consult
+from certd.errors import CertdError, SecretError, StoreError, bug
+from certd.issue import Issuance, Look
+from certd.model import CertificateSpec, Lineage, Order
+from certd.ordering import Say
 from certd.preflight import refuse_another, refuse_in_vain
 from certd.quota import Quota
 from certd.react import TRIES
 from certd.rollout import Rollout
 from certd.setback import Attempt
 from certd.store import LeaseLost, Store
-from certd.twins import Twins
+from certd.twins import Twins, claims
 
 log = logging.getLogger(__name__)
 
@@ -38,9 +40,7 @@ KEEP_LEASE = 300.0
 NOT_OURS = 61.0  # seconds until another look at what another certd knows better
 QUIET = 20.0  # seconds in the life of an order in which only the order is looked at
 STORE_PAUSE = 30.0  # seconds before another try when the store itself fails
-SAME_NAMES = 2.0  # seconds between looks while another certificate's order has the same names
-
-Clock = Callable[[], datetime]
+SAME_NAMES = 2.0  # seconds between looks while another certificate's order is in the way
 
 
 class Reconciler:
@@ -52,7 +52,7 @@ class Reconciler:
         store: Store,
         client: Callable[[str], Issuer],
         publisher: Publisher,
-        clock: Clock,
+        clock: Callable[[], datetime],
         draw: Callable[[], float],
         say: Say,
     ) -> None:
@@ -90,6 +90,8 @@ class Reconciler:
         except StoreError as error:
             log.error("%s: %s", name, error)
             return Look(STORE_PAUSE)
+        except SecretError as error:  # one sealed value does not open: the others' do
+            return self._stumbled(name, error)
         except Exception as error:  # the boundary of a job: a bug stops one certificate
             log.exception("%s: this is a bug in certd, please report it", name)
             return self._stumbled(name, bug(error))
@@ -125,22 +127,27 @@ class Reconciler:
             self._store.leases.release(name, self._clock() + timedelta(seconds=NOT_OURS))
             return None
         look, issuance = None, self._under_way.get(name)
-        lineage = self._store.lineages.get(name) if issuance is None else None
+        lineage = self._lineage(spec) if issuance is None else None
         if lineage is None or due.issuance(spec, lineage, self._clock()).due(self._clock()):
             look = self._advance(spec, issuance, lineage)
             issuance = self._under_way.get(name)
             # Nothing else is due so soon: spare the store.
             if issuance and look and look.seconds < QUIET and issuance.age() < QUIET:
                 return look
-            lineage = self._store.lineages.get(name)
-        lineage, ours = self._roll_out(spec, lineage)
-        now = self._clock()
-        lineage = renewal.ask(spec, lineage, self._client, self._store, self._draw, now)
+            lineage = self._lineage(spec)
+        lineage, ours = self._rollout.step(spec, lineage)
+        client, store, draw = self._client, self._store, self._draw
+        lineage = renewal.ask(spec, lineage, client, store, draw, self._clock())
         now = self._clock()
         if look is None and due.over(spec, lineage, now):
             self._store.lineages.keep_failure(name, None, 0, None)
             lineage = replace(lineage, failure=None, failures=0, retry_at=None)
         return self._rest(due.plan(spec, lineage, now), look, now, ours=ours)
+
+    def _lineage(self, spec: CertificateSpec) -> Lineage:
+        """As it is, with the key of the next issuance made if that is wanted."""
+        lineage = self._store.lineages.get(spec.name)
+        return ordering.make_next_key(spec, lineage, self._store, self._say, self._clock())
 
     def _rest(self, plan: due.Plan, look: Look | None, now: datetime, *, ours: bool) -> Look | None:
         """When to look again; None: the certificate is given back to the store until then.
@@ -174,7 +181,7 @@ class Reconciler:
     ) -> Look | None:
         """One step of the order; None when it is over, well or not."""
         ca = issuance.order.ca if issuance else self._ca(spec, lineage)
-        if issuance is None and self._twins.has(spec.name, (ca, frozenset(spec.identifiers))):
+        if issuance is None and self._twins.has(spec.name, claims(spec, ca)):
             return Look(SAME_NAMES)
         try:
             issuance = issuance or self._resume(spec, lineage, ca)
@@ -220,8 +227,8 @@ class Reconciler:
         if lineage is None or lineage.ordering:
             order = self._store.orders.live(spec.name)
         client = self._client(ca)
-        usages = x509.csr_usages(order.csr_pem) if order else ()
-        if order and not order.serves(spec, ca, client.directory_url, usages):
+        lineage = lineage or self._store.lineages.get(spec.name)
+        if order and not ordering.still_wanted(order, spec, lineage, client):
             self._store.orders.end(order, "abandoned", "not wanted any more", now)
             order = None
             lineage = self._store.lineages.get(spec.name)
@@ -231,17 +238,19 @@ class Reconciler:
         if order and order.url:
             self._say(spec.name, f"going on with its order at {ca}")
         else:
-            lineage = lineage or self._store.lineages.get(spec.name)
             if self._spared(spec, lineage, order, client, now):
                 return None
+            # Before the limits are: an order that the CA would refuse costs none of them.
+            profile = order.profile if order else ordering.profile(spec, client, self._say)
             # One that was begun may have been made all the same: it counts twice then.
             if self._quota.held(spec, lineage, client, self._limits(ca), now):
                 return None
-            if order is None:
-                order = issue.begin(spec, client, self._store, lineage.current, now)
+            order = order or ordering.begin(spec, client, self._store, lineage, profile, now)
+        lineage = lineage or self._store.lineages.get(spec.name)
         issuance = Issuance(
             order,
             spec,
+            due.challenge(spec, lineage),
             client,
             self._store,
             self._publisher,
@@ -279,7 +288,8 @@ class Reconciler:
     def _failed(self, spec: CertificateSpec, error: CertdError, ca: str) -> datetime:
         """Remember what went wrong at this CA, and clean up; returns when it is tried again."""
         issuance = self._forget(spec.name)
-        attempt = Attempt(spec, ca, self._limits(ca), issuance)
+        caa = consult(spec, ca, error, self._config.name_server, self._client)
+        attempt = Attempt(spec, ca, self._limits(ca), issuance, caa)
         again = setback.keep(attempt, error, self._store, self._draw(), self._clock())
         clean_up(spec.name, self._store, self._publisher)
         return again
@@ -287,16 +297,3 @@ class Reconciler:
     def _limits(self, ca: str) -> Limits:
         settings = self._config.cas.get(ca)
         return settings.limits if settings else NO_LIMITS
-
-    # -- targets -----------------------------------------------------------------------------
-
-    def _roll_out(self, spec: CertificateSpec, lineage: Lineage) -> tuple[Lineage, bool]:
-        """Take each target that is due one step on; False where one is not ours to touch."""
-        now, ours = self._clock(), True
-        states: dict[str, TargetState] = dict(lineage.targets)
-        for item in due.plan(spec, lineage, now).targets:
-            if item.decision.due(now) and self._rollout.knows(item.target):
-                states[item.target] = self._rollout.act(lineage, item.target)
-            elif item.decision.due(now):
-                ours = False
-        return replace(lineage, targets=states), ours

@@ -31,6 +31,8 @@ REASONS: Mapping[str, int] = {
     "cessationOfOperation": 5,
 }
 
+NEVER_SEEN = "its signing request was yours (csr): certd has never seen the key"
+
 ClientOf = Callable[[str], Issuer]
 
 
@@ -59,6 +61,12 @@ def ask(
     client = _issuer(found[0], client_of, cas)
     bundle = store.lineages.bundle(asked.name, asked.number)
     key = bundle.key_pem if asked.signer == "key" else None
+    if key is not None and bundle.keyless:
+        raise Refused(
+            f"version {asked.number} of {asked.name} cannot be revoked with its own key",
+            NEVER_SEEN,
+            "leave --with-key out: the account signs",
+        )
     der, reason = ssl.PEM_cert_to_DER_cert(bundle.leaf_pem), asked.reason
     try:
         try:

@@ -13,11 +13,11 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 
 from certd import due, verify, x509
-from certd.config import TargetSettings
+from certd.config import Endpoint, TargetSettings
 from certd.errors import CertdError, StoreError, TargetError, bug, plain
 from certd.failpoint import failpoint
-from certd.issue import Say
-from certd.model import Bundle, Failure, Lineage, TargetState
+from certd.model import Bundle, CertificateSpec, Failure, Lineage, TargetState
+from certd.ordering import Say
 from certd.store import Store
 
 log = logging.getLogger(__name__)
@@ -42,6 +42,17 @@ class Rollout:
         self._clock = clock
         self._draw = draw
         self._say = say
+
+    def step(self, spec: CertificateSpec, lineage: Lineage) -> tuple[Lineage, bool]:
+        """Take each target that is due one step on; False where one is not ours to touch."""
+        now, ours = self._clock(), True
+        states: dict[str, TargetState] = dict(lineage.targets)
+        for item in due.plan(spec, lineage, now).targets:
+            if item.decision.due(now) and self.knows(item.target):
+                states[item.target] = self.act(lineage, item.target)
+            elif item.decision.due(now):
+                ours = False
+        return replace(lineage, targets=states), ours
 
     def knows(self, target: str) -> bool:
         """Whether it is configured, and here as the store has it.
@@ -78,7 +89,7 @@ class Rollout:
         if state.version != bundle.version:
             state = replace(state, version=bundle.version, failures=0, failure=None)
         # Checked here, before any target is touched: some servers die of a bad pair.
-        if not x509.pair_matches(bundle.leaf_pem, bundle.key_pem):
+        if not bundle.keyless and not x509.pair_matches(bundle.leaf_pem, bundle.key_pem):
             raise TargetError(
                 f"version {bundle.version} is not a pair",
                 "the private key in the store does not belong to the certificate",
@@ -205,7 +216,7 @@ def _look(bundle: Bundle, settings: TargetSettings) -> None:
     for endpoint in settings.verify:
         sni = verify.sni_for(endpoint.host, bundle.certificate.identifiers)
         served = verify.probe(endpoint.host, endpoint.port, sni, PROBE_TIMEOUT)
-        if served.fingerprint != wanted:
+        if served.fingerprint != wanted and not _has_it_too(bundle, endpoint, sni):
             asked = f"when asked for {sni}" if sni else "when asked for no name"
             raise TargetError(
                 f"{endpoint} does not serve version {bundle.version}",
@@ -214,6 +225,16 @@ def _look(bundle: Bundle, settings: TargetSettings) -> None:
                 "check that the server reads current/fullchain.pem and current/privkey.pem, "
                 "and that the reload command reloads it",
             )
+
+
+def _has_it_too(bundle: Bundle, endpoint: Endpoint, sni: str | None) -> bool:
+    """Whether a client that takes only this kind of key is served it: a server may have two."""
+    kind = x509.kind_of(x509.read_chain(bundle.leaf_pem)[0].public_key())
+    try:
+        served = verify.probe(endpoint.host, endpoint.port, sni, PROBE_TIMEOUT, kind)
+    except TargetError:
+        return False
+    return served.fingerprint == bundle.certificate.fingerprint
 
 
 def _seen(served: verify.Served, bundle: Bundle) -> str:

@@ -10,7 +10,15 @@ from certd import due, quota
 from certd.authorize import OrderFailed
 from certd.budget import Limits
 from certd.ca.problem import Problem
-from certd.errors import BadCertificate, CAError, CertdError
+from certd.consulting import Consulted
+from certd.errors import (
+    BadCertificate,
+    CAError,
+    CertdError,
+    ChallengeError,
+    ExpiredCertificate,
+)
+from certd.failpoint import failpoint
 from certd.issue import Issuance
 from certd.model import CertificateSpec, Failure, Lineage, Park
 from certd.react import TRIES, Reaction, Situation, conclude
@@ -30,6 +38,7 @@ class Attempt:
     ca: str
     limits: Limits  # the CA's
     issuance: Issuance | None
+    consulted: Consulted | None = None  # CAA, where the CA has refused for it
 
 
 def keep(attempt: Attempt, error: CertdError, store: Store, draw: float, now: datetime) -> datetime:
@@ -38,40 +47,61 @@ def keep(attempt: Attempt, error: CertdError, store: Store, draw: float, now: da
     Where it may help, the next CA of the list is asked at once. Returns when this one is
     asked again.
     """
-    spec, ca, issuance = attempt.spec, attempt.ca, attempt.issuance
+    spec, ca, issuance, caa = attempt.spec, attempt.ca, attempt.issuance, attempt.consulted
     lineage = store.lineages.get(spec.name)
     failures = 1 if _passing_by(error, issuance) else lineage.failures + 1
     left = lineage.current.certificate.not_after - now if lineage.current else None
-    reaction = _reaction(error, failures, left)
-    lost = reaction.lost or (issuance is not None and _hopeless(error, issuance, lineage, now))
+    allowed = caa is not None and bool(caa.allowed)
+    reaction = _reaction(error, failures, left, allowed=allowed)
+    late = issuance is not None and _too_late(error, issuance)
+    hopeless = issuance is not None and _hopeless(error, issuance, lineage, now)
+    lost = reaction.lost or late or hopeless
     if issuance and lost:
         store.orders.end(issuance.order, "failed", str(error), now)
     if isinstance(error, OrderFailed) and issuance:
         directory = issuance.order.directory or ""
         quota.count_failures(error.invalid, directory, attempt.limits, store, now)
-    wait = max(due.backoff(failures, left, draw), reaction.wait)
-    if isinstance(error, OrderFailed) and issuance and issuance.inherited and failures == 1:
-        # Whoever began it was killed, and the CA has found nobody to answer it since:
-        # no reason to wait. Only once, so that a crash loop is slowed down all the same.
+    # Whoever began it was killed, and the CA has found nobody to answer it since.
+    orphaned = isinstance(error, OrderFailed) and issuance is not None and issuance.inherited
+    other = reaction.other_challenge and issuance is not None and not orphaned
+    tried = issuance.authorizations.challenge if issuance and other else ""
+    following = due.challenge_after(spec, tried)
+    # One after the other: only when the last has failed, it is waited.
+    wait = reaction.wait if following else max(due.backoff(failures, left, draw), reaction.wait)
+    if (orphaned or late) and failures == 1:
+        # No reason to wait. Only once, so that a crash loop is slowed down all the same.
         wait = timedelta(0)
     again = due.NEVER if reaction.stop else now + wait
-    failure = Failure(error.what, error.why, error.next or reaction.advice, now)
-    log.error("%s: %s (next attempt %s)", spec.name, failure, _when(again))
+    failure = _failure(error, reaction, caa, now)
+    when = f"at once, by {following}" if following else _when(again)
+    log.error("%s: %s (next attempt %s)", spec.name, failure, when)
     # What may have been finalized is gone on with: another CA would issue it twice.
     asked = issuance.order.finalizing if issuance and not lost else None
     finalizing = asked is not None and asked < TRIES
     if issuance and asked is not None:
         store.orders.keep_finalizing(issuance.order, asked + 1)
-    several = len(spec.cas) > 1 and (reaction.fail_over or reaction.stop)
+    several = len(spec.cas) > 1 and (reaction.fail_over or reaction.stop) and not following
     parked = reaction.everyone or (several and not finalizing)
     if parked:
         until = None if reaction.stop else again
-        store.parks.keep(spec.name, ca, Park(until, failure, reaction.everyone))
+        _park(attempt, Park(until, failure, reaction.everyone), store)
         if set(due.askable(spec, lineage, now)) - {ca}:
             log.warning("%s: going on to the next CA after %s", spec.name, ca)
     retry_at = now + wait if finalizing else None if parked else again
-    store.lineages.keep_failure(spec.name, failure, failures, retry_at)
+    challenge = following if other else lineage.challenge
+    store.lineages.keep_failure(spec.name, failure, failures, retry_at, challenge)
+    if following:
+        failpoint("setback: another challenge is kept")
     return again
+
+
+def _park(attempt: Attempt, parked: Park, store: Store) -> None:
+    """This CA, and all that are no better off by the names' CAA records."""
+    spec, caa = attempt.spec, attempt.consulted
+    # First the others: whoever reads in between must not go on to one of them.
+    for other in set(spec.cas) - caa.allowed - {attempt.ca} if caa else ():
+        store.parks.keep(spec.name, other, replace(parked, everyone=False))
+    store.parks.keep(spec.name, attempt.ca, parked)
 
 
 def _passing_by(error: CertdError, issuance: Issuance | None) -> bool:
@@ -80,15 +110,28 @@ def _passing_by(error: CertdError, issuance: Issuance | None) -> bool:
     return passing and issuance is not None and issuance.troubles.progress
 
 
-def _reaction(error: CertdError, failures: int, left: timedelta | None) -> Reaction:
+def _failure(
+    error: CertdError, reaction: Reaction, caa: Consulted | None, now: datetime
+) -> Failure:
+    if caa is None:
+        return Failure(error.what, error.why, error.next or reaction.advice, now)
+    why = "; ".join(part for part in (error.why, caa.said) if part)
+    return Failure(error.what, why, caa.advice or reaction.advice, now)
+
+
+def _reaction(
+    error: CertdError, failures: int, left: timedelta | None, *, allowed: bool
+) -> Reaction:
     if isinstance(error, Problem | OrderFailed) and error.refusal:
-        situation = Situation(error.asked or "new order", failures=failures, left=left)
+        asked = error.asked or "new order"
+        situation = Situation(asked, failures=failures, left=left, allowed=allowed)
         reaction = conclude(error.refusal, situation)
     elif isinstance(error, CAError) and not isinstance(error, OrderFailed):
         # What is no word of an ACME server at all, such as a page in place of the directory.
         reaction = Reaction(fail_over=True)
     else:
-        reaction = Reaction()
+        # Seen by us alone, or not even shown: nothing was asked of the CA.
+        reaction = Reaction(other_challenge=isinstance(error, ChallengeError))
     lost = isinstance(error, OrderFailed | CompromisedKey)
     return replace(reaction, lost=True) if lost else reaction
 
@@ -101,6 +144,11 @@ def _hopeless(error: CertdError, issuance: Issuance, lineage: Lineage, now: date
         and lineage.failure.what == error.what
         and now - issuance.order.created_at > HOPELESS
     )
+
+
+def _too_late(error: CertdError, issuance: Issuance) -> bool:
+    """The certificate was good when it was ordered: its time is over, and no clock is wrong."""
+    return isinstance(error, ExpiredCertificate) and issuance.order.created_at < error.at
 
 
 def _when(at: datetime) -> str:

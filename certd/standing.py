@@ -54,6 +54,9 @@ class CertificateDocument(TypedDict):
     serial: str | None
     fingerprint: str | None
     version: int | None
+    spki_sha256: str | None
+    profile: str | None
+    next_spki_sha256: str | None
     revocations: list[RevocationDocument]
     renew_at: str | None
     renew_reason: str
@@ -99,6 +102,9 @@ class Entry:
             "serial": current.certificate.serial if current else None,
             "fingerprint": current.certificate.fingerprint if current else None,
             "version": current.number if current else None,
+            "spki_sha256": current.certificate.spki_sha256 if current else None,
+            "profile": current.profile if current else None,
+            "next_spki_sha256": lineage.next_key.spki_sha256 if lineage.next_key else None,
             "revocations": [_revocation(one) for one in lineage.revocations],
             "renew_at": renew_at,
             "renew_reason": plan.issue.reason,

@@ -11,12 +11,25 @@ import os
 import socket
 import time
 from collections.abc import MutableMapping
+from dataclasses import dataclass
 
 from certd.errors import ConfigError
 
 FIRST_FD = 3  # SD_LISTEN_FDS_START
+TLS_ALPN = "tls-alpn-01"  # FileDescriptorName= of certd-tls.socket
 
 log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Passed:
+    """Listening sockets that systemd opened for us."""
+
+    http: tuple[socket.socket, ...] = ()
+    tls_alpn: tuple[socket.socket, ...] = ()
+
+
+NONE_PASSED = Passed()
 
 
 def notify(*lines: str) -> bool:
@@ -56,8 +69,10 @@ def watchdog_interval() -> float | None:
     return int(allowed) / 2_000_000
 
 
-def listen_sockets(environ: MutableMapping[str, str] = os.environ) -> list[socket.socket]:
+def listen_sockets(environ: MutableMapping[str, str] = os.environ) -> Passed:
     """The listening sockets that systemd opened for this process, the caller's to close.
+
+    Those of a unit with ``FileDescriptorName=tls-alpn-01`` are for that, all others for HTTP.
 
     Their variables are removed, and programs that we start do not inherit them: hooks
     must not take them for theirs. A second call gives none.
@@ -67,16 +82,17 @@ def listen_sockets(environ: MutableMapping[str, str] = os.environ) -> list[socke
     """
     pid = environ.pop("LISTEN_PID", "")
     count = environ.pop("LISTEN_FDS", "")
-    for name in ("LISTEN_FDNAMES", "LISTEN_PIDFDID"):
-        environ.pop(name, None)
+    names = environ.pop("LISTEN_FDNAMES", "").split(":")
+    environ.pop("LISTEN_PIDFDID", None)
     if pid != str(os.getpid()) or not count.isdecimal():
-        return []
-    sockets: list[socket.socket] = []
+        return NONE_PASSED
+    sockets: dict[bool, list[socket.socket]] = {True: [], False: []}
     for fd in range(FIRST_FD, FIRST_FD + int(count)):
         os.set_inheritable(fd, False)
         try:
             sock = socket.socket(fileno=fd)
-            sockets.append(sock)
+            by_tls = names[fd - FIRST_FD : fd - FIRST_FD + 1] == [TLS_ALPN]
+            sockets[by_tls].append(sock)
             listening = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)
         except OSError:
             listening = 0
@@ -86,4 +102,4 @@ def listen_sockets(environ: MutableMapping[str, str] = os.environ) -> list[socke
                 "certd accepts the connections itself",
                 "use ListenStream= and no Accept=yes in certd.socket",
             )
-    return sockets
+    return Passed(tuple(sockets[False]), tuple(sockets[True]))

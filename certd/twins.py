@@ -1,40 +1,54 @@
-"""Certificates with the same names, as RSA beside ECDSA: their orders wait for each other."""
+"""Certificates whose orders would be in each other's way: they wait for each other.
+
+Those with the same names at the same CA, as RSA beside ECDSA: CAs give the same order to
+whoever asks twice, and it can be finalized only once. Those that share a name which is proved
+by TLS-ALPN-01: by one SNI there is one answer at a time, whoever asks.
+"""
 
 from __future__ import annotations
 
 import threading
+from collections.abc import Hashable
 
-from certd.model import Identifier
+from certd.model import CertificateSpec
 
-Names = tuple[str, frozenset[Identifier]]  # of an order at this CA
+Claims = frozenset[Hashable]
+
+
+def claims(spec: CertificateSpec, ca: str) -> Claims:
+    """What an order for this at that CA needs for itself."""
+    own: set[Hashable] = {(ca, frozenset(spec.identifiers))}
+    if "tls-alpn-01" in spec.challenges:
+        own.update(spec.identifiers)
+    return frozenset(own)
 
 
 class Twins:
-    """Which certificate orders which names. Shared by all threads.
-
-    CAs give the same order to whoever asks twice, and it can be finalized only once.
-    """
+    """Which certificate has claimed what. Shared by all threads."""
 
     def __init__(self) -> None:
-        self._ordering: dict[Names, str] = {}  # the certificate that orders them
-        self._ordered: dict[str, Names] = {}  # the same by certificate
+        self._holders: dict[Hashable, str] = {}  # the certificate, by what it has claimed
+        self._claims: dict[str, Claims] = {}  # the same by certificate
         self._lock = threading.Lock()
 
-    def has(self, name: str, names: Names) -> bool:
-        """Whether another certificate orders these; if not, this one does from now on."""
+    def has(self, name: str, claims: Claims) -> bool:
+        """Whether another certificate has any of these; if not, this one has all from now on."""
         with self._lock:
             # Before the others are asked for: two that have swapped their names would wait
             # for each other.
-            if (old := self._ordered.get(name, names)) != names:
-                del self._ordered[name], self._ordering[old]
-            if self._ordering.setdefault(names, name) != name:
+            if self._claims.get(name, claims) != claims:
+                self._leave(name)
+            if any(self._holders.get(claim, name) != name for claim in claims):
                 return True
-            self._ordered[name] = names
+            self._claims[name] = claims
+            self._holders.update(dict.fromkeys(claims, name))
             return False
 
     def leave(self, name: str) -> None:
         """Its order is over."""
         with self._lock:
-            names = self._ordered.pop(name, None)
-            if names is not None:
-                del self._ordering[names]
+            self._leave(name)
+
+    def _leave(self, name: str) -> None:
+        for claim in self._claims.pop(name, ()):
+            del self._holders[claim]

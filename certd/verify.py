@@ -36,8 +36,13 @@ class Served:
     address: str  # the IP address that answered
 
 
-def probe(host: str, port: int, sni: str | None, timeout_seconds: float) -> Served:
+def probe(
+    host: str, port: int, sni: str | None, timeout_seconds: float, kind: str | None = None
+) -> Served:
     """Connect, shake hands, and tell what was presented; ``sni`` is sent unless it is None.
+
+    With ``kind``, a KeyType, as a client that takes no other: of servers that have two. Such
+    a one can be told by the cipher suites of TLS 1.2 only.
 
     The time is for all addresses of the host and the handshake together; the look-up of
     the host's name comes before it, for the system's resolver has time-outs of its own.
@@ -58,7 +63,7 @@ def probe(host: str, port: int, sni: str | None, timeout_seconds: float) -> Serv
             address = str(connection.getpeername()[0])
             # The handshake's time-out is for all of its messages, not for each.
             connection.settimeout(_left(deadline))
-            with _context().wrap_socket(connection, server_hostname=sni) as channel:
+            with _context(kind).wrap_socket(connection, server_hostname=sni) as channel:
                 der, version = channel.getpeercert(binary_form=True), channel.version()
         except (OSError, ValueError) as error:
             raise TargetError(what, *_no_handshake(error, sni, timeout_seconds)) from error
@@ -125,11 +130,14 @@ def _left(deadline: float) -> float:
     return max(deadline - time.monotonic(), 0.001)
 
 
-def _context() -> ssl.SSLContext:
+def _context(kind: str | None) -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
     # Old servers are to be seen as well: nothing is sent that would need protection.
     context.set_ciphers("DEFAULT:@SECLEVEL=0")
+    if kind is not None:
+        context.set_ciphers(f"{'aRSA' if kind.startswith('rsa-') else 'aECDSA'}:@SECLEVEL=0")
+        context.maximum_version = ssl.TLSVersion.TLSv1_2
     return context
 
 

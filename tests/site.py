@@ -11,8 +11,10 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Protocol, Self
 
+from certd import config as configuration
 from certd.model import Bundle
 from certd.store import Store
+from certd.store.keyfile import add_key
 from certd.testing.processes import Child
 from tests import warm
 
@@ -32,13 +34,16 @@ class CA(Protocol):
     def http_port(self) -> int: ...
 
     @property
+    def tls_port(self) -> int: ...
+
+    @property
     def resolver(self) -> str | None: ...
 
 
 class Site:
     """``tables`` is the configuration by table name; ``write`` it after a change by hand.
 
-    There is one ACME CA, named ``test``, whose HTTP-01 questions certd answers itself.
+    There is one ACME CA, named ``test``, whose questions certd answers itself.
     """
 
     def __init__(self, folder: Path, ca: CA | None) -> None:
@@ -63,6 +68,10 @@ class Site:
             "listen": [f"127.0.0.1:{ca.http_port}"],
             "validation_port": ca.http_port,
         }
+        self.tables["tls_alpn"] = {
+            "listen": [f"127.0.0.1:{ca.tls_port}"],
+            "validation_port": ca.tls_port,
+        }
         self._usual = {"ca": ["test"]}
         # Names of tests mean something to the DNS of their CA only.
         if ca.resolver:
@@ -70,14 +79,20 @@ class Site:
             self.tables["certd"]["resolver"] = ca.resolver
 
     def write(self) -> None:
-        # Strings, numbers, booleans and lists of them are the same in JSON and TOML.
         self.path.write_text(
             "".join(
                 f"[{table}]\n"
-                + "".join(f"{key} = {json.dumps(value)}\n" for key, value in settings.items())
+                + "".join(f"{key} = {_toml(value)}\n" for key, value in settings.items())
                 for table, settings in self.tables.items()
             )
         )
+
+    def sealed(self, key: str = "key") -> Self:
+        """The secrets in the database are sealed, by a key that is made in this file."""
+        add_key(self.folder / key)
+        self.tables["certd"]["seal"] = {"file": key}
+        self.write()
+        return self
 
     def certificate(self, name: str, *names: str, **settings: Any) -> Self:
         """Want this certificate; in place of what was wanted under that name."""
@@ -133,7 +148,7 @@ class Site:
     @contextlib.contextmanager
     def store(self) -> Iterator[Store]:
         """The store, to read only."""
-        store = Store.look(self.state)
+        store = Store.look(self.state, configuration.seal(self.path))
         try:
             yield store
         finally:
@@ -144,3 +159,12 @@ class Site:
         with self.store() as store:
             current = store.lineages.get(name).current
             return store.lineages.bundle(name, current.number) if current else None
+
+
+def _toml(value: Any) -> str:
+    """Strings, numbers and booleans are the same in JSON and TOML."""
+    if isinstance(value, list):
+        return f"[{', '.join(map(_toml, value))}]"
+    if isinstance(value, dict):
+        return f"{{ {', '.join(f'{json.dumps(key)} = {_toml(value[key])}' for key in value)} }}"
+    return json.dumps(value)

@@ -48,6 +48,7 @@ IMPORTED = (
     "certd.cli.renew",
     "certd.cli.revoke",
     "certd.cli.run",
+    "certd.cli.seal",
     "certd.cli.show",
     "certd.cli.status",
     "certd.ca.local",
@@ -254,6 +255,7 @@ def _become(request: dict[str, Any], output: int, errors: int) -> NoReturn:
     os.closerange(3, os.sysconf("SC_OPEN_MAX"))
     os.environ.clear()
     os.environ.update(request["environment"])
+    sys.path[:0] = filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))
     time.tzset()
     failpoint._KILL_AT = os.environ.get("CERTD_KILL_AT")  # read at import, which is long over
     failpoint._passed = itertools.count(1)

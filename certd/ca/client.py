@@ -12,7 +12,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Mapping
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +32,7 @@ from certd.ca.resources import (
     read_order,
 )
 from certd.config import EABSettings
-from certd.errors import CAError
+from certd.errors import CAError, plain
 from certd.model import Identifier
 from certd.secrets import Secret
 
@@ -41,6 +41,7 @@ log = logging.getLogger(__name__)
 REQUIRED = ("newNonce", "newAccount", "newOrder")  # of a directory
 DIRECTORY_AGE = 3600.0  # seconds after which the directory is fetched again
 UNANSWERED_AGE = 60.0  # seconds for which the one before holds where there was no answer
+MOST_PROFILES = 50  # of a directory: more are not asked for by anybody
 MOVED = (404, 405, 410)  # HTTP status of what may only be somewhere else by now
 
 
@@ -151,13 +152,46 @@ class Client:
     def offers_renewal_info(self) -> bool:
         return isinstance(self.directory().get("renewalInfo"), str)
 
-    def new_order(self, identifiers: tuple[Identifier, ...], replaces: str | None) -> CAOrder:
-        """RFC 8555 section 7.4, with ``replaces`` of RFC 9773 section 5."""
+    def caa_identities(self) -> tuple[str, ...] | None:
+        """The domain names by which CAA records allow this CA (RFC 8555 section 7.1.1).
+
+        Empty where it does not tell them; None: whatever CAA records say is nothing to it.
+        """
+        meta = self.directory().get("meta")
+        names = meta.get("caaIdentities") if isinstance(meta, dict) else None
+        return tuple(name for name in names or () if isinstance(name, str))
+
+    def profiles(self) -> tuple[str, ...]:
+        """The names of its profiles (draft-ietf-acme-profiles section 3); empty: it has none."""
+        meta = self.directory().get("meta")
+        listed = meta.get("profiles") if isinstance(meta, dict) else None
+        names = listed if isinstance(listed, dict) else ()
+        return tuple(sorted(map(plain, names))[:MOST_PROFILES])
+
+    def ask_directory_again(self) -> None:
+        """What it says may have changed; as long as there is no answer, it holds as it is."""
+        self._directory_until = 0.0
+
+    def new_order(
+        self,
+        identifiers: tuple[Identifier, ...],
+        replaces: str | None,
+        profile: str | None = None,
+        not_after: datetime | None = None,
+    ) -> CAOrder:
+        """RFC 8555 section 7.4, with ``replaces`` of RFC 9773 section 5.
+
+        ``profile``: draft-ietf-acme-profiles section 4.
+        """
         payload: dict[str, Any] = {
             "identifiers": [{"type": name.type, "value": name.value} for name in identifiers]
         }
         if replaces and self.offers_renewal_info:
             payload["replaces"] = replaces
+        if profile:
+            payload["profile"] = profile
+        if not_after:
+            payload["notAfter"] = f"{not_after:%Y-%m-%dT%H:%M:%SZ}"
         reply = self._post(self.directory()["newOrder"], payload)
         reply.json()  # a page of somebody in between has no Location either
         url = reply.headers.get("location")

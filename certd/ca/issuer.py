@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Protocol
 
@@ -26,9 +26,21 @@ class Issuer(Protocol):
     @property
     def offers_renewal_info(self) -> bool: ...
 
+    def caa_identities(self) -> tuple[str, ...] | None: ...
+
     def clock_ahead(self) -> timedelta: ...
 
-    def new_order(self, identifiers: tuple[Identifier, ...], replaces: str | None) -> CAOrder: ...
+    def profiles(self) -> tuple[str, ...]: ...
+
+    def ask_directory_again(self) -> None: ...
+
+    def new_order(
+        self,
+        identifiers: tuple[Identifier, ...],
+        replaces: str | None,
+        profile: str | None = None,
+        not_after: datetime | None = None,
+    ) -> CAOrder: ...
 
     def order(self, url: str) -> CAOrder: ...
 

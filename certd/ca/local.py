@@ -74,15 +74,34 @@ class LocalCA:
         self._book = book
         self._clock = clock
 
+    def caa_identities(self) -> None:
+        return None  # its root says what it may sign
+
     def clock_ahead(self) -> timedelta:
         return timedelta(0)  # it has no other clock
 
-    def new_order(self, identifiers: tuple[Identifier, ...], replaces: str | None) -> CAOrder:
+    def profiles(self) -> tuple[str, ...]:
+        return ()
+
+    def ask_directory_again(self) -> None:
+        """There is none that could have changed."""
+
+    def new_order(
+        self,
+        identifiers: tuple[Identifier, ...],
+        replaces: str | None,
+        profile: str | None = None,
+        not_after: datetime | None = None,
+    ) -> CAOrder:
         """Nothing is kept of it: without a leaf, one order is as good as another.
 
         Raises:
-            Problem: there is no root, it has expired, or it does not permit these names.
+            Problem: there is no root, it has expired, or it does not permit these names; or
+                a lifetime is asked for, which its table alone decides.
         """
+        if not_after:
+            todo = f"write lifetime in [ca.{self.name}]"
+            raise self._refusal("malformed", "its own lifetime holds for all", todo)
         root = self._root()
         if refused := x509.outside(root.certificate_pem, identifiers):
             names = ", ".join(one.value for one in refused)

@@ -71,12 +71,25 @@ class Problem(CAError):
     @property
     def refusal(self) -> Refusal:
         kinds = tuple(str(sub.get("type", "")).removeprefix(_ERROR) for sub in self.subproblems)
-        return Refusal(self.type, self.status, self.retry_after, kinds, untrusted=self.untrusted)
+        return Refusal(
+            self.type,
+            self.status,
+            self.retry_after,
+            kinds,
+            untrusted=self.untrusted,
+            page=_names_a_page(self.instance, self.detail),
+        )
 
     @property
     def transient(self) -> bool:
         """True when the same request may well succeed later, with nothing changed."""
         return passing(self.refusal)
+
+
+def _names_a_page(instance: str | None, detail: str) -> bool:
+    """Not that on which the limits are explained, beside the time at which one is over."""
+    timed = "retry after" in detail.lower()
+    return not timed and "https://" in (instance or detail)
 
 
 class NoJSON(CAError):

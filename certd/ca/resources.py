@@ -7,11 +7,13 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
+from ipaddress import ip_address
 from typing import Any
 from urllib.parse import urljoin
 
 import josepy
 from acme import challenges, messages
+from cryptography.hazmat.primitives import hashes
 
 from certd.ca.net import Reply, is_url
 from certd.ca.problem import MOST_SUBPROBLEMS
@@ -124,12 +126,13 @@ def _challenge(
     body: messages.ChallengeBody, raw: Mapping[str, Any], key: josepy.JWK
 ) -> CAChallenge:
     token, authorization = "", ""
-    if isinstance(body.chall, challenges.KeyAuthorizationChallenge):
+    # ``acme`` has forgotten TLS-ALPN-01 (RFC 8737).
+    if isinstance(body.chall, challenges.KeyAuthorizationChallenge) or raw["type"] == "tls-alpn-01":
         # The very text that the CA sent: ``body`` has what a lenient decoder made of it.
         token = raw.get("token", "")
         if not isinstance(token, str) or not TOKEN.fullmatch(token):
             raise CAError("the CA sent a challenge token that is not base64url of 128 bits")
-        thumbprint = body.chall.key_authorization(key).rpartition(".")[2]
+        thumbprint = josepy.b64encode(key.thumbprint(hash_function=hashes.SHA256)).decode()
         authorization = f"{token}.{thumbprint}"
     error = _error(body.error)
     if authorization:
@@ -184,7 +187,8 @@ def _identifier(identifier: messages.Identifier | None) -> Identifier:
     if identifier.typ == messages.IDENTIFIER_FQDN:
         return Identifier("dns", identifier.value.lower())
     if identifier.typ == messages.IDENTIFIER_IP:
-        return Identifier("ip", identifier.value.lower())
+        # In the one form that compares, however the CA writes it (RFC 8738 section 3).
+        return Identifier("ip", str(ip_address(identifier.value)))
     raise ValueError("an identifier that is neither dns nor ip")
 
 

@@ -1,4 +1,4 @@
-"""Opening the sockets of the HTTP-01 responder, and saying why it cannot be done."""
+"""Opening the sockets of a responder, and saying why it cannot be done."""
 
 from __future__ import annotations
 
@@ -14,13 +14,34 @@ SPARE_FILES = 512  # descriptors that the rest of the daemon needs below RLIMIT_
 BACKLOG = 4096  # the kernel lowers it to net.core.somaxconn
 _PROBE_SECONDS = 1.0  # to an address of this very machine
 
+PORTS = {"http": 80, "tls_alpn": 443}  # where CAs ask, by table
+
+# By table: what to do about a web server at the port, the socket unit, and how to do without.
+_WAYS_OUT = {
+    "http": (
+        "set webroot in [http] to the folder that it serves instead of listen",
+        "certd.socket",
+        "set webroot in [http] to a folder that a web server serves",
+    ),
+    "tls_alpn": (
+        'use challenge = "http-01" with its webroot, or have it pass connections with the ALPN '
+        "protocol acme-tls/1 on to another port, and set that in [tls_alpn] listen",
+        "certd-tls.socket",
+        'use challenge = "http-01"',
+    ),
+}
+
 
 class PortTaken(ChallengeError):
     """Another process listens there; it may well be certd's own daemon."""
 
 
-def open_sockets(addresses: Iterable[tuple[str, int]]) -> list[socket.socket]:
+def open_sockets(
+    addresses: Iterable[tuple[str, int]], who: str = "the HTTP-01 responder", table: str = "http"
+) -> list[socket.socket]:
     """Listening sockets for these hosts and ports, the caller's to close.
+
+    ``who`` wants them, and ``table`` of the configuration names them.
 
     An IPv6 one takes IPv6 only, so that ``0.0.0.0`` and ``::`` stand side by side. An
     address family that this machine lacks is left out as long as another is there.
@@ -37,13 +58,13 @@ def open_sockets(addresses: Iterable[tuple[str, int]]) -> list[socket.socket]:
                 opened.append(_listen(host, port))
             except OSError as error:
                 if not _family_lacking(error, host):
-                    raise _explained(error, host, port) from error
+                    raise _explained(error, host, port, who, table) from error
                 lacking = error
         if not opened and lacking is not None:
             raise ChallengeError(
-                "the HTTP-01 responder has no address to listen on",
-                "this machine lacks the address family of every one in [http] listen",
-                "add an IPv4 address, such as 0.0.0.0:80, to [http] listen",
+                f"{who} has no address to listen on",
+                f"this machine lacks the address family of every one in [{table}] listen",
+                f"add an IPv4 address, such as 0.0.0.0:{PORTS[table]}, to [{table}] listen",
             ) from lacking
     except ChallengeError:
         for sock in opened:
@@ -86,9 +107,10 @@ def _family_lacking(error: OSError, host: str) -> bool:
     return error.errno == errno.EADDRNOTAVAIL and host in ("::", "::1")
 
 
-def _explained(error: OSError, host: str, port: int) -> ChallengeError:
+def _explained(error: OSError, host: str, port: int, who: str, table: str) -> ChallengeError:
     shown = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-    what = f"the HTTP-01 responder cannot listen on {shown}"
+    what = f"{who} cannot listen on {shown}"
+    stays, unit, instead = _WAYS_OUT[table]
     refused = error.errno in (errno.EACCES, errno.EPERM)
     # Below port 1024 the kernel asks for the right to a port before it looks whether the
     # port is free: the one-shot command of an unprivileged user beside the daemon.
@@ -96,17 +118,16 @@ def _explained(error: OSError, host: str, port: int) -> ChallengeError:
         return PortTaken(
             what,
             f"another process has port {port}",
-            f"find it with `ss -ltnp 'sport = :{port}'`; if it is a web server that stays, set "
-            "webroot in [http] to the folder that it serves instead of listen",
+            f"find it with `ss -ltnp 'sport = :{port}'`; if it is a web server that stays, {stays}",
         )
     if refused:
         return ChallengeError(
             what,
             f"only a privileged process may take port {port}",
-            "enable the systemd socket unit (systemctl enable --now certd.socket), or give certd "
-            "CAP_NET_BIND_SERVICE, or set webroot in [http] to a folder that a web server serves",
+            f"enable the systemd socket unit (systemctl enable --now {unit}), or give certd "
+            f"CAP_NET_BIND_SERVICE, or {instead}",
         )
-    return ChallengeError(what, error.strerror or str(error), "correct listen in [http]")
+    return ChallengeError(what, error.strerror or str(error), f"correct listen in [{table}]")
 
 
 def _answers(host: str, port: int) -> bool:

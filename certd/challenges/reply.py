@@ -54,6 +54,8 @@ async def read(reader: asyncio.StreamReader) -> Reply:
     """
     reply, size = Reply(), 0
     parser = httptools.HttpResponseParser(reply)
+    # RFC 9112 section 2.2 lets a recipient take a bare LF, and CAs do.
+    parser.set_dangerous_leniencies(lenient_optional_cr_before_lf=True)
     try:
         while not reply.done and size <= MAX_REPLY and (data := await reader.read(16 * 1024)):
             size += len(data)

@@ -16,15 +16,17 @@ from certd.cli.options import config_path, count, say
 def command(context: click.Context, schema: bool) -> int:
     """Validate the configuration: every mistake at once, each with its line.
 
-    That what it names is there on this machine (users, programs, folders) is a part of it.
+    That what it names is there on this machine (users, programs, folders) is a part of it, and
+    so is whether a public CA certifies such names at all.
     Nothing is asked of any CA and nothing is written.
     """
     if schema:
         click.echo(json.dumps(config.schema(), indent=2))
         return 0
     found = config.load(config_path(context))
-    if found.lacking:
-        raise config.BadConfig(found.lacking)
+    refused = config.refused_names(found, found.certificates)
+    if found.lacking or refused:
+        raise config.BadConfig([*found.lacking, *refused])
     names = sum(len(spec.identifiers) for spec in found.certificates.values())
     say(
         f"{found.path}: good: {count(len(found.certificates), 'certificate')} for "

@@ -68,6 +68,8 @@ def _lines(found: Overview) -> Iterator[tuple[str, bool]]:
     """Each line, and whether it speaks of now."""
     for entry in found.entries:
         spec, plan = entry.spec, entry.plan
+        if plan.next_key:
+            yield f"{spec.name}: make its backup key: {plan.next_key.reason}", True
         if plan.issue.due(found.now):
             verb = "renew" if entry.lineage.current else "issue"
             names = ", ".join(name.value for name in spec.identifiers[:4])

@@ -20,6 +20,9 @@ from certd.errors import ConfigError
 @click.argument("names", nargs=-1, metavar="[NAME…]")
 @click.option("--force", is_flag=True, help="Renew the named certificates even if not due.")
 @click.option(
+    "--new-key", is_flag=True, help="The same, with another private key, whatever reuse_key says."
+)
+@click.option(
     "--dry-run", is_flag=True, help="Go through it all at the CA's staging directory; keep nothing."
 )
 @click.option("-q", "--quiet", is_flag=True, help="Print failures only: for cron.")
@@ -28,6 +31,7 @@ def command(
     context: click.Context,
     names: tuple[str, ...],
     force: bool,
+    new_key: bool,
     dry_run: bool,
     quiet: bool,
     debug: bool,
@@ -37,11 +41,12 @@ def command(
     Works beside a running daemon: what that has under way is waited for. A named
     certificate that failed is tried again at once, whatever its back-off.
     """
-    if force and not names:
+    if (force or new_key) and not names:
+        option = "--new-key" if new_key else "--force"
         raise ConfigError(
-            "--force needs names",
+            f"{option} needs names",
             "renewing everything at once would spend the CA's limits",
-            "name the certificates: certd renew --force NAME…",
+            f"name the certificates: certd renew {option} NAME…",
         )
     # Like Ctrl-C: what runs for a target is ended in order, leases are given back.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
@@ -53,12 +58,12 @@ def command(
 
     config = configuration.load(config_path(context))
     chosen = oneshot.chosen(config, names)
-    lacking = config.lacking_for(chosen)
-    if names and lacking:  # before a CA is asked for what could not be deployed
+    lacking = config.lacking_for(chosen) + configuration.refused_names(config, chosen)
+    if names and lacking:  # before a CA is asked for what could not be had, or not be deployed
         raise configuration.BadConfig(lacking)
     for lack in lacking:  # every other certificate is worth more
         say(str(lack), err=True)
-    store = Store.open(config.state)
+    store = Store.open(config.state, config.seal)
     gc.freeze()  # modules and configuration stay: the collector need not look at them again
     try:
         with _progress() as progress:
@@ -68,7 +73,9 @@ def command(
                 store.lineages.take_over(config.certificates, config.digest, config.table_digests)
                 node = Node(config, store, progress)
                 try:
-                    outcomes = oneshot.renew(node, chosen, named=bool(names), force=force)
+                    outcomes = oneshot.renew(
+                        node, chosen, named=bool(names), force=force, new_key=new_key
+                    )
                 finally:
                     node.stop()
     finally:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
@@ -16,7 +17,7 @@ from certd.revocation import REASONS
 if TYPE_CHECKING:
     from certd.config import Config
     from certd.engine.node import Node
-    from certd.model import Revocation, Signer, Version
+    from certd.model import CertificateSpec, Revocation, Signer, Version
     from certd.store import Store
 
 
@@ -42,6 +43,7 @@ def command(
 ) -> int:
     """Revoke a version of the certificate NAME at the CA that issued it.
 
+    Of a pair of keys, NAME means both certificates, NAME.rsa the second alone.
     Where it is the current one, another is got and deployed at once. To be without a moment
     in which servers have a revoked one: `certd renew --force NAME` first, and then revoke the
     --version of before. After keyCompromise the key is never used again, and whatever else
@@ -57,22 +59,49 @@ def command(
     from certd.store import Store
 
     config = configuration.load(config_path(context))
-    store = Store.open(config.state)
+    store = Store.open(config.state, config.seal)
     try:
-        version, used = _version(store, name, number)
-        used = used and name in config.certificates
-        if version.certificate.not_after <= _now() and reason != "keyCompromise":
-            raise CertdError(
-                f"version {version.number} of {name} is not revoked",
-                f"it has expired, {instant(version.certificate.not_after)}: nobody takes it",
-            )
-        _tell(store, config, name, version, used=used, reason=reason)
+        wanted = {name: _version(store, name, number)}
+        other = _second(config, name) if number is None else None
+        if other and (found := store.revocations.find(other, None)):
+            wanted[other] = found
+        for owner, (version, _) in wanted.items():
+            _check(owner, version, reason, with_key=with_key)
+        for owner, (version, used) in wanted.items():
+            used = used and owner in config.certificates
+            _tell(store, config, owner, version, used=used, reason=reason)
+        say("Revoking cannot be undone.")
         if not (yes or _confirmed()):
             say("nothing is revoked")
             return 1
-        return _revoke(store, config, name, version, reason, "key" if with_key else "account")
+        versions = {owner: version for owner, (version, _) in wanted.items()}
+        return _revoke(store, config, versions, reason, "key" if with_key else "account")
     finally:
         store.close()
+
+
+def _second(config: Config, name: str) -> str | None:
+    """The other certificate of the table of that name, where it is for a pair."""
+    spec = config.certificates.get(name)
+    other = spec.sibling if spec else None
+    return other if other and other.startswith(f"{name}.") else None
+
+
+def _check(name: str, version: Version, reason: str, *, with_key: bool) -> None:
+    from certd.model import keyless
+    from certd.revocation import NEVER_SEEN
+
+    if version.certificate.not_after <= _now() and reason != "keyCompromise":
+        raise CertdError(
+            f"version {version.number} of {name} is not revoked",
+            f"it has expired, {instant(version.certificate.not_after)}: nobody takes it",
+        )
+    if with_key and keyless(version.wishes):
+        raise ConfigError(
+            f"version {version.number} of {name} cannot be revoked with its own key",
+            NEVER_SEEN,
+            "leave --with-key out: the account signs",
+        )
 
 
 def _version(store: Store, name: str, number: int | None) -> tuple[Version, bool]:
@@ -114,17 +143,27 @@ def _tell(
         also = f", and so {', '.join(others)} with the same key" if others else ""
         say(f"Its private key is never used again{also}.")
     if used:
-        where = ", ".join(config.certificates[name].targets) or "no target"
-        say(f"It is the current one: another, with a new key, is got at once, for {where}.")
+        say(f"It is the current one: {_instead(config.certificates[name], reason)}.")
     elif name in config.certificates:
         say("It is not the current one: nothing is got in its place.")
     else:
         say(f"[certificate.{name}] is not configured: nothing is got in its place.")
-    say("Revoking cannot be undone.")
+
+
+def _instead(spec: CertificateSpec, reason: str) -> str:
+    where = ", ".join(spec.targets) or "no target"
+    if spec.csr and reason == "keyCompromise":
+        return "nothing is got in its place before you make another key and signing request (csr)"
+    key = "a new key"
+    if spec.csr:
+        key = "the same signing request (csr)"
+    elif spec.reuse_key and reason != "keyCompromise":
+        key = "the same key (reuse_key)"
+    return f"another, with {key}, is got at once, for {where}"
 
 
 def _revoke(
-    store: Store, config: Config, name: str, version: Version, reason: str, signer: Signer
+    store: Store, config: Config, versions: Mapping[str, Version], reason: str, signer: Signer
 ) -> int:
     from certd.engine.node import Node
     from certd.failpoint import failpoint
@@ -132,7 +171,11 @@ def _revoke(
     store.lineages.take_over(config.certificates, config.digest, config.table_digests)
     node = Node(config, store, lambda name, text: None)
     try:
-        asked = store.revocations.intend(name, version, reason, signer, _now())
+        asked = [
+            each
+            for name, version in versions.items()
+            for each in store.revocations.intend(name, version, reason, signer, _now())
+        ]
         failpoint("revocation: it is kept what is to be revoked")
         good = [_ask(node, one) for one in asked]
         good.append(_replace(node, {one.name for one in asked}))

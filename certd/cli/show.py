@@ -10,9 +10,10 @@ import click
 from certd.cli.options import command as certd_command
 from certd.cli.options import config_path, instant
 from certd.cli.overview import overview
+from certd.cli.troubles import troubles
 from certd.config import state_folder
 from certd.errors import ConfigError
-from certd.model import SERVER, Certificate
+from certd.model import SERVER, Certificate, Version, keyless
 from certd.store.glance import chain, crl
 
 if TYPE_CHECKING:
@@ -24,11 +25,11 @@ if TYPE_CHECKING:
 def command(context: click.Context, name: str) -> int:
     """Show the current version of a certificate: leaf, chain, SPKI pin, targets."""
     path = config_path(context)
-    found = overview(path, name).entries
-    if not found:
+    found = overview(path, name)
+    if not found.entries:
         known = ", ".join(entry.spec.name for entry in overview(path).entries[:20]) or "none"
         raise ConfigError(f"no certificate is named {name!r}", f"configured: {known}")
-    [entry] = found
+    [entry] = found.entries
     spec, lineage = entry.spec, entry.lineage
     facts = [("name", name), ("state", entry.state)]
     facts.append(("names", ", ".join(item.value for item in spec.identifiers)))
@@ -38,10 +39,17 @@ def command(context: click.Context, name: str) -> int:
         facts.append(("certificate", "none yet: `certd renew` gets it"))
     else:
         current = lineage.current
-        facts += [("version", str(current.number)), ("CA", current.ca), ("key", current.key_type)]
+        facts += [("version", str(current.number)), ("CA", current.ca), ("key", _key(current))]
+        if wished := spec.profile or current.profile:
+            other = f" (configured: {wished})" if wished != current.profile else ""
+            facts.append(("profile", f"{current.profile or 'none'}{other}"))
         facts += _leaf(current.certificate)
         facts += _chain(path, name, current.number, current.ca)
         facts += _crl(path, name)
+    if spec.backup_key:
+        made = lineage.next_key
+        text = f'pin-sha256="{made.spki_sha256}", {made.key_type}' if made else "none yet"
+        facts.append(("next key", text))
     for one in lineage.revocations:
         when = f", {instant(one.revoked_at)}" if one.revoked_at else ""
         facts.append(("revoked", f"version {one.number} {one}{when}"))
@@ -50,7 +58,14 @@ def command(context: click.Context, name: str) -> int:
         facts.append(("target", f"{item.target}: {item.phase}, serves {served}"))
     width = max(len(label) for label, _ in facts)
     click.echo("\n".join(f"{label:<{width}}  {text}" for label, text in facts))
+    for text in troubles(found):
+        click.echo(text)
     return 0
+
+
+def _key(version: Version) -> str:
+    own = ", which certd has never seen (csr)" if keyless(version.wishes) else ""
+    return f"{version.key_type}{own}"
 
 
 def _leaf(certificate: Certificate) -> list[tuple[str, str]]:

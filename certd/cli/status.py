@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator
 from datetime import datetime
 
 import click
 
-from certd.cli.options import ahead, config_path, count, instant, say
+from certd.cli.options import ahead, config_path, count, say
 from certd.cli.options import command as certd_command
-from certd.cli.overview import Overview, overview
-from certd.due import NEVER, STOPPED
-from certd.model import Revocation
+from certd.cli.overview import overview
+from certd.cli.troubles import troubles
 from certd.standing import Entry
 
 FORMAT = 1  # of the JSON: bumped when a key changes its meaning or goes
@@ -39,7 +37,7 @@ def command(context: click.Context, as_json: bool) -> int:
         click.echo(f'{{{head}, "certificates": [\n{lines}\n]}}')
     else:
         _table([_row(entry, found.now) for entry in found.entries])
-        for text in _troubles(found):
+        for text in troubles(found):
             say(text)
         daemon = f"running, {found.daemon}" if found.daemon else "not running"
         say(f"{count(len(found.entries), 'certificate')}; daemon {daemon}")
@@ -105,38 +103,3 @@ def _widths(columns: list[list[list[int]]], room: int) -> list[int]:
         wrap = [at for at, width in enumerate(widths) if width > least[at]]
         widths[max(wrap or range(len(widths)), key=widths.__getitem__)] -= 1
     return widths
-
-
-def _troubles(found: Overview) -> Iterator[str]:
-    """What failed, in full, and when it is tried again."""
-    for entry in found.entries:
-        spec, lineage = entry.spec, entry.lineage
-        if lineage.failure:
-            yield f"\n{spec.name}: {lineage.failure}\n  {_again(entry.plan.issue.at, found.now)}"
-        for ca, parked in lineage.parks.items():
-            if parked.holds(found.now) and parked.failure != lineage.failure:
-                until = f"until {instant(parked.until)}" if parked.until else STOPPED
-                yield f"\n{spec.name}: {ca} is not asked, {until}: {parked.failure}"
-        for one in lineage.revocations:
-            if one.failure and not one.revoked_at:
-                what = f"version {one.number} is not revoked yet: {one.failure}"
-                yield f"\n{spec.name}: {what}\n  {_asked_again(one, found.now)}"
-        for item in entry.targets():
-            if item.failure:
-                where = f"{spec.name} at {item.target}"
-                yield f"\n{where}: {item.failure}\n  {_again(item.retry_at, found.now)}"
-
-
-def _again(at: datetime | None, now: datetime) -> str:
-    if at is None or at <= now:
-        return "next attempt now"
-    if at >= NEVER:
-        return "stopped until you act: then `certd renew NAME`"
-    return f"next attempt {instant(at)} ({ahead(at, now)}); `certd renew NAME` tries at once"
-
-
-def _asked_again(one: Revocation, now: datetime) -> str:
-    at = one.retry_at
-    if at is not None and at >= NEVER:
-        return f"stopped until you act: then `certd revoke {one.name} --version {one.number}`"
-    return f"next attempt {ahead(at, now) if at else 'now'}"

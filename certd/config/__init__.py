@@ -6,14 +6,13 @@ only; ``load`` and ``schema`` do.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
 from certd.config.findings import BadConfig, Finding
-from certd.config.source import Source, read, state_at_a_glance
+from certd.config.source import Source, certd_at_a_glance, read, state_at_a_glance
 from certd.config.values import (
-    WELL_KNOWN,
     CASettings,
     Config,
     EABSettings,
@@ -21,8 +20,10 @@ from certd.config.values import (
     HTTPSettings,
     ListenAddress,
     TargetSettings,
-    WellKnownCA,
 )
+from certd.config.wellknown import WELL_KNOWN, WellKnownCA
+from certd.errors import ConfigError
+from certd.references import SecretReference, reference
 
 __all__ = [
     "WELL_KNOWN",
@@ -38,7 +39,9 @@ __all__ = [
     "WellKnownCA",
     "load",
     "load_tables",
+    "refused_names",
     "schema",
+    "seal",
     "state_folder",
 ]
 
@@ -66,6 +69,13 @@ def load_tables(tables: Mapping[str, Any]) -> Config:
     return reading.config(source, source.folder)
 
 
+def refused_names(config: Config, names: Collection[str]) -> list[Finding]:
+    """What the CAs of these certificates would refuse of their names, before they are asked."""
+    from certd.config import refusals
+
+    return refusals.refused_names(config, names)
+
+
 def state_folder(path: Path) -> tuple[Path, str]:
     """The state folder (absolute) and the digest of the file, as ``load`` would give them.
 
@@ -81,6 +91,22 @@ def state_folder(path: Path) -> tuple[Path, str]:
         return state, source.digest
     config = load(path)
     return config.state, config.digest
+
+
+def seal(path: Path) -> SecretReference | None:
+    """The place of the sealing key, as ``load`` would give it, read as ``state_folder`` does.
+
+    Raises:
+        BadConfig: the file cannot be read, or the whole of it had to be and is wrong.
+    """
+    source = read(path)
+    table = certd_at_a_glance(source)
+    try:
+        if table is not None:
+            return reference(table["seal"], source.folder) if "seal" in table else None
+    except ConfigError:
+        pass
+    return load(path).seal
 
 
 def schema() -> dict[str, Any]:

@@ -9,10 +9,8 @@ from __future__ import annotations
 import base64
 import ipaddress
 import re
-from datetime import timedelta
 from urllib.parse import urlsplit
 
-from certd.budget import Limit
 from certd.config.findings import shown
 from certd.errors import ConfigError
 from certd.model import Identifier, Subtree
@@ -23,10 +21,8 @@ _LABEL = r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"
 _DNS_NAME = re.compile(rf"(?:{_LABEL}\.)*{_LABEL}")
 # What nearly every name looks like, so that 10,000 certificates load in well under a second.
 _PLAIN = re.compile(rf"(?:{_LABEL}\.)+[a-z](?:[a-z0-9-]{{0,61}}[a-z0-9])?")
-_LIMIT = re.compile(r"(orders|domain|same|failures) ([0-9]{1,7})/([0-9]{1,4})([mhd])")
 _LONGEST_DNS_NAME = 253  # characters, without the root's dot
 _SEGMENT = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
-_DIGITS = re.compile(r"[0-9a-f]+")
 _CONTACT = re.compile(r"[a-z][a-z0-9+.-]*:[^\s]+", re.IGNORECASE)
 _BASE64URL = re.compile(r"[A-Za-z0-9_-]+")
 _ATOM = r"[A-Za-z0-9!$%&'*+/=^_`{|}~-]+"  # RFC 6068 section 2: what a URL can have of RFC 5322's
@@ -294,35 +290,3 @@ def _decodable(text: str, name: str) -> None:
                     f"{label} is not valid punycode",
                     "correct the name, or write it in its own letters",
                 ) from None
-
-
-def limit(text: str) -> tuple[str, Limit]:
-    """A CA's limit, as in ``orders 300/3h``: what is limited, and how much of it."""
-    found = _LIMIT.fullmatch(text)
-    if not found or not int(found[2]) or not int(found[3]):
-        raise ConfigError(
-            f"{shown(text)} is no limit",
-            "orders, domain, same or failures; how many; in how many minutes, hours or days",
-            'write it as "orders 300/3h"',
-        )
-    unit = {"m": "minutes", "h": "hours", "d": "days"}[found[4]]
-    return found[1], Limit(int(found[2]), timedelta(**{unit: int(found[3])}))
-
-
-def chain(text: str) -> str:
-    """A name in a certificate as it is, or a fingerprint as ``certd show`` writes it.
-
-    Raises:
-        ConfigError: it is neither.
-    """
-    digits = text.replace(":", "").lower()
-    if _DIGITS.fullmatch(digits) and (":" in text or len(digits) >= 32):
-        if len(digits) == 64:
-            return digits
-        what = f"{shown(text)} is no SHA-256 fingerprint"
-        todo = "take that of `openssl x509 -noout -fingerprint -sha256`, or the certificate's name"
-        raise ConfigError(what, f"it has {len(digits)} hexadecimal digits instead of 64", todo)
-    if not text.strip() or not text.isprintable() or len(text) > 200:
-        what = f"{shown(text)} is no name of a root or an intermediate"
-        raise ConfigError(what, "", 'write it as its CA does: "ISRG Root X2"')
-    return text.strip()

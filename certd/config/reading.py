@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import hashlib
 import operator
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,20 +17,31 @@ from certd.config import identifiers, local
 from certd.config.certificates import certificates
 from certd.config.findings import BadConfig, shown
 from certd.config.page import Page
+from certd.config.requests import check_targets
 from certd.config.source import Source
-from certd.config.tables import NEEDED, CATable, CertdTable, EABTable, HTTPTable, root_model
+from certd.config.tables import (
+    NEEDED,
+    CATable,
+    CertdTable,
+    EABTable,
+    HTTPTable,
+    TLSALPNTable,
+    root_model,
+)
 from certd.config.targets import TargetType, targets
 from certd.config.values import (
     DEFAULT_CA,
     LOCAL,
-    WELL_KNOWN,
     CASettings,
     Config,
     EABSettings,
     HTTPSettings,
+    TLSALPNSettings,
 )
+from certd.config.wellknown import WELL_KNOWN
 from certd.config.words import Wording, found, unknown
 from certd.errors import ConfigError
+from certd.model import CertificateSpec
 
 _CA = Wording(CATable)
 _EAB = Wording(
@@ -50,9 +62,10 @@ def config(source: Source, path: Path) -> Config:
     certd: CertdTable | None = page.check(
         ("certd",), page.raw.get("certd", {}), Wording(CertdTable)
     )
-    http, built, specs = _http(page), targets(page), certificates(page)
+    http, tls_alpn, built, specs = _http(page), _tls_alpn(page), targets(page), certificates(page)
     cas = _cas(page, _used(page))
     _check_contacts(page, cas)
+    check_targets(page, specs, built)
     if page.findings or certd is None:
         raise BadConfig([*page.findings, *page.lacking])
     return Config(
@@ -64,11 +77,21 @@ def config(source: Source, path: Path) -> Config:
         http=http,
         targets=built,
         certificates=specs,
-        digest=source.digest,
+        digest=_digest(source, specs),
+        tls_alpn=tls_alpn,
         resolver=certd.resolver,
+        seal=certd.seal,
         lacking=tuple(page.lacking),
         warnings=tuple(page.warnings),
     )
+
+
+def _digest(source: Source, specs: Mapping[str, CertificateSpec]) -> str:
+    """Of the file; and of the signing requests that it names, which change without it."""
+    requests = [spec.csr.pem for _, spec in sorted(specs.items()) if spec.csr]
+    if not requests:
+        return source.digest
+    return hashlib.sha256("\n".join([source.digest, *requests]).encode()).hexdigest()
 
 
 def schema() -> dict[str, Any]:
@@ -115,6 +138,17 @@ def _http(page: Page) -> HTTPSettings:
         table.redirect,
         table.validation_port,
     )
+
+
+def _tls_alpn(page: Page) -> TLSALPNSettings:
+    raw, wording = page.raw.get("tls_alpn", {}), Wording(TLSALPNTable)
+    table: TLSALPNTable | None = page.check(("tls_alpn",), raw, wording)
+    right: TLSALPNTable | None = table or page.right_part(raw, wording)
+    if right is not None:
+        page.check_twice(("tls_alpn", "listen"), right.listen)
+    if table is None:
+        return TLSALPNSettings()
+    return TLSALPNSettings(tuple(table.listen), table.validation_port)
 
 
 def _used(page: Page) -> set[str]:

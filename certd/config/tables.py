@@ -2,141 +2,38 @@
 
 from __future__ import annotations
 
-import os
-import stat
-from collections.abc import Callable, Mapping
-from ipaddress import ip_address
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    ConfigDict,
-    Field,
-    GetPydanticSchema,
-    ValidationInfo,
-    create_model,
-)
-from pydantic_core import CoreSchema, core_schema
+from pydantic import BaseModel, ConfigDict, Field, create_model
 
-from certd.budget import Limit
-from certd.config import identifiers, network
-from certd.config.findings import shown
-from certd.config.values import (
-    DEFAULT_CA,
-    DEFAULT_STATE,
-    Endpoint,
-    HTTPSettings,
-    ListenAddress,
-    Proxy,
+from certd.config.fields import (
+    URL,
+    CALimit,
+    Challenges,
+    Contact,
+    FilePath,
+    Lifetime,
+    Listen,
+    Name,
+    Profile,
+    ProxyURL,
+    Reference,
+    RootBundle,
+    Served,
+    Server,
+    Source,
+    WebFolder,
+    Wish,
+    one_or_more,
+    or_two,
 )
-from certd.errors import ConfigError, NotHere
-from certd.model import SERVER, Identifier, KeyType, Usage
-from certd.references import SecretReference, read_file
-from certd.settings import PATH, REFERENCE, mistake, note_lacking
+from certd.config.values import DEFAULT_CA, DEFAULT_STATE, HTTPSettings, TLSALPNSettings
+from certd.model import SERVER, KeyType, Usage
 
 MOST_WORKERS = 64
 SHORTEST_LEAF, LONGEST_LEAF = 60.0, 90 * 86400.0  # seconds
-_LARGEST_BUNDLE = 16 * 2**20  # bytes: a hundred times all the roots that browsers trust
-
-
-def _checked(parse: Callable[[str], object]) -> GetPydanticSchema:
-    """The annotation of a string that ``parse`` turns into a value, or refuses.
-
-    In the JSON Schema it is a string; in the model it is what ``parse`` gives.
-    """
-
-    def check(text: str) -> object:
-        try:
-            return parse(text)
-        except ConfigError as error:
-            raise mistake(error) from None
-
-    def schema(_source: object, _handler: object) -> CoreSchema:
-        return core_schema.no_info_after_validator_function(
-            check,
-            core_schema.str_schema(strict=True),
-            serialization=core_schema.to_string_ser_schema(),
-        )
-
-    return GetPydanticSchema(schema)
-
-
-def _challenge(text: str) -> str:
-    if text == "http-01":
-        return text
-    if text == "dns-01":
-        raise ConfigError(
-            "dns-01 is not yet available in this version",
-            "it arrives with the DNS providers",
-            'write challenge = "http-01"',
-        )
-    what = f"unknown challenge {shown(text)}"
-    raise ConfigError(what, "this version knows http-01", 'write challenge = "http-01"')
-
-
-def _server(text: str) -> ListenAddress:
-    host, port = identifiers.host_port(text)
-    try:
-        return ListenAddress(str(ip_address(host)), port)
-    except ValueError:
-        what = f"{shown(text)} is not an address and a port"
-        todo = 'write it as "192.0.2.53:53"'
-        raise ConfigError(what, "names are looked up there, its own too", todo) from None
-
-
-def _source(text: str, info: ValidationInfo) -> str:
-    try:
-        address = network.address(text)
-        network.check_address(address)
-    except NotHere as error:
-        note_lacking(info, "source_address", error)
-    except ConfigError as error:
-        raise mistake(error) from None
-    return address
-
-
-def _root_bundle(path: Path) -> Path:
-    try:
-        if b"-----BEGIN CERTIFICATE-----" in read_file(path, _LARGEST_BUNDLE):
-            return path
-        why = "it holds no certificate in PEM form"
-    except OSError as error:
-        why = error.strerror or str(error)
-    what = f"{shown(str(path))} cannot be used"
-    raise mistake(ConfigError(what, why, "correct the path, or put the CA's root there"))
-
-
-def _webroot(path: Path, info: ValidationInfo) -> Path:
-    try:
-        why = "" if stat.S_ISDIR(os.stat(path).st_mode) else "it is not a folder"
-    except OSError as error:
-        why = error.strerror or str(error)
-    if why:
-        what = f"{shown(str(path))} cannot be used"
-        todo = "correct the path: it is the folder that the web server serves"
-        note_lacking(info, "webroot", NotHere(what, why, todo))
-    return path
-
-
-Reference = Annotated[SecretReference, REFERENCE]
-FilePath = Annotated[Path, PATH]
-WebFolder = Annotated[Path, PATH, AfterValidator(_webroot)]
-RootBundle = Annotated[Path, PATH, AfterValidator(_root_bundle)]
-Name = Annotated[Identifier, _checked(identifiers.identifier)]
-URL = Annotated[str, _checked(identifiers.https_url)]
-Contact = Annotated[str, _checked(identifiers.contact)]
-CALimit = Annotated[tuple[str, Limit], _checked(identifiers.limit)]
-Wish = Annotated[str, _checked(identifiers.chain)]
-Challenge = Annotated[str, _checked(_challenge)]
-Listen = Annotated[
-    ListenAddress, _checked(lambda text: ListenAddress(*identifiers.host_port(text)))
-]
-Server = Annotated[ListenAddress, _checked(_server)]
-ProxyURL = Annotated[Proxy, _checked(lambda text: Proxy(*network.proxy(text)))]
-Source = Annotated[str, Field(strict=True), AfterValidator(_source)]
-Served = Annotated[Endpoint, _checked(lambda text: Endpoint(*identifiers.host_port(text)))]
 
 
 class Table(BaseModel):
@@ -156,6 +53,11 @@ class CertdTable(Table):
     )
     resolver: Server | None = Field(
         None, description="DNS server to look names up at", examples=["192.0.2.53:53"]
+    )
+    seal: Reference | None = Field(
+        None,
+        description="where the key is that seals the secrets in the database",
+        examples=[{"credential": "certd-seal"}],
     )
     workers: int = Field(8, ge=1, le=MOST_WORKERS, description="threads that work on orders")
 
@@ -235,6 +137,19 @@ class HTTPTable(Table):
     )
 
 
+class TLSALPNTable(Table):
+    """The TLS-ALPN-01 responder."""
+
+    listen: list[Listen] = Field(
+        list(TLSALPNSettings().listen),
+        min_length=1,
+        description="addresses to listen on while a challenge is open",
+    )
+    validation_port: int = Field(
+        443, ge=1, le=65535, description="port at which the CA asks; another for a test CA only"
+    )
+
+
 class TargetTable(Table):
     """A place that serves certificates. Its type has more settings."""
 
@@ -258,13 +173,22 @@ class CertificateTable(Table):
         examples=[["www.example.com"]],
     )
     ca: list[str] = Field([DEFAULT_CA], min_length=1, description="CAs, in order of preference")
-    challenge: Challenge = Field(
-        "http-01",
-        description="how control of the names is proved",
-        json_schema_extra={"enum": ["http-01"]},
+    challenge: Challenges = Field(
+        ["http-01"],
+        min_length=1,
+        description="how control of the names is proved; several: in order of preference",
+        examples=[["tls-alpn-01", "http-01"]],
+        json_schema_extra=one_or_more,
     )
     targets: list[str] = Field([], description="where it is deployed", examples=[["web"]])
-    key: KeyType = Field("ec-p256", description="kind of private key")
+    key: KeyType = Field(
+        "ec-p256",
+        description="kind of private key; two of them are a pair of certificates",
+        json_schema_extra=or_two,
+    )
+    csr: FilePath | None = Field(
+        None, description="signing request of your own, whose key certd never sees"
+    )
     usage: list[Usage] = Field(
         list(SERVER),
         min_length=1,
@@ -282,10 +206,27 @@ class CertificateTable(Table):
         description="which of the CA's chains, instead of the CA's own preferred_chain",
         examples=["ISRG Root X2"],
     )
+    profile: Profile | None = Field(
+        None, description="profile of the CA's, where it has any", examples=["shortlived"]
+    )
+    fallback_profile: Profile | None = Field(
+        None, description="profile where the CA does not have the other", examples=["tlsserver"]
+    )
+    lifetime: Lifetime | None = Field(
+        None, description="how long it is to be valid, where the CA lets one ask", examples=["7d"]
+    )
+    reuse_key: bool = Field(False, description="a renewal keeps the private key")
+    backup_key: bool = Field(
+        False, description="make the next private key in advance, for its pin to be published"
+    )
 
 
 # The root of the file. The tables below ``many`` are named by the operator.
-SINGLE: Mapping[str, type[Table]] = {"certd": CertdTable, "http": HTTPTable}
+SINGLE: Mapping[str, type[Table]] = {
+    "certd": CertdTable,
+    "http": HTTPTable,
+    "tls_alpn": TLSALPNTable,
+}
 MANY: Mapping[str, type[Table]] = {
     "ca": CATable,
     "target": TargetTable,
@@ -308,6 +249,7 @@ def root_model(targets: Any) -> type[BaseModel]:
     definitions: dict[str, Any] = {
         "certd": (CertdTable, {}),
         "http": (HTTPTable, {}),
+        "tls_alpn": (TLSALPNTable, {}),
         "ca": (dict[_SAFE_NAME, CATable], {}),
         "target": (dict[_SAFE_NAME, targets], {}),
         "certificate": (dict[_SAFE_NAME, CertificateTable], {}),

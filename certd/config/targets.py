@@ -16,6 +16,7 @@ from certd import plugins
 from certd.api import DeployTarget
 from certd.config.findings import dotted, shown
 from certd.config.page import Page
+from certd.config.pairs import members
 from certd.config.places import Location
 from certd.config.tables import NEEDED, TargetTable
 from certd.config.values import TargetSettings
@@ -142,16 +143,19 @@ def _check_places(page: Page, placing: Mapping[str, DeployTarget]) -> None:
         wanted = raw.get("targets")
         for index, target in enumerate(wanted if isinstance(wanted, list) else ()):
             plugin = placing.get(target) if isinstance(target, str) else None
-            place = _place(page, target, plugin, name) if plugin else None
-            if place is None or owners.setdefault(place, name) == name:
+            if plugin is None:
                 continue
-            page.add(
-                ("certificate", name, "targets", index),
-                f"{shown(target)} puts it in the place of {shown(owners[place])}",
-                f"{place} has room for one certificate only",
-                f"write {{name}}, the name of the certificate, in the path of "
-                f"[{dotted(['target', target])}], or give each a target of its own",
-            )
+            for member in members(name, raw):
+                place = _place(page, target, plugin, member)
+                if place is None or owners.setdefault(place, member) == member:
+                    continue
+                page.add(
+                    ("certificate", name, "targets", index),
+                    f"{shown(target)} puts it in the place of {shown(owners[place])}",
+                    f"{place} has room for one certificate only",
+                    f"write {{name}}, the name of the certificate, in the path of "
+                    f"[{dotted(['target', target])}], or give each a target of its own",
+                )
 
 
 def _place(page: Page, target: str, plugin: DeployTarget, name: str) -> str | None:

@@ -13,8 +13,10 @@ from pathlib import Path
 from typing import Literal
 
 from certd.api import DeployTarget
-from certd.budget import LETS_ENCRYPT, NO_LIMITS, Limits
-from certd.config.findings import Finding
+from certd.budget import NO_LIMITS, Limits
+from certd.config.findings import Finding, dotted
+from certd.config.policy import NamePolicy
+from certd.config.wellknown import WELL_KNOWN
 from certd.model import CertificateSpec
 from certd.references import SecretReference
 from certd.secrets import Secret
@@ -24,45 +26,13 @@ DEFAULT_CA = "letsencrypt"
 LOCAL = "local"  # the CA of our own that needs no table
 
 
-@dataclass(frozen=True, slots=True)
-class WellKnownCA:
-    """A public CA that needs no ``directory`` of the operator's."""
-
-    directory: str
-    staging: str | None = None
-    mailto_only: bool = False  # it refuses an account with another kind of contact
-    customers_only: bool = False  # it makes accounts bound to a customer's only (EAB)
-    limits: Limits = NO_LIMITS
-
-
-# From each CA's own documentation of its ACME service. SSL.com signs ECDSA and RSA keys at
-# two directories; ours is the one for ECDSA because that is certd's default key.
-WELL_KNOWN: Mapping[str, WellKnownCA] = {
-    "letsencrypt": WellKnownCA(
-        "https://acme-v02.api.letsencrypt.org/directory",
-        "https://acme-staging-v02.api.letsencrypt.org/directory",
-        mailto_only=True,
-        limits=LETS_ENCRYPT,
-    ),
-    "letsencrypt-staging": WellKnownCA(
-        "https://acme-staging-v02.api.letsencrypt.org/directory", mailto_only=True
-    ),
-    "google": WellKnownCA(
-        "https://dv.acme-v02.api.pki.goog/directory",
-        "https://dv.acme-v02.test-api.pki.goog/directory",
-        customers_only=True,
-    ),
-    "zerossl": WellKnownCA("https://acme.zerossl.com/v2/DV90", customers_only=True),
-    "sslcom": WellKnownCA("https://acme.ssl.com/sslcom-dv-ecc", customers_only=True),
-    "actalis": WellKnownCA("https://acme-api.actalis.com/acme/directory", customers_only=True),
-}
 _CUSTOMERS_ONLY = {ca.directory for ca in WELL_KNOWN.values() if ca.customers_only}
-_PUBLIC = {url for ca in WELL_KNOWN.values() for url in (ca.directory, ca.staging) if url}
+_PUBLIC = {url: ca for ca in WELL_KNOWN.values() for url in (ca.directory, ca.staging) if url}
 
 
 @dataclass(frozen=True, slots=True)
 class ListenAddress:
-    """Where the HTTP-01 responder listens. ``host`` is without brackets."""
+    """Where a responder listens. ``host`` is without brackets."""
 
     host: str
     port: int
@@ -149,6 +119,12 @@ class CASettings:
         """Whether it asks by the public DNS, and at the ports of RFC 8555 section 8.3."""
         return self.directory in _PUBLIC
 
+    @property
+    def names(self) -> NamePolicy | None:
+        """Which names it refuses; None: whatever a private CA likes."""
+        known = _PUBLIC.get(self.directory)
+        return known.names if known else None
+
 
 @dataclass(frozen=True, slots=True)
 class HTTPSettings:
@@ -167,6 +143,14 @@ class HTTPSettings:
     def listening(self) -> tuple[object, ...]:
         """What cannot change while it listens."""
         return self.listen, self.redirect
+
+
+@dataclass(frozen=True, slots=True)
+class TLSALPNSettings:
+    """Where TLS-ALPN-01 challenges are answered, while there are any."""
+
+    listen: tuple[ListenAddress, ...] = (ListenAddress("0.0.0.0", 443), ListenAddress("::", 443))  # noqa: S104 - a CA asks from anywhere
+    validation_port: int = 443  # where the CA asks
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,10 +181,17 @@ class Config:
     http: HTTPSettings
     targets: Mapping[str, TargetSettings]
     certificates: Mapping[str, CertificateSpec]
-    digest: str  # SHA-256 of the file's bytes, lower-case hexadecimal
+    digest: str  # SHA-256 of the file's bytes, and of what it names besides, lower-case hexadecimal
+    tls_alpn: TLSALPNSettings = TLSALPNSettings()
+    seal: SecretReference | None = None  # where the key is that seals the database's secrets
     resolver: ListenAddress | None = None  # the DNS server for looks of our own; None: the system
     lacking: tuple[Finding, ...] = ()  # what this machine lacks of it; see certd.errors.NotHere
     warnings: tuple[Finding, ...] = ()  # what is right, but better done otherwise
+
+    @property
+    def name_server(self) -> tuple[str, int] | None:
+        """``resolver`` as host and port; None: the system's."""
+        return (self.resolver.host, self.resolver.port) if self.resolver else None
 
     def looks_first(self, name: str, ca: str) -> bool:
         """Whether this certificate's challenges are looked at before this CA is told to."""
@@ -213,12 +204,15 @@ class Config:
     def listens(self) -> bool:
         """Whether port 80 may be asked anything: not where all CAs are our own."""
         names = self.certificates
-        return not names or bool(self.http.redirect) or any(map(self.is_challenged, names))
+        return not names or bool(self.http.redirect) or any(map(self.needs_http, names))
 
     @property
     def table_digests(self) -> dict[str, str]:
         """Of everything that certificates refer to, by table: another one is worth another try."""
-        tables: dict[str, object] = {"http": (self.http, self.resolver)}
+        tables: dict[str, object] = {
+            "http": (self.http, self.resolver),
+            "tls_alpn": (self.tls_alpn, self.resolver),
+        }
         for name, settings in self.cas.items():
             more = *settings.way, *_digested(settings.eab)
             tables[f"ca {name}"] = (settings, settings.lifetime or self.contact, *more)
@@ -231,15 +225,20 @@ class Config:
     def lacking_for(self, names: Collection[str]) -> list[Finding]:
         """What this machine lacks of what these certificates need."""
         specs = [self.certificates[name] for name in names]
-        used = {f"target.{target}" for spec in specs for target in spec.targets}
-        used |= {f"ca.{ca}" for spec in specs for ca in spec.cas}
-        if any(self.is_challenged(name) for name in names):
+        used = {dotted(("target", target)) for spec in specs for target in spec.targets}
+        used |= {dotted(("ca", ca)) for spec in specs for ca in spec.cas}
+        if any(map(self.needs_http, names)):
             used.add("http")
         return [lack for lack in self.lacking if lack.table in used]
 
     def is_challenged(self, name: str) -> bool:
         """Whether a CA of this certificate may want to see that its names are ours."""
         return not all(self.cas[ca].local for ca in self.certificates[name].cas)
+
+    def needs_http(self, name: str) -> bool:
+        """Whether it cannot be had without an answer at port 80."""
+        only = self.certificates[name].challenges == ("http-01",)
+        return only and self.is_challenged(name)
 
     @property
     def unaccepted(self) -> list[str]:

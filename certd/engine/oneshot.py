@@ -12,8 +12,8 @@ from certd.budget import Limits
 from certd.config import CASettings, Config
 from certd.engine.node import Node, now
 from certd.errors import CertdError, ConfigError
-from certd.issue import Say
 from certd.model import Failure, Lineage, TargetState
+from certd.ordering import Say
 from certd.store import Store
 
 FEW = 20  # certificates; more are read all at once
@@ -30,21 +30,26 @@ class Outcome:
     text: str
 
 
-def renew(node: Node, names: Collection[str], *, named: bool, force: bool) -> list[Outcome]:
+def renew(
+    node: Node, names: Collection[str], *, named: bool, force: bool, new_key: bool = False
+) -> list[Outcome]:
     """Bring these certificates to rest: served, not due, or failed.
 
     ``named``: the operator chose them, so no back-off holds; ``force``: renew them even if
-    they are not due. What another certd has under way is waited for, not done again.
+    they are not due; ``new_key``: and with another key. What another certd has under way is
+    waited for, not done again.
 
     Raises:
         ChallengeError: something must be issued and the CA's questions cannot be answered.
     """
     store = node.store
-    node.watch(LISTS)
+    if new_key:
+        _refuse_new_key(node.config, names)
     before = _lineages(node, names)
     if named:
         for name in names:
-            store.lineages.retry_now(name, now(), force=force)
+            store.lineages.retry_now(name, now(), force=force, new_key=new_key)
+    node.watch(LISTS)  # after the operator's word is kept, and before it is decided what is due
     lineages = _lineages(node, names)
     plans = {name: _plan(node, lineage) for name, lineage in lineages.items()}
     todo = {
@@ -53,7 +58,7 @@ def renew(node: Node, names: Collection[str], *, named: bool, force: bool) -> li
         if plan.next_look() <= now()
         or due.over(node.config.certificates[name], lineages[name], now())
     }
-    if any(plans[name].issue.due(now()) and node.config.is_challenged(name) for name in todo):
+    if any(plans[name].issue.due(now()) and node.config.needs_http(name) for name in todo):
         node.listen()
     node.start()
     while todo or node.engine.in_flight():
@@ -71,6 +76,17 @@ def renew(node: Node, names: Collection[str], *, named: bool, force: bool) -> li
             raise CertdError("a thread of certd has died", "", "see the log, and report this bug")
     after = _lineages(node, names)
     return [_outcome(node, name, before[name], after[name]) for name in names]
+
+
+def _refuse_new_key(config: Config, names: Collection[str]) -> None:
+    for name in names:
+        if config.certificates[name].csr:
+            raise ConfigError(
+                f"{name} cannot have a new key of certd's",
+                "its signing request is yours, and so is its key",
+                f"make another key and request, replace the file that csr names, then "
+                f"`certd renew {name}`",
+            )
 
 
 def _lineages(node: Node, names: Collection[str]) -> dict[str, Lineage]:
@@ -193,4 +209,6 @@ def chosen(config: Config, names: Collection[str]) -> list[str]:
     if unknown:
         known = ", ".join(sorted(config.certificates)[:20]) or "none"
         raise ConfigError(f"no certificate is named {', '.join(unknown)}", f"configured: {known}")
-    return list(dict.fromkeys(names)) or list(config.certificates)
+    # Who names one of a pair means the table that it is from.
+    both = [one for name in names for one in (name, config.certificates[name].sibling) if one]
+    return list(dict.fromkeys(both)) or list(config.certificates)

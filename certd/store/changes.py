@@ -14,9 +14,17 @@ from certd.model import CertificateSpec, Lineage
 
 # The columns, which are the fields, that start anew.
 # What failed as it was may well succeed as it is now: no back-off holds.
-AT_ONCE: Mapping[str, Any] = {"failures": 0, "retry_at": None, "held_until": None}
+AT_ONCE: Mapping[str, Any] = {
+    "failures": 0,
+    "retry_at": None,
+    "held_until": None,
+    "challenge": None,
+}
 # What was done at a target as it was is to be done at it as it is now.
 AGAIN: Mapping[str, Any] = {"phase": "pending", "failures": 0, "retry_at": None, "failure": None}
+
+# The tables that say how a challenge is answered.
+_ANSWERED = {"http-01": "http", "tls-alpn-01": "tls_alpn"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,5 +85,4 @@ def _asked(spec: CertificateSpec) -> Iterator[str]:
     """The tables of those whom its issuance depends on; nothing is ordered in vain for a target."""
     yield from (f"ca {ca}" for ca in spec.cas)
     yield from (f"target {target}" for target in spec.targets)
-    if spec.challenge == "http-01":
-        yield "http"
+    yield from (_ANSWERED[challenge] for challenge in spec.challenges if challenge in _ANSWERED)

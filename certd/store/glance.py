@@ -22,7 +22,7 @@ from typing import Any
 from certd import model
 from certd.errors import StoreError
 from certd.model import CertificateSpec, Failure, Lineage, TargetState
-from certd.store import rows
+from certd.store import rows, wanted
 from certd.store.changes import changes
 from certd.store.files import HEAD, advice, database_file, newer
 
@@ -34,8 +34,7 @@ _LINEAGE = (
     *("name", "wanted", "configured", "forced", "failures", "retry_at", "failure"),
     *("window_start", "window_end", "window_selected", "explanation_url", "ask_again"),
     "ask_failures",
-    "held_until",
-    "held_for",
+    *("held_until", "held_for", "new_key", "challenge"),
 )
 _REVOCATION = (
     *("fingerprint", "lineage", "number", "reason", "signer", "asked_at", "revoked_at"),
@@ -43,8 +42,9 @@ _REVOCATION = (
 )
 _VERSION = (
     *("number", "ca", "directory", "key_type", "identifiers", "not_before", "not_after", "serial"),
-    *("fingerprint", "spki_sha256", "ari_id", "issuer", "usages"),
+    *("fingerprint", "spki_sha256", "ari_id", "issuer", "usages", "profile", "wishes"),
 )
+_NEXT = ("next_type", "next_pin")
 _TARGET = (
     *("lineage", "target", "phase", "version", "serving", "failures", "since", "retry_at"),
     "failure",
@@ -62,9 +62,10 @@ def _columns(table: str, names: tuple[str, ...]) -> str:
 
 # Column names of ours only: nothing in these comes from outside.
 _LINEAGES = (
-    f"SELECT {_columns('lineage', _LINEAGE)}, {_columns('version', _VERSION)} "  # noqa: S608
-    "FROM lineage LEFT JOIN version "
-    "ON version.lineage = lineage.name AND version.number = lineage.current"
+    f"SELECT {_columns('lineage', _LINEAGE)}, {_columns('version', _VERSION)}, "  # noqa: S608
+    "next_key.key_type, next_key.spki_sha256 FROM lineage "
+    "LEFT JOIN version ON version.lineage = lineage.name AND version.number = lineage.current "
+    "LEFT JOIN next_key ON next_key.lineage = lineage.name"
 )
 _PARKS = f"SELECT {_columns('park', _PARK)} FROM park"  # noqa: S608
 _TARGETS = f"SELECT {_columns('target', _TARGET)} FROM target"  # noqa: S608
@@ -79,7 +80,7 @@ _EMPTY = "SELECT count(*) = 0 FROM sqlite_master"
 _REVISION = "SELECT version_num FROM alembic_version"
 _META = "SELECT key, value FROM meta"
 
-Row = namedtuple("Row", (*_LINEAGE, *_VERSION))  # type: ignore[misc]  # the names are above
+Row = namedtuple("Row", (*_LINEAGE, *_VERSION, *_NEXT))  # type: ignore[misc]  # the names are above
 Target = namedtuple("Target", _TARGET)  # type: ignore[misc]
 Park = namedtuple("Park", _PARK)  # type: ignore[misc]
 Revocation = namedtuple("Revocation", _REVOCATION)  # type: ignore[misc]
@@ -213,7 +214,7 @@ def _seen(connection: sqlite3.Connection, name: str | None) -> Seen:
             revoked.get(row.name, ()),
         )
         if row.configured:
-            seen.wanted.append((rows.spec(row.name, row.wanted), lineage))
+            seen.wanted.append((wanted.spec(row.name, row.wanted), lineage))
         else:
             seen.left.append(lineage)
     return seen

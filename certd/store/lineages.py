@@ -19,19 +19,21 @@ from certd.model import (
     RenewalInfo,
     TargetState,
 )
-from certd.secrets import Secret
-from certd.store import parks, revocations, rows
-from certd.store.changes import AGAIN, AT_ONCE, changes
+from certd.store import parks, revocations, rows, wanted
 from certd.store.database import Database
+from certd.store.envelope import of_version
+from certd.store.following import follow
 from certd.store.leases import HELD, Leases
-from certd.store.rows import EPOCH
-from certd.store.schema import lineage, meta, order, park, target, version
+from certd.store.schema import lineage, meta, next_key, order, park, target, version
+from certd.store.seal import Seal
 
 # Statements are made once: building one costs more than running it. The PEM texts stay
 # out of the look at a lineage: 10,000 of them are most of what the database holds.
 _FACTS = [c for c in version.c if c.name not in ("lineage", "key_pem", "leaf_pem", "chain_pem")]
 _COLUMNS = [c for c in lineage.c if c.name not in ("current", "crl_url")]
 _CURRENT = sa.and_(version.c.lineage == lineage.c.name, version.c.number == lineage.c.current)
+_NEXT = [next_key.c.key_type.label("next_type"), next_key.c.spki_sha256.label("next_pin")]
+_COMING = next_key.c.lineage == lineage.c.name
 _NAME: sa.BindParameter[str] = sa.bindparam("name")
 
 _ORDER = (
@@ -51,8 +53,11 @@ class _Look:
 
 
 _ALL = _Look(
-    sa.select(*_COLUMNS, *_FACTS, _ORDER.label("order_url"), revocations.ANY.label("revoked"))
-    .select_from(lineage.outerjoin(version, _CURRENT))
+    sa.select(
+        *(*_COLUMNS, *_FACTS, *_NEXT),
+        *(_ORDER.label("order_url"), revocations.ANY.label("revoked")),
+    )
+    .select_from(lineage.outerjoin(version, _CURRENT).outerjoin(next_key, _COMING))
     .where(lineage.c.configured)
     .order_by(lineage.c.name),
     sa.select(target),
@@ -71,10 +76,6 @@ _SINCE = sa.select(sa.func.count()).where(
     version.c.lineage == _NAME,
     version.c.created_at > sa.bindparam("instant", type_=version.c.created_at.type),
 )
-_THERE = sa.select(lineage.c.name, lineage.c.wanted, lineage.c.configured)
-_WHICH = sa.update(lineage).where(lineage.c.name == sa.bindparam("which"))
-_WANT = _WHICH.values(configured=True, wanted=sa.bindparam("text"), due_at=EPOCH, **AT_ONCE)
-_LEAVE = _WHICH.values(configured=False)
 _NOW = sa.bindparam("now", type_=lineage.c.due_at.type)
 # Due in the order of expiry: who is due longest is leased first. New ones come last.
 _LONG = 10 * 366 * 86_400 * 1_000_000  # microseconds: more than any certificate has
@@ -94,9 +95,10 @@ _KEEP_TARGET = sa.update(target).where(
 
 
 class Lineages:
-    def __init__(self, database: Database, leases: Leases) -> None:
+    def __init__(self, database: Database, leases: Leases, seal: Seal) -> None:
         self._database = database
         self._leases = leases
+        self._seal = seal
 
     # -- what is wanted --------------------------------------------------------------------
 
@@ -115,7 +117,7 @@ class Lineages:
         that has changed need not wait.
         """
         if self.configuration() != digest:
-            self._database.write(lambda connection: _follow(connection, specs, digest, tables))
+            self._database.write(lambda connection: follow(connection, specs, digest, tables))
 
     def configuration(self) -> str | None:
         """The digest of the configuration that the rows follow."""
@@ -128,16 +130,17 @@ class Lineages:
     def _meta(self, key: str) -> str | None:
         return self._database.read(lambda c: c.execute(_META, {"name": key}).scalar())
 
-    def retry_now(self, name: str, now: datetime, *, force: bool) -> None:
-        """The operator's word: no back-off holds; with ``force`` the certificate is renewed too.
+    def retry_now(self, name: str, now: datetime, *, force: bool, new_key: bool = False) -> None:
+        """The operator's word: no back-off holds; with ``force`` the certificate is renewed too,
+        and with ``new_key`` with another key.
 
         Whichever worker gets to it first does it.
         """
 
         def work(connection: sa.Connection) -> None:
             values: dict[str, Any] = {"retry_at": None, "held_until": None, "due_at": now}
-            if force:
-                values["forced"] = True
+            values |= {"forced": True} if force or new_key else {}
+            values |= {"new_key": True} if new_key else {}
             connection.execute(sa.update(lineage).where(lineage.c.name == name).values(values))
             parks.lift(connection, [name])
             # Whom nobody asked is asked by all again, who may have been put off for good.
@@ -183,13 +186,14 @@ class Lineages:
         return self._database.read(_lineages)
 
     def bundle(self, name: str, number: int) -> Bundle:
-        row = self._database.read(
-            lambda c: c.execute(_BUNDLE, {"name": name, "number": number}).first()
-        )
-        if row is None:
-            raise StoreError(f"version {number} of {name} is not in the store")
-        facts = rows.version(row).certificate
-        return Bundle(name, number, row.leaf_pem, row.chain_pem, Secret(row.key_pem), facts)
+        def work(connection: sa.Connection) -> Bundle:
+            row = connection.execute(_BUNDLE, {"name": name, "number": number}).first()
+            if row is None:
+                raise StoreError(f"version {number} of {name} is not in the store")
+            key = self._seal.keys(connection).open(row.key_pem, of_version(name, number))
+            return rows.bundle(row, key)
+
+        return self._database.read(work)
 
     def versions_since(self, name: str, instant: datetime) -> int:
         """How many versions there have been since then."""
@@ -199,11 +203,17 @@ class Lineages:
     # -- what happened ---------------------------------------------------------------------
 
     def keep_failure(
-        self, name: str, failure: Failure | None, failures: int, retry_at: datetime | None
+        self,
+        name: str,
+        failure: Failure | None,
+        failures: int,
+        retry_at: datetime | None,
+        challenge: str | None = None,
     ) -> None:
+        """``challenge`` is by what the next order is to be proved; None: the first."""
         text = rows.failure_text(failure)
         values = {"failure": text, "failures": failures, "retry_at": retry_at}
-        self._leases.write(name, _KEEP, values)
+        self._leases.write(name, _KEEP, values | {"challenge": challenge})
 
     def hold(self, name: str, until: datetime, why: str) -> None:
         """A CA's limit: no order before then."""
@@ -243,53 +253,6 @@ class Lineages:
         self._database.write(work)
 
 
-def _follow(
-    connection: sa.Connection,
-    specs: Mapping[str, CertificateSpec],
-    digest: str,
-    tables: Mapping[str, str],
-) -> None:
-    there = {row.name: row for row in connection.execute(_THERE)}
-    followed = {name: rows.spec(name, row.wanted) for name, row in there.items() if row.configured}
-    kept = {row.key: row.value for row in connection.execute(sa.select(meta))}
-    found = changes(specs, tables, followed, kept)
-    if new := [_new_row(spec) for name, spec in specs.items() if name not in there]:
-        connection.execute(sa.insert(lineage), new)
-    if known := found.at_once & there.keys():
-        connection.execute(
-            _WANT, [{"which": name, "text": rows.spec_text(specs[name])} for name in known]
-        )
-        parks.lift(connection, known)
-    if left := followed.keys() - specs.keys():
-        connection.execute(_LEAVE, [{"which": name} for name in left])
-    for name in found.again:
-        _do_again(connection, name)
-    parks.lift_for_all(connection, found.cas)
-    now = {"configuration": digest, **tables}
-    connection.execute(sa.delete(meta).where(meta.c.key.in_(list(now))))
-    connection.execute(sa.insert(meta), [{"key": k, "value": v} for k, v in now.items()])
-
-
-def _do_again(connection: sa.Connection, name: str) -> None:
-    """Deploy to this target again, whatever is there."""
-    connection.execute(sa.update(target).where(target.c.target == name).values(AGAIN))
-    served = sa.select(target.c.lineage).where(target.c.target == name)
-    connection.execute(sa.update(lineage).where(lineage.c.name.in_(served)).values(due_at=EPOCH))
-
-
-def _new_row(spec: CertificateSpec) -> dict[str, Any]:
-    return {
-        "name": spec.name,
-        "configured": True,
-        "wanted": rows.spec_text(spec),
-        "due_at": EPOCH,
-        "epoch": 0,
-        "forced": False,
-        "failures": 0,
-        "ask_failures": 0,
-    }
-
-
 def _lineages(
     connection: sa.Connection, name: str | None = None
 ) -> list[tuple[CertificateSpec, Lineage]]:
@@ -303,7 +266,7 @@ def _lineages(
     revoked = revocations.of_lineage(connection, name) if any(r.revoked for r in found) else {}
     return [
         (
-            rows.spec(row.name, row.wanted),
+            wanted.spec(row.name, row.wanted),
             rows.lineage(
                 row, targets.get(row.name, {}), row.order_url, parked, revoked.get(row.name, ())
             ),

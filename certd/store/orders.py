@@ -12,11 +12,12 @@ from certd.model import Certificate, Identifier, KeyType, Order
 from certd.secrets import Secret
 from certd.store import rows
 from certd.store.database import Database
+from certd.store.envelope import of_order, of_version
 from certd.store.leases import HELD, Leases
+from certd.store.next_keys import USED
 from certd.store.revocations import also_compromised, refuse_compromised
-from certd.store.schema import lineage, order, park, token, version
-
-LONG = timedelta(days=8)  # after which nobody waits for a token any more
+from certd.store.schema import lineage, order, park, version
+from certd.store.seal import Seal
 
 # Statements are made once: building one costs more than running it.
 _LIVE = sa.select(order).where(order.c.lineage == sa.bindparam("name"), order.c.state == "live")
@@ -29,37 +30,33 @@ _UNPARK = sa.delete(park).where(
     park.c.lineage == sa.bindparam("name"), park.c.ca == sa.bindparam("ca")
 )
 _NEWEST = sa.select(sa.func.max(version.c.number)).where(version.c.lineage == sa.bindparam("name"))
-_PUBLISH = sa.insert(token).prefix_with("OR REPLACE")
-_ANSWER = sa.select(token.c.key_authorization).where(token.c.token == sa.bindparam("token"))
-_PUBLISHED = sa.select(token.c.token).where(token.c.lineage == sa.bindparam("name"))
-# Of a certificate without an order under way, or of a dry run or probe that is long over.
-_ORPHANED = (
-    sa.select(token.c.lineage)
-    .distinct()
-    .where(
-        sa.or_(
-            token.c.created_at < sa.bindparam("long_ago", type_=token.c.created_at.type),
-            sa.and_(
-                token.c.lineage.in_(sa.select(lineage.c.name)),
-                token.c.lineage.not_in(sa.select(order.c.lineage).where(order.c.state == "live")),
-            ),
-        )
-    )
+# Whether another key was asked for after an order with the same one was begun.
+_SAME_KEY = sa.select(lineage.c.name).where(
+    lineage.c.name == sa.bindparam("name"),
+    lineage.c.new_key,
+    version.c.lineage == lineage.c.name,
+    version.c.number == lineage.c.current,
+    version.c.spki_sha256 == sa.bindparam("pin"),
 )
-_WITHDRAW = sa.delete(token).where(token.c.lineage == sa.bindparam("name"))
 
 
 class Orders:
-    def __init__(self, database: Database, leases: Leases) -> None:
+    def __init__(self, database: Database, leases: Leases, seal: Seal) -> None:
         self._database = database
         self._leases = leases
+        self._seal = seal
 
     def live(self, name: str) -> Order | None:
         """The order under way for this certificate, whoever began it."""
-        row = self._database.read(
-            lambda connection: connection.execute(_LIVE, {"name": name}).first()
-        )
-        return rows.order(row) if row else None
+
+        def work(connection: sa.Connection) -> Order | None:
+            row = connection.execute(_LIVE, {"name": name}).first()
+            if row is None:
+                return None
+            place = of_order(name, row.csr_pem)
+            return rows.order(row, self._seal.keys(connection).open(row.key_pem, place))
+
+        return self._database.read(work)
 
     def finalizing(self, directory: str) -> list[str]:
         """The certificates that this CA may have issued, and that are still to be fetched."""
@@ -81,6 +78,10 @@ class Orders:
         csr_pem: str,
         replaces: str | None,
         now: datetime,
+        *,
+        profile: str | None = None,
+        lifetime: timedelta | None = None,
+        wishes: str = "",
     ) -> Order:
         """Write key and CSR down, before the CA hears of the order (invariant I2).
 
@@ -100,12 +101,15 @@ class Orders:
                     "ca": ca,
                     "identifiers": rows.identifiers_text(identifiers),
                     "key_type": key_type,
-                    "key_pem": key_pem.reveal(),
+                    "key_pem": self._sealed(connection, name, key_pem, csr_pem),
                     "csr_pem": csr_pem,
                     "replaces": replaces,
                     "state": "live",
                     "created_at": now,
                     "directory": directory,
+                    "profile": profile,
+                    "lifetime": None if lifetime is None else lifetime.total_seconds(),
+                    "wishes": wishes or None,
                 },
             )
             connection.execute(_BEGUN, {"which": name, "retry_at": None, "held_until": None})
@@ -124,6 +128,9 @@ class Orders:
             None,
             now,
             directory,
+            profile=profile,
+            lifetime=lifetime,
+            wishes=wishes,
         )
 
     def keep_url(self, live: Order, url: str) -> None:
@@ -133,10 +140,24 @@ class Orders:
     def without_replaces(self, live: Order) -> None:
         self._update(live, {"replaces": None})
 
+    def without_lifetime(self, live: Order) -> Order:
+        self._update(live, {"lifetime": None})
+        return replace(live, lifetime=None)
+
+    def with_profile(self, live: Order, profile: str | None) -> Order:
+        self._update(live, {"profile": profile})
+        return replace(live, profile=profile)
+
     def with_new_key(self, live: Order, key_pem: Secret, csr_pem: str) -> Order:
         """The CA refused the CSR: nothing was signed for the key before."""
-        self.refuse_compromised(csr_pem)
-        self._update(live, {"key_pem": key_pem.reveal(), "csr_pem": csr_pem})
+
+        def work(connection: sa.Connection) -> None:
+            self._leases.guard(connection, live.name)
+            refuse_compromised(connection, csr_pem)
+            sealed = self._sealed(connection, live.name, key_pem, csr_pem)
+            connection.execute(_DONE, {"which": live.id, "key_pem": sealed, "csr_pem": csr_pem})
+
+        self._database.write(work)
         return replace(live, key_pem=key_pem, csr_pem=csr_pem)
 
     def refuse_compromised(self, csr_pem: str) -> None:
@@ -180,14 +201,23 @@ class Orders:
                     "ca": live.ca,
                     "directory": live.directory,
                     "key_type": live.key_type,
-                    "key_pem": live.key_pem.reveal(),
+                    "key_pem": self._seal.keys(connection).seal(
+                        live.key_pem, of_version(live.name, number)
+                    ),
                     "leaf_pem": leaf_pem,
                     "chain_pem": chain_pem,
                     "created_at": now,
+                    "profile": live.profile,
+                    "wishes": live.wishes or None,
                     **rows.facts_values(facts),
                 },
             )
-            connection.execute(_BEGUN, {"which": live.name, "current": number, **fresh(now)})
+            values = {"which": live.name, "current": number, **fresh(now)}
+            key = {"name": live.name, "pin": facts.spki_sha256}
+            if connection.execute(_SAME_KEY, key).first():
+                values |= {"forced": True, "new_key": True}
+            connection.execute(_BEGUN, values)
+            connection.execute(USED, key)
             ended = {"state": "done", "outcome": "issued", "ended_at": now, "key_pem": None}
             connection.execute(_DONE, {"which": live.id, **ended})
             connection.execute(_UNPARK, {"name": live.name, "ca": live.ca})
@@ -195,6 +225,9 @@ class Orders:
             return number
 
         return self._database.write(work)
+
+    def _sealed(self, connection: sa.Connection, name: str, key_pem: Secret, csr_pem: str) -> str:
+        return self._seal.keys(connection).seal(key_pem, of_order(name, csr_pem))
 
     def _update(self, live: Order, values: dict[str, Any]) -> None:
         self._leases.write(live.name, _KEEP, {"which": live.id, **values})
@@ -204,6 +237,7 @@ def fresh(now: datetime) -> dict[str, Any]:
     """What a lineage starts with when it has a new version: nothing asked, nothing failed."""
     return {
         "forced": False,
+        "new_key": False,
         "failures": 0,
         "retry_at": None,
         "failure": None,
@@ -215,60 +249,6 @@ def fresh(now: datetime) -> dict[str, Any]:
         "ask_failures": 0,
         "held_until": None,
         "held_for": None,
+        "challenge": None,
         "crl_url": None,
     }
-
-
-class Tokens:
-    """The journal of HTTP-01 tokens, which is also what the responder answers from."""
-
-    def __init__(self, database: Database, owner: str = "") -> None:
-        """``owner`` keeps the tokens of a dry run apart from the daemon's."""
-        self._database = database
-        self._owner = owner
-
-    def apart(self, owner: str) -> Tokens:
-        """The same journal, for somebody whose tokens are none of the others' business."""
-        return Tokens(self._database, owner)
-
-    def publish(self, name: str, answers: dict[str, Secret], now: datetime) -> None:
-        """``answers``: token to key authorization; publishing again is no error."""
-
-        def work(connection: sa.Connection) -> None:
-            connection.execute(
-                _PUBLISH,
-                [
-                    {
-                        "token": text,
-                        "key_authorization": secret.reveal(),
-                        "lineage": self._owner + name,
-                        "created_at": now,
-                    }
-                    for text, secret in answers.items()
-                ],
-            )
-
-        self._database.write(work)
-
-    def answer(self, text: str) -> str | None:
-        return self._database.read(
-            lambda connection: connection.execute(_ANSWER, {"token": text}).scalar()
-        )
-
-    def published(self, name: str) -> list[str]:
-        return list(
-            self._database.read(
-                lambda c: c.execute(_PUBLISHED, {"name": self._owner + name}).scalars().all()
-            )
-        )
-
-    def withdraw(self, name: str) -> None:
-        self._database.defer(lambda c: c.execute(_WITHDRAW, {"name": self._owner + name}))
-
-    def orphaned(self, now: datetime) -> list[str]:
-        """Whose tokens nobody needs any more: their process was killed before it withdrew them."""
-        return list(
-            self._database.read(
-                lambda c: c.execute(_ORPHANED, {"long_ago": now - LONG}).scalars().all()
-            )
-        )

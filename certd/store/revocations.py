@@ -16,7 +16,7 @@ from certd.errors import CertdError
 from certd.model import KEY_COMPROMISE, Certificate, Failure, Revocation, Signer, Version
 from certd.store import rows
 from certd.store.database import Database
-from certd.store.schema import compromised_key, lineage, revocation, version
+from certd.store.schema import compromised_key, lineage, next_key, revocation, version
 
 # Statements are made once: building one costs more than running it.
 _COMPROMISED = sa.select(compromised_key.c.lineage, compromised_key.c.since).where(
@@ -30,6 +30,21 @@ _KEEP = sa.insert(revocation).prefix_with("OR REPLACE")
 _WHICH = sa.update(revocation).where(revocation.c.fingerprint == sa.bindparam("which"))
 _ONE = sa.select(revocation).where(revocation.c.fingerprint == sa.bindparam("fingerprint"))
 _PENDING = sa.select(revocation).where(revocation.c.revoked_at.is_(None))
+# Whatever is configured about keys, the next one of these is another.
+_NEW_KEY = (
+    sa.update(lineage)
+    .where(
+        sa.select(version.c.number)
+        .where(
+            version.c.lineage == lineage.c.name,
+            version.c.number == lineage.c.current,
+            version.c.spki_sha256 == sa.bindparam("pin"),
+        )
+        .exists()
+    )
+    .values(new_key=True)
+)
+_NO_NEXT_KEY = sa.delete(next_key).where(next_key.c.spki_sha256 == sa.bindparam("pin"))
 # A version that is current is replaced at once, whatever a back-off says.
 _REPLACE = (
     sa.update(lineage)
@@ -203,6 +218,7 @@ def also_compromised(
     """A version just issued for a key that was given up meanwhile is revoked as well."""
     if connection.execute(_COMPROMISED, {"pin": facts.spki_sha256}).first() is not None:
         _intend(connection, name, number, facts, KEY_COMPROMISE, "account", now)
+        connection.execute(_NEW_KEY, {"pin": facts.spki_sha256})
 
 
 def of_lineage(connection: sa.Connection, name: str | None) -> dict[str, list[Revocation]]:
@@ -249,6 +265,8 @@ def _keep(connection: sa.Connection, one: Revocation) -> None:
 
 def _compromise(connection: sa.Connection, pin: str, name: str, now: datetime) -> None:
     connection.execute(_COMPROMISE, {"spki_sha256": pin, "lineage": name, "since": now})
+    connection.execute(_NEW_KEY, {"pin": pin})
+    connection.execute(_NO_NEXT_KEY, {"pin": pin})
 
 
 def _replace(

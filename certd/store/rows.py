@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from typing import Any, cast
 
+from certd.errors import StoreError
 from certd.model import (
     SERVER,
+    Bundle,
     Certificate,
-    CertificateSpec,
     Failure,
     Identifier,
     KeyType,
     Lineage,
+    NextKey,
     Order,
     Park,
     RenewalInfo,
@@ -25,6 +27,7 @@ from certd.model import (
     TargetState,
     Usage,
     Version,
+    keyless,
 )
 from certd.secrets import Secret
 
@@ -53,47 +56,6 @@ def identifiers_text(identifiers: Iterable[Identifier]) -> str:
 def identifiers(text: str) -> tuple[Identifier, ...]:
     parts = (item.partition(":") for item in text.split())
     return tuple(Identifier("ip" if kind == "ip" else "dns", value) for kind, _, value in parts)
-
-
-def spec_text(spec: CertificateSpec) -> str:
-    """A line of names, and a line of JSON, which is the same for most certificates."""
-    rest = {
-        "cas": spec.cas,
-        "challenge": spec.challenge,
-        "targets": spec.targets,
-        "key_type": spec.key_type,
-        "renew_after": spec.renew_after,
-    }
-    if spec.self_check is not None:
-        rest["self_check"] = spec.self_check
-    if spec.usages != SERVER:
-        rest["usages"] = spec.usages
-    if spec.preferred_chain is not None:
-        rest["preferred_chain"] = spec.preferred_chain
-    return f"{identifiers_text(spec.identifiers)}\n{json.dumps(rest)}"
-
-
-def spec(name: str, text: str) -> CertificateSpec:
-    try:
-        names, _, rest = text.partition("\n")
-        return CertificateSpec(name, identifiers(names), *_rest(rest))
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise Unreadable(f"what is wanted of {name}") from error
-
-
-@lru_cache(maxsize=64)
-def _rest(text: str) -> tuple[Any, ...]:
-    it = json.loads(text)
-    return (
-        tuple(it["cas"]),
-        it["challenge"],
-        tuple(it["targets"]),
-        it["key_type"],
-        it["renew_after"],
-        it.get("self_check"),
-        tuple(it.get("usages", SERVER)),
-        it.get("preferred_chain"),
-    )
 
 
 def usages_text(usages: Iterable[Usage]) -> str | None:
@@ -134,7 +96,27 @@ def version(row: Any) -> Version:
         row.issuer,
         usages(row.usages),
     )
-    return Version(row.number, row.ca, facts, row.key_type, row.directory)
+    return Version(
+        row.number,
+        row.ca,
+        facts,
+        row.key_type,
+        row.directory,
+        row.profile,
+        row.wishes or "",
+    )
+
+
+def bundle(row: Any, key_pem: Secret) -> Bundle:
+    """
+    Raises:
+        StoreError: its key is gone.
+    """
+    if not key_pem.reveal() and not keyless(row.wishes):
+        what = f"version {row.number} of {row.lineage} has lost its private key"
+        raise StoreError(what, "", DAMAGED)
+    facts = version(row).certificate
+    return Bundle(row.lineage, row.number, row.leaf_pem, row.chain_pem, key_pem, facts)
 
 
 def facts_values(facts: Certificate) -> dict[str, Any]:
@@ -197,20 +179,23 @@ def target_values(state: TargetState) -> dict[str, Any]:
     }
 
 
-def order(row: Any) -> Order:
+def order(row: Any, key_pem: Secret) -> Order:
     return Order(
         row.id,
         row.lineage,
         row.ca,
         identifiers(row.identifiers),
         cast(KeyType, row.key_type),
-        Secret(row.key_pem),
+        key_pem,
         row.csr_pem,
         row.replaces,
         row.url,
         row.created_at,
         row.directory,
         row.finalizing,
+        row.profile,
+        None if row.lifetime is None else timedelta(seconds=row.lifetime),
+        row.wishes or "",
     )
 
 
@@ -260,5 +245,8 @@ def lineage(
         _longer(parks.get(row.name, {}), parks.get("", {})) if parks else {},
         row.held_until,
         row.held_for or "",
+        bool(row.new_key),
+        NextKey(row.next_type, row.next_pin) if row.next_type is not None else None,
         tuple(revocations),
+        row.challenge,
     )

@@ -37,7 +37,7 @@ account = sa.Table(
     "account",
     metadata,
     sa.Column("directory", sa.String, primary_key=True),
-    sa.Column("key_pem", sa.String, nullable=False),
+    sa.Column("key_pem", sa.String, nullable=False),  # sealed, where a key is configured
     sa.Column("uri", sa.String),
     # Kept before the CA hears of it; until it is known which, either may be the account's key.
     sa.Column("next_key_pem", sa.String),
@@ -70,6 +70,8 @@ lineage = sa.Table(
     sa.Column("held_for", sa.String),  # which one, for people
     # The CRL that the current leaf names; "" where it names none, NULL: nobody has looked yet.
     sa.Column("crl_url", sa.String),
+    sa.Column("new_key", sa.Boolean),  # beside ``forced``: and with another key
+    sa.Column("challenge", sa.String),  # the next order's; NULL: the first that is wanted
 )
 sa.Index("lineage_due", lineage.c.due_at)
 sa.Index("lineage_holder", lineage.c.holder)
@@ -92,6 +94,8 @@ version = sa.Table(
     sa.Column("issuer", sa.String, nullable=False),
     sa.Column("usages", sa.String),  # "server client"; NULL: a server
     sa.Column("created_at", Instant, nullable=False),
+    sa.Column("profile", sa.String),
+    sa.Column("wishes", sa.String),  # of the spec that it was made to; NULL: none
     # Last, and so not read where they are not asked for: they fill pages.
     sa.Column("key_pem", sa.String, nullable=False),
     sa.Column("leaf_pem", sa.String, nullable=False),
@@ -117,6 +121,9 @@ order = sa.Table(
     sa.Column("directory", sa.String),  # NULL: from before that was kept
     # Attempts that failed since finalize was asked for; NULL: it was not.
     sa.Column("finalizing", sa.Integer),
+    sa.Column("profile", sa.String),
+    sa.Column("lifetime", sa.Integer),  # seconds; NULL: whatever the CA gives
+    sa.Column("wishes", sa.String),  # of the spec that it was begun for; NULL: none
 )
 # However many workers there are, a certificate has one order under way (invariant I3).
 sa.Index(
@@ -126,14 +133,26 @@ sa.Index(
     sqlite_where=order.c.state == "live",
 )
 
-# The journal of published HTTP-01 tokens, and what the responder answers from.
+# The key made in advance for the next issuance of a certificate with a backup key.
+next_key = sa.Table(
+    "next_key",
+    metadata,
+    sa.Column("lineage", sa.String, primary_key=True),
+    sa.Column("key_type", sa.String, nullable=False),
+    sa.Column("spki_sha256", sa.String, nullable=False),
+    sa.Column("created_at", Instant, nullable=False),
+    sa.Column("key_pem", sa.String, nullable=False),
+)
+
+# The journal of published tokens, and what the responders answer from.
 token = sa.Table(
     "token",
     metadata,
-    sa.Column("token", sa.String, primary_key=True),
+    sa.Column("token", sa.String, primary_key=True),  # sealed: what stands for it
     sa.Column("key_authorization", sa.String, nullable=False),
     sa.Column("lineage", sa.String, nullable=False),
     sa.Column("created_at", Instant, nullable=False),
+    sa.Column("host", sa.String),  # of TLS-ALPN-01: the identifier; it is asked for by that
 )
 sa.Index("token_lineage", token.c.lineage)
 
@@ -225,4 +244,15 @@ crl = sa.Table(
     sa.Column("look_at", Instant, nullable=False),
     sa.Column("failures", sa.Integer, nullable=False),
     sa.Column("failure", sa.String),  # JSON
+)
+
+# The data keys: the newest seals, the others open what it does not seal yet. No row: the
+# database is not sealed.
+seal_key = sa.Table(
+    "seal_key",
+    metadata,
+    sa.Column("number", sa.Integer, primary_key=True),
+    sa.Column("sealed_by", sa.String, nullable=False),  # the id of the operator's key
+    sa.Column("wrapped", sa.String, nullable=False),
+    sa.Column("state", sa.String, nullable=False),  # new, sealed, whole: see resealing
 )

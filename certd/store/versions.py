@@ -10,9 +10,12 @@ import sqlalchemy as sa
 from certd.model import Bundle
 from certd.store import rows
 from certd.store.database import Database
+from certd.store.envelope import Keys, of_version
 from certd.store.leases import Leases
+from certd.store.next_keys import USED
 from certd.store.orders import fresh
 from certd.store.schema import lineage, order, target, version
+from certd.store.seal import Seal
 
 # Made once: it is asked before each order, and building it costs more than running it.
 _MINE = version.c.lineage == lineage.c.name
@@ -30,9 +33,10 @@ _CURRENT = sa.select(lineage.c.name, lineage.c.current).where(
 
 
 class Versions:
-    def __init__(self, database: Database, leases: Leases) -> None:
+    def __init__(self, database: Database, leases: Leases, seal: Seal) -> None:
         self._database = database
         self._leases = leases
+        self._seal = seal
 
     def whole(self, name: str) -> bool:
         """Whether the current version is there; where none is current, that there is none."""
@@ -44,14 +48,21 @@ class Versions:
         return {row.name: row.current for row in self._database.read(lambda c: c.execute(_CURRENT))}
 
     def adopt(
-        self, found: Bundle, key_type: str, ca: str, targets: Iterable[str], now: datetime
+        self,
+        found: Bundle,
+        key_type: str,
+        ca: str,
+        targets: Iterable[str],
+        now: datetime,
+        wishes: str = "",
     ) -> int:
         """Make this the current version; returns its number, whatever ``found`` says.
 
         Who issued it is what an earlier version of the same issuer says, else ``ca``, at a
         directory that is not known. ``targets`` have it in place: they are ``applied``, for
         whether it is served is still to be seen. An order under way is over: a target has
-        what it was to bring, or something newer. Its key stays in its row.
+        what it was to bring, or something newer. Its key stays in its row. ``wishes`` are
+        those of now, for it cannot be told to which it was made.
         """
         name = found.name
 
@@ -59,7 +70,8 @@ class Versions:
             self._leases.guard(connection, name)
             number = _number(connection, found)
             if number is None:
-                number = _insert(connection, found, key_type, ca, now)
+                keys = self._seal.keys(connection)
+                number = _insert(connection, found, key_type, ca, wishes, now, keys)
             connection.execute(
                 sa.update(lineage)
                 .where(lineage.c.name == name)
@@ -70,6 +82,7 @@ class Versions:
                 .where(order.c.lineage == name, order.c.state == "live")
                 .values(state="abandoned", outcome="a target has what it was for", ended_at=now)
             )
+            connection.execute(USED, {"name": name, "pin": found.certificate.spki_sha256})
             for each in targets:
                 _applied(connection, name, each, number, now)
             return number
@@ -88,7 +101,15 @@ def _number(connection: sa.Connection, found: Bundle) -> int | None:
     return number
 
 
-def _insert(connection: sa.Connection, found: Bundle, key_type: str, ca: str, now: datetime) -> int:
+def _insert(
+    connection: sa.Connection,
+    found: Bundle,
+    key_type: str,
+    ca: str,
+    wishes: str,
+    now: datetime,
+    keys: Keys,
+) -> int:
     mine = version.c.lineage == found.name
     newest = connection.execute(sa.select(sa.func.max(version.c.number)).where(mine)).scalar()
     number = int(newest or 0) + 1
@@ -104,7 +125,8 @@ def _insert(connection: sa.Connection, found: Bundle, key_type: str, ca: str, no
             ca=known.ca if known else ca,
             directory=known.directory if known else None,
             key_type=key_type,
-            key_pem=found.key_pem.reveal(),
+            wishes=wishes or None,
+            key_pem=keys.seal(found.key_pem, of_version(found.name, number)),
             leaf_pem=found.leaf_pem,
             chain_pem=found.chain_pem,
             created_at=min(found.certificate.not_before, now),  # as far as anybody can tell

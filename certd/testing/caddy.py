@@ -31,6 +31,7 @@ class Caddy:
     """
 
     http_port = 80
+    tls_port = 443
     resolver: str | None = None  # the names are in its own hosts file only
 
     def __init__(self, names: Sequence[str], folder: Path) -> None:

@@ -40,6 +40,7 @@ class OpenBao:
     """
 
     http_port = 80
+    tls_port = 443
 
     def __init__(self, folder: Path, binaries: Binaries, eab_policy: str = "not-required") -> None:
         """``eab_policy``: with "always-required" accounts need an external account binding."""

@@ -62,24 +62,28 @@ class RunningPebble:
     """What tests ask of a Pebble, wherever it runs.
 
     ``directory`` is its ACME directory, ``ca_bundle`` the root of its *HTTPS* certificate
-    (not of what it issues: that is ``root_pem``), ``http_port`` where it validates HTTP-01,
-    ``resolver`` the ``host:port`` of its DNS, if that is known.
+    (not of what it issues: that is ``root_pem``), ``http_port`` and ``tls_port`` where it validates
+    HTTP-01 and TLS-ALPN-01, ``resolver`` the ``host:port`` of its DNS, if that is known.
     """
 
     resolver: str | None = None
 
-    def __init__(self, directory: str, ca_bundle: Path, management: str, http_port: int) -> None:
+    def __init__(
+        self, directory: str, ca_bundle: Path, management: str, http_port: int, tls_port: int
+    ) -> None:
         self.directory = directory
         self.ca_bundle = ca_bundle
         self.management = management
         self.http_port = http_port
+        self.tls_port = tls_port
 
     @classmethod
     def from_environment(cls) -> RunningPebble | None:
         """The one that CERTD_TEST_PEBBLE_DIRECTORY names; None: it is not set.
 
         CERTD_TEST_PEBBLE_CA is needed with it; CERTD_TEST_PEBBLE_MANAGEMENT and
-        CERTD_TEST_PEBBLE_HTTP_PORT default to Pebble's own 15000 and 5002. Without
+        CERTD_TEST_PEBBLE_HTTP_PORT, CERTD_TEST_PEBBLE_TLS_PORT default to Pebble's own 15000,
+        5002 and 5001. Without
         CERTD_TEST_PEBBLE_DNS, certd cannot look at its own challenges.
         """
         directory = os.environ.get("CERTD_TEST_PEBBLE_DIRECTORY")
@@ -95,7 +99,8 @@ class RunningPebble:
         management = os.environ.get("CERTD_TEST_PEBBLE_MANAGEMENT")
         port = int(os.environ.get("CERTD_TEST_PEBBLE_HTTP_PORT", "5002"))
         default = f"https://{urlsplit(directory).hostname}:15000"
-        running = cls(directory, Path(bundle).resolve(), management or default, port)
+        by_tls = int(os.environ.get("CERTD_TEST_PEBBLE_TLS_PORT", "5001"))
+        running = cls(directory, Path(bundle).resolve(), management or default, port, by_tls)
         running.resolver = os.environ.get("CERTD_TEST_PEBBLE_DNS") or None
         return running
 
@@ -174,12 +179,12 @@ class Pebble(RunningPebble):
         self.log = self.folder / "pebble.log"
         self._ports = Ports()
         self._acme, self._management = self._ports.take(), self._ports.take()
-        self.tls_port = self.settings.tls_port or self._ports.take()
         super().__init__(
             f"https://127.0.0.1:{self._acme}/dir",
             tls.mint(self.folder).root,
             f"https://127.0.0.1:{self._management}",
             self.settings.http_port or self._ports.take(),
+            self.settings.tls_port or self._ports.take(),
         )
         (self.folder / "pebble.json").write_text(json.dumps({"pebble": self._config()}, indent=2))
         self._child: Child | None = None

@@ -56,6 +56,7 @@ class FaultyCA:
         """``folder`` gets the certificates that this is HTTPS with."""
         self.pebble = pebble
         self.http_port = pebble.http_port
+        self.tls_port = pebble.tls_port
         self.resolver = pebble.resolver
         self.exchanges: list[Exchange] = []
         self._rules: list[_Rule] = []

@@ -21,7 +21,8 @@ from cryptography.x509.oid import NameOID
 from certd.errors import BadCertificate
 from certd.model import Identifier, IPNetwork, Subtree
 from certd.secrets import Secret
-from certd.x509.keys import EXTENDED, PrivateKey, load_key, spki, usages_of
+from certd.x509.keys import EXTENDED, PrivateKey, general_name, load_key, spki, usages_of
+from certd.x509.requests import names_of
 
 ROOT_LIFETIME = timedelta(days=3653)  # ten years
 INTERMEDIATE_LIFETIME = timedelta(days=365)
@@ -69,13 +70,11 @@ def new_leaf(
     """
     csr = x509.load_der_x509_csr(csr_der)
     key = csr.public_key()
-    try:
-        names = csr.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-    except x509.ExtensionNotFound:
-        names = None
-    if not csr.is_signature_valid or not names:
+    identifiers = names_of(csr)
+    if not csr.is_signature_valid or not identifiers:
         why = "it has no names" if csr.is_signature_valid else "its signature is not its key's"
         raise BadCertificate("the signing request is refused", why)
+    names = x509.SubjectAlternativeName([general_name(one) for one in identifiers])
     issuer = x509.load_pem_x509_certificate(issuer_pem.encode())
     first = next(iter(names.get_values_for_type(x509.DNSName)), "")
     # A subject is for servers that tell their clients apart by it, such as PostgreSQL.

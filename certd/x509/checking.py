@@ -10,10 +10,10 @@ from cryptography import x509
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from certd.errors import BadCertificate, CertdError, plain
+from certd.errors import BadCertificate, CertdError, ExpiredCertificate, plain
 from certd.model import SERVER, Certificate, Identifier, Usage
 from certd.secrets import Secret
-from certd.x509.keys import load_key, spki
+from certd.x509.keys import load_key, pin, pin_of, spki
 from certd.x509.reading import ASK_AGAIN, distrust, facts, read_chain, san_of, shown_name
 
 CLOCK_SKEW = timedelta(minutes=5)  # by which a CA's clock may be ahead of ours
@@ -39,11 +39,25 @@ def check(
         BadCertificate: it is not; says in which way.
         StoreError: our own key cannot be read.
     """
-    ours = spki(load_key(key_pem).public_key())
+    return check_pin(
+        pem, pin(key_pem), identifiers, now, usages=usages, chain_required=chain_required
+    )
+
+
+def check_pin(
+    pem: str | bytes,
+    ours: str,
+    identifiers: Iterable[Identifier],
+    now: datetime,
+    *,
+    usages: Iterable[Usage] = SERVER,
+    chain_required: bool = True,
+) -> tuple[str, str, Certificate]:
+    """The same, where only the pin of the key is known."""
     wanted = sorted({_canonical(identifier) for identifier in identifiers})
     certificates = read_chain(pem)
     with distrust(_certificate_for(wanted)):
-        leaf = next((one for one in certificates if spki(one.public_key()) == ours), None)
+        leaf = next((one for one in certificates if pin_of(spki(one.public_key())) == ours), None)
         if leaf is None:
             raise _refused(wanted, "its public key is not the one that was asked for")
         found = facts(leaf)
@@ -100,7 +114,8 @@ def _check_leaf(
         raise _refused(wanted, "it has names that are neither DNS names nor IP addresses")
     clock = "compare this machine's clock with the CA's"
     if found.not_after <= now:
-        raise _refused(wanted, f"it expired at {found.not_after:%Y-%m-%d %H:%M} UTC", clock)
+        why = f"it expired at {found.not_after:%Y-%m-%d %H:%M} UTC"
+        raise ExpiredCertificate(_refused_one(wanted), why, clock, found.not_after)
     # The other way round needs no limit: CAs back-date, Let's Encrypt by an hour.
     if found.not_before > now + CLOCK_SKEW:
         raise _refused(
@@ -171,4 +186,8 @@ def _certificate_for(wanted: Sequence[Identifier]) -> str:
 
 
 def _refused(wanted: Sequence[Identifier], why: str, next: str = ASK_AGAIN) -> BadCertificate:
-    return BadCertificate(f"{_certificate_for(wanted)} is refused", why, next)
+    return BadCertificate(_refused_one(wanted), why, next)
+
+
+def _refused_one(wanted: Sequence[Identifier]) -> str:
+    return f"{_certificate_for(wanted)} is refused"

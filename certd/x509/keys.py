@@ -6,6 +6,7 @@ import base64
 import hashlib
 import ipaddress
 from collections.abc import Iterable, Mapping
+from typing import get_args
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
@@ -24,6 +25,7 @@ from certd.errors import StoreError
 from certd.model import SERVER, Identifier, KeyType, Usage
 from certd.secrets import Secret
 
+KEY_TYPES: tuple[str, ...] = get_args(KeyType)
 PrivateKey = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey
 
 EXTENDED: Mapping[Usage, x509.ObjectIdentifier] = {  # RFC 5280 section 4.2.1.12
@@ -51,7 +53,7 @@ def csr(
 
     For a server alone it names no usage: that is what every CA gives without being asked.
     """
-    names = x509.SubjectAlternativeName([_general_name(one) for one in identifiers])
+    names = x509.SubjectAlternativeName([general_name(one) for one in identifiers])
     builder = x509.CertificateSigningRequestBuilder(x509.Name([])).add_extension(names, False)
     if usages != SERVER:
         extended = x509.ExtendedKeyUsage([EXTENDED[usage] for usage in usages])
@@ -81,7 +83,7 @@ def csr_der(csr_pem: str) -> bytes:
 
 def pin_of_csr(csr_pem: str) -> str:
     """The SPKI pin of the key that a signing request is for, as in a certificate's facts."""
-    return pin(spki(x509.load_pem_x509_csr(csr_pem.encode()).public_key()))
+    return pin_of(spki(x509.load_pem_x509_csr(csr_pem.encode()).public_key()))
 
 
 def type_of(key_pem: Secret) -> str:
@@ -90,12 +92,31 @@ def type_of(key_pem: Secret) -> str:
     Raises:
         StoreError: it cannot be read.
     """
-    key = load_key(key_pem)
-    if isinstance(key, rsa.RSAPrivateKey):
+    return kind_of(load_key(key_pem).public_key())
+
+
+def kind_of(key: PublicKeyTypes) -> str:
+    """The same of a public key, which may be of any kind."""
+    if isinstance(key, rsa.RSAPublicKey):
         return f"rsa-{key.key_size}"
-    return {"secp256r1": "ec-p256", "secp384r1": "ec-p384"}.get(
-        key.curve.name, f"ec-{key.curve.name}"
-    )
+    if isinstance(key, ec.EllipticCurvePublicKey):
+        curves = {"secp256r1": "ec-p256", "secp384r1": "ec-p384"}
+        return curves.get(key.curve.name, f"ec-{key.curve.name}")
+    return type(key).__name__.removeprefix("_").removesuffix("PublicKey").lower()
+
+
+def pin(key_pem: Secret) -> str:
+    """SHA-256 of its SubjectPublicKeyInfo in base64 (RFC 7469 section 2.4): the SPKI pin.
+
+    Raises:
+        StoreError: it cannot be read.
+    """
+    return pin_of(spki(load_key(key_pem).public_key()))
+
+
+def pin_of(spki_der: bytes) -> str:
+    """SHA-256 of a SubjectPublicKeyInfo, in base64 (RFC 7469 section 2.4)."""
+    return base64.b64encode(hashlib.sha256(spki_der).digest()).decode()
 
 
 def load_key(key_pem: Secret) -> PrivateKey:
@@ -117,12 +138,8 @@ def spki(key: PublicKeyTypes) -> bytes:
     return key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
 
 
-def pin(spki: bytes) -> str:
-    """SHA-256 of a SubjectPublicKeyInfo, in base64 (RFC 7469 section 2.4)."""
-    return base64.b64encode(hashlib.sha256(spki).digest()).decode()
-
-
-def _general_name(identifier: Identifier) -> x509.GeneralName:
+def general_name(identifier: Identifier) -> x509.GeneralName:
+    """As it stands among the names of a certificate (RFC 5280 section 4.2.1.6)."""
     if identifier.type == "ip":
         return x509.IPAddress(ipaddress.ip_address(identifier.value))
     return x509.DNSName(identifier.value)

@@ -11,7 +11,7 @@ from cryptography.hazmat.primitives import hashes
 
 from certd.errors import BadCertificate, CertdError, plain
 from certd.model import Certificate, Identifier
-from certd.x509.keys import pin, spki, usages_of
+from certd.x509.keys import pin_of, spki, usages_of
 
 MOST_BYTES = 256 * 1024  # of a chain; Let's Encrypt's is about 4 KiB
 MOST_CERTIFICATES = 20
@@ -59,7 +59,7 @@ def facts(leaf: x509.Certificate) -> Certificate:
             not_after=leaf.not_valid_after_utc,
             serial=_hexadecimal(leaf.serial_number),
             fingerprint=leaf.fingerprint(hashes.SHA256()).hex(),
-            spki_sha256=pin(spki(leaf.public_key())),
+            spki_sha256=pin_of(spki(leaf.public_key())),
             ari_id=_ari_id(leaf),
             issuer=shown_name(leaf.issuer),
             usages=usages_of(leaf),

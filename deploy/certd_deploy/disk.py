@@ -18,7 +18,7 @@ import stat
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from certd.api import Bundle, Pair, Secret, TargetError, check_program, failpoint, lack
 from certd_deploy import command, folders, inplace, settings
@@ -41,6 +41,8 @@ class Disk:
     ``mode`` is exactly that of the private key; certificates are readable by everyone.
     Without ``owner`` and ``group`` the files belong to certd's own.
     """
+
+    keyless: ClassVar[bool] = True  # it can put certificates without their keys
 
     path: Path = field(
         metadata=_setting(
@@ -106,7 +108,7 @@ class Disk:
                 found = self._in_place(name, folder)
             if found is None or found.fullchain != found.leaf + found.chain:
                 return None
-            if not is_pair(self._path(name) / found.link):
+            if found.key is not None and not is_pair(self._path(name) / found.link):
                 return None
             return hashlib.sha256(ssl.PEM_cert_to_DER_cert(found.leaf)).hexdigest()
         except (OSError, ValueError):
@@ -129,7 +131,7 @@ class Disk:
                 getattr(error, "strerror", None) or str(error),
                 "let certd's user read it",
             ) from error
-        return Pair(found.fullchain, Secret(found.key)) if found else None
+        return Pair(found.fullchain, Secret(found.key or "")) if found else None
 
     def ready(self, name: str) -> None:
         """Whether there is room for another version.
@@ -177,10 +179,14 @@ class Disk:
             "chain": bundle.chain_pem,
             "fullchain": bundle.fullchain_pem,
         }
+        public = mode | _OTHERS_READ
+        key = {"privkey.pem": Content(bundle.key_pem.reveal().encode(), mode, uid, gid)}
+        if bundle.keyless:
+            key = {inplace.NO_KEY: Content(inplace.WHY_NO_KEY, public, uid, gid)}
         return {
-            "privkey.pem": Content(bundle.key_pem.reveal().encode(), mode, uid, gid),
+            **key,
             **{
-                f"{name}.pem": Content(text.encode(), mode | _OTHERS_READ, uid, gid)
+                f"{name}.pem": Content(text.encode(), public, uid, gid)
                 for name, text in texts.items()
             },
         }

@@ -7,18 +7,20 @@ from dataclasses import dataclass
 
 from certd_deploy import folders
 
+NO_KEY = "no-privkey.txt"  # in place of privkey.pem
+WHY_NO_KEY = b"The private key is where its signing request was made: certd has never seen it.\n"
 _CURRENT = re.compile(r"versions/([1-9][0-9]*)")
 
 
 @dataclass(frozen=True, slots=True)
 class InPlace:
-    """The files of one version, which may be anything."""
+    """The files of one version, which may be anything; ``key`` is None if it is to have none."""
 
     link: str
     leaf: str
     chain: str
     fullchain: str
-    key: str
+    key: str | None
 
 
 def read(folder: int) -> InPlace | None:
@@ -36,6 +38,16 @@ def read(folder: int) -> InPlace | None:
         folders.opened("versions", folder) as versions,
         folders.opened(number[1], versions) as version,
     ):
-        names = ("cert", "chain", "fullchain", "privkey")
-        texts = [folders.read(f"{name}.pem", version).decode() for name in names]
-    return InPlace(link, *texts)
+        leaf, chain, fullchain = (
+            folders.read(f"{name}.pem", version).decode() for name in ("cert", "chain", "fullchain")
+        )
+        key = None if _keyless(version) else folders.read("privkey.pem", version).decode()
+    return InPlace(link, leaf, chain, fullchain, key)
+
+
+def _keyless(version: int) -> bool:
+    """Whether certd put it there without a key; a key that is just missing is not that."""
+    try:
+        return folders.read(NO_KEY, version) == WHY_NO_KEY
+    except FileNotFoundError:
+        return False

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import hashlib
 import logging
 import re
 import secrets
@@ -16,6 +17,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -28,6 +30,7 @@ from certd.testing.pebble import RunningPebble
 from certd.testing.processes import Child
 from certd.testing.proxy import FaultyCA
 from certd.testing.tls import probe
+from tests import signing
 from tests.site import Site
 
 PAGE = (Path(__file__).parents[2] / "docs/library.md").read_text(encoding="utf-8")
@@ -62,7 +65,7 @@ def _ends_cleanly() -> Iterator[None]:
     yield
     assert handlers == [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)]
     assert loggers == [(logging.getLogger(name).handlers[:]) for name in ("", "certd")]
-    ours = ("certd", "engine", "http01", "self-check")
+    ours = ("certd", "engine", "http01", "tls-alpn-01", "self-check")
     for thread in threading.enumerate():
         if thread.name.startswith(ours):
             thread.join(SECONDS)
@@ -222,6 +225,60 @@ def test_the_pages_tables_are_a_configuration(
 
 
 # -- beside others ----------------------------------------------------------------------------
+
+
+def test_both_of_a_pair_are_served_each_to_whom_it_fits(site: Site, host: str) -> None:
+    """OpenSSL takes one kind of signature at a time, by TLS 1.3."""
+    site.certificate("www", host, key=["ec-p256", "rsa-2048"])
+    with Certd(site.path) as certd, socket.create_server(("127.0.0.1", 0)) as listening:
+        context = certd.ssl_context("www")
+        for number in (1, 2):
+            for name in ("www", "www.rsa"):
+                certd.wait(name, SECONDS, newer_than=number - 1)
+            status = certd.status()
+            for name, kind in (("www", "ECDSA+SHA256"), ("www.rsa", "RSA-PSS+SHA256")):
+                assert shown_to(kind, context, listening, host) == status[name]["fingerprint"]
+            certd.renew("www", force=True)  # both
+
+
+def shown_to(kind: str, context: ssl.SSLContext, listening: socket.socket, host: str) -> str:
+    """The fingerprint of what a client that takes these signatures only is shown."""
+    port = listening.getsockname()[1]
+    words = ["s_client", "-connect", f"127.0.0.1:{port}", "-servername", host, "-sigalgs", kind]
+    with subprocess.Popen(
+        ["openssl", *words], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True
+    ) as client:
+        listening.settimeout(SECONDS)
+        connection, _ = listening.accept()
+        connection.settimeout(SECONDS)
+        with context.wrap_socket(connection, server_side=True):
+            shown, _ = client.communicate(timeout=SECONDS)
+    pem = re.findall("-----BEGIN CERTIFICATE-----.*?-----END CERTIFICATE-----", shown, re.DOTALL)
+    return hashlib.sha256(ssl.PEM_cert_to_DER_cert(pem[0])).hexdigest()
+
+
+def test_under_a_seal_it_is_the_same_and_the_seal_stays(site: Site, host: str) -> None:
+    with Certd(site.sealed().path) as certd:
+        certd.wait("www", SECONDS)
+        with socket.create_server(("127.0.0.1", 0)) as listening:
+            shown = shown_to("ECDSA+SHA256", certd.ssl_context("www"), listening, host)
+        assert shown == certd.status()["www"]["fingerprint"]
+        assert b"PRIVATE KEY" not in (site.state / "certd.db").read_bytes()
+        del site.tables["certd"]["seal"]
+        site.write()
+        with pytest.raises(ConfigError, match="seal has changed"):
+            certd.reload()
+
+
+def test_a_certificate_whose_key_is_elsewhere_is_issued_and_not_served(
+    site: Site, host: str
+) -> None:
+    signing.make(site.folder, f"DNS:{host}")
+    site.certificate("www", host, csr="www.csr")
+    with Certd(site.path) as certd:
+        assert certd.wait("www", SECONDS) == 1
+        with pytest.raises(ConfigError, match="certd has never seen its key"):
+            certd.ssl_context("www")
 
 
 def test_beside_a_daemon_nothing_is_issued_twice(site: Site, host: str) -> None:
@@ -487,6 +544,32 @@ def test_a_port_that_cannot_be_had_stops_the_certificate_and_not_the_program(
     site.write()
     with Certd(site.path) as certd:
         assert certd.wait("www", SECONDS) == 1
+
+
+def test_a_program_answers_by_tls_only_while_a_challenge_is_open(
+    pebble: RunningPebble, site: Site, host: str
+) -> None:
+    """And leaves port 80 alone."""
+    site.certificate("www", host, challenge="tls-alpn-01")
+    tables: dict[str, Any] = {
+        "certd": {**site.tables["certd"], "state": site.state},
+        "ca": {"test": site.tables["ca.test"]},
+        "http": site.tables["http"],
+        "tls_alpn": site.tables["tls_alpn"],
+        "certificate": {"www": site.tables["certificate.www"]},
+    }
+    with Certd(tables) as certd:
+        assert certd.wait("www", SECONDS) == 1
+        deadline = time.monotonic() + SECONDS
+        while not free(pebble.tls_port):
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        assert free(pebble.http_port)
+
+
+def free(port: int) -> bool:
+    with socket.socket() as sock:
+        return sock.connect_ex(("127.0.0.1", port)) != 0
 
 
 def test_a_step_that_outlives_the_stop_does_no_harm(

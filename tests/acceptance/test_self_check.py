@@ -55,6 +55,7 @@ def test_the_ca_is_not_told_and_the_order_goes_on_when_it_is_put_right(
     assert (status["state"], status["failures"]) == ("failing", 2)
     assert f"at 127.0.0.9 port {ca.http_port} answered 200 OK with 'It works!'" in str(status)
     assert "self_check = false" in str(status)
+    assert f"the challenge of {name} is not to be seen" in site.certd("show", "www").stdout
     assert not ca.seen("challenge")
     with site.store() as store:
         assert store.orders.live("www") is not None

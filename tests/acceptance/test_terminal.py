@@ -28,6 +28,7 @@ class NoCA:
     directory = "https://127.0.0.1:9/dir"
     ca_bundle = Path("/nowhere")
     http_port = 9
+    tls_port = 9
     resolver = None
 
 

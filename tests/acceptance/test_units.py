@@ -13,6 +13,7 @@ import pytest
 from certd.testing.processes import NotInstalled
 
 UNITS = Path(__file__).parents[2] / "systemd"
+SOCKETS = ("certd.socket", "certd-tls.socket")
 EXPOSURE = 20  # tenths of systemd's points; a unit without hardening has 96
 
 
@@ -27,13 +28,14 @@ def analyze(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
 
 @pytest.fixture
 def units(tmp_path: Path) -> Path:
-    """Both units as installed, but for the path of certd, which systemd wants to find."""
+    """The units as installed, but for the path of certd, which systemd wants to find."""
     if not Path("/bin/kill").exists():
         raise NotInstalled("procps", "there is no /bin/kill", "install it")
     text = (UNITS / "certd.service").read_text()
     assert "\nExecStart=/usr/bin/certd run\n" in text
     (tmp_path / "certd.service").write_text(text.replace("/usr/bin/certd", "/bin/true"))
-    shutil.copy(UNITS / "certd.socket", tmp_path)
+    for socket in SOCKETS:
+        shutil.copy(UNITS / socket, tmp_path)
     return tmp_path
 
 
@@ -44,7 +46,9 @@ def drop_ins() -> list[str]:
 
 
 def test_systemd_knows_every_line(units: Path) -> None:
-    seen = analyze("verify", "--man=no", units / "certd.service", units / "certd.socket")
+    seen = analyze(
+        "verify", "--man=no", units / "certd.service", *(units / name for name in SOCKETS)
+    )
 
     # An unknown or wrong line is a warning only: nothing at all must be said of our files.
     about_ours = [line for line in (seen.stdout + seen.stderr).splitlines() if "certd" in line]

@@ -71,6 +71,19 @@ def bundles(site: Site, name: str) -> list[Bundle]:
     return found
 
 
+def next_pin(site: Site, name: str) -> str | None:
+    """The pin of the key that was made in advance."""
+    with site.store() as store:
+        known = {spec.name: lineage for spec, lineage in store.lineages.all()}
+    made = known[name].next_key if name in known else None
+    return made.spki_sha256 if made else None
+
+
+def assert_used_and_another_made(site: Site, name: str, announced: str) -> None:
+    assert bundles(site, name)[-1].certificate.spki_sha256 == announced
+    assert next_pin(site, name) not in (None, announced)
+
+
 def assert_old_or_new_in_place(site: Site, name: str, before: dict[str, str | None]) -> None:
     """I1, at any moment: each target has the pair of before, or that of the newest version."""
     newest = {item.certificate.serial for item in bundles(site, name)[-1:]}

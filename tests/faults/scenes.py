@@ -14,6 +14,7 @@ from tests.warm import Warm
 
 NAME = "www.example.com"
 DAY = timedelta(days=1)
+WISHES = {"profile": "special", "fallback_profile": "default", "lifetime": "7d"}
 
 
 class Scene:
@@ -43,6 +44,21 @@ def unseen(site: Site, warm: Warm, pebble: Pebble) -> None:
     Store.open(site.state).close()
 
 
+def by_tls(site: Site, warm: Warm, pebble: Pebble) -> None:
+    """The same, by TLS-ALPN-01."""
+    site.certificate("www", NAME, targets=["web"], challenge="tls-alpn-01").disk()
+    Store.open(site.state).close()
+
+
+def by_another(site: Site, warm: Warm, pebble: Pebble) -> None:
+    """The same, where nobody answers the first of two challenges."""
+    either = ["http-01", "tls-alpn-01"]
+    site.certificate("www", NAME, targets=["web"], challenge=either).disk()
+    site.tables["http"]["listen"] = [f"127.0.0.2:{pebble.http_port}"]
+    site.write()
+    Store.open(site.state).close()
+
+
 def deployed(site: Site, warm: Warm, pebble: Pebble) -> None:
     """Version 1 is in place, and certd has looked at it since: its CRL is known."""
     site.certificate("www", NAME, targets=["web"]).disk()
@@ -63,8 +79,12 @@ def assert_revoked(site: Site, pebble: Pebble) -> None:
 
 
 def due(site: Site, warm: Warm, pebble: Pebble) -> None:
-    """Version 1 is at two targets, and its CA wants it renewed; certd is about to ask."""
-    site.certificate("www", NAME, targets=["web", "mail"]).disk().disk("mail", reload=["true"])
+    """Version 1 is at two targets, and its CA wants it renewed; certd is about to ask.
+
+    Its next key is made, and its pin may have been published. The CA lists no such profile.
+    """
+    site.certificate("www", NAME, targets=["web", "mail"], backup_key=True, **WISHES)
+    site.disk().disk("mail", reload=["true"])
     assert warm.certd(site, "renew").returncode == 0
     bundle, now = site.bundle("www"), datetime.now(UTC)
     assert bundle is not None
@@ -84,10 +104,18 @@ def refused(site: Site, warm: Warm, pebble: Pebble) -> None:
 
 
 def refuse(ca: FaultyCA) -> None:
-    """No order replaces anything, and each has to be finalized twice, with another key."""
+    """No order replaces anything, none has a lifetime or the profile that is listed, and each
+    has to be finalized twice, with another key.
+    """
     keys: dict[str, str] = {}  # by order, the CSR that was refused
 
+    def listed(exchange: Exchange, forward: Forward) -> Reply | None:
+        meta = forward().json()["meta"]
+        return forward().but(meta={**meta, "profiles": {"special": "", "default": ""}})
+
     def replaced(exchange: Exchange, forward: Forward) -> Reply | None:
+        if "notAfter" in exchange.payload:
+            return Reply.problem(400, "malformed", "NotAfter is not supported")
         if "replaces" in exchange.payload:
             return Reply.problem(409, "alreadyReplaced", "it has been")
         return forward()
@@ -98,6 +126,7 @@ def refuse(ca: FaultyCA) -> None:
             return Reply.problem(400, "badCSR", "not that key")
         return forward()
 
+    ca.on("directory", listed)
     ca.on("new-order", replaced)
     ca.on("finalize", finalized)
 

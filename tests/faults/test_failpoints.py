@@ -50,7 +50,20 @@ FORCE = ("renew", "www", "--force")
 REVOKE = ("revoke", "www", "--reason", "keyCompromise", "--yes")
 SCENARIOS = {
     "first issuance": Scenario(scenes.from_nothing, ("renew",), ("renew",)),
-    "renewal to two targets": Scenario(scenes.due, ("renew",), ("renew",), least=30),
+    "renewal to two targets": Scenario(
+        scenes.due, ("renew",), ("renew",), least=30, passes=("ordering: next key is kept",)
+    ),
+    "first issuance by TLS-ALPN-01": Scenario(
+        scenes.by_tls, ("renew",), ("renew",), least=8, until="issue: challenge answered"
+    ),
+    "first issuance by TLS-ALPN-01, after HTTP-01 in vain": Scenario(
+        scenes.by_another,
+        ("renew",),
+        ("renew",),
+        least=8,
+        until="setback: another challenge is kept",
+        passes=("setback: another challenge is kept",),
+    ),
     "forced renewal": Scenario(
         scenes.deployed, FORCE, ("renew",), least=8, until="issue: order URL is kept"
     ),
@@ -78,7 +91,12 @@ SCENARIOS = {
         least=15,
         until="issue: finalized",
         refuse=scenes.refuse,
-        passes=("issue: replaces is left out", "issue: another key is kept"),
+        passes=(
+            "issue: lifetime is left out",
+            "issue: another profile is kept",
+            "issue: replaces is left out",
+            "issue: another key is kept",
+        ),
     ),
     "failed validation": Scenario(
         scenes.unseen,
@@ -136,6 +154,7 @@ def _kill_and_repeat(
     """None: there are fewer failpoints, and the run has survived."""
     number = len(points) + 1
     before, versions = invariants.pairs_in_place(site, "www"), len(invariants.bundles(site, "www"))
+    announced = invariants.next_pin(site, "www")
     books = Books.opened(pebble)
     scenario.wrong(pebble)
     killed = warm.certd(site, *scenario.run, CERTD_KILL_AT=str(number))
@@ -160,6 +179,8 @@ def _kill_and_repeat(
         assert point.issued == scenario.issues, point
         _check_end(scenario, site, before, warm.status(site), point)
         scenario.also(site, pebble)
+        if announced and scenario.refuse is FaultyCA.honest:
+            invariants.assert_used_and_another_made(site, "www", announced)
     _check_orders(scenario, points, point)
     return point
 

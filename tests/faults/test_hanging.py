@@ -44,7 +44,7 @@ def _at_work(site: Site, let_go: Callable[[], None], silence: float = SILENCE) -
     node = Node(config, store, lambda name, text: None)
     node.listen()
     clients = Clients(config.cas, store.accounts, config.contact, silence)
-    node.reconciler.follow(config, clients, node._publisher(config))
+    node.reconciler.follow(config, clients, node.publisher(config))
     names = list(config.certificates)
     assert set(store.leases.claim(names)) == set(names)
     node.start()

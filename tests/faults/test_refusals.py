@@ -54,6 +54,49 @@ def test_what_a_new_order_is_refused_for(
 
 
 @pytest.mark.parametrize(
+    ("detail", "stopped"),
+    [
+        pytest.param(
+            "paused for www.example.com: visit https://ca.example/unpause", True, id="page"
+        ),
+        pytest.param(
+            "too many certificates, retry after 2027-01-01: see https://ca.example/limits",
+            False,
+            id="a time in words",
+        ),
+        pytest.param("too many", False, id="no page"),
+    ],
+)
+def test_a_limit_without_retry_after(
+    detail: str, stopped: bool, site: Site, faulty: FaultyCA
+) -> None:
+    """Let's Encrypt's "paused" ends on a page; another one may end by itself."""
+    faulty.on("new-order", lambda _, __: Reply.problem(429, "rateLimited", detail))
+    site.certificate("other", "other.example.com")
+    with Driver(site) as driver:
+        lineage = driver.attempt("www")
+        assert lineage.failure is not None
+        assert detail in lineage.failure.why
+        at = due.issuance(driver.spec("www"), lineage, driver.now()).at
+        assert (at == due.NEVER) == stopped
+        assert ("the page that the CA names" in lineage.failure.next) == stopped
+        faulty.honest()
+        assert driver.attempt("other").current is not None  # it is about other names
+        assert driver.retry("www").current is not None
+
+
+def test_an_account_key_that_is_refused(site: Site, faulty: FaultyCA) -> None:
+    with Driver(site) as driver:
+        driver.attempt("www")
+        reply = Reply.problem(400, "badPublicKey", "a weak key")
+        faulty.on("new-order", lambda _, __: reply)
+        lineage = driver.force("www")
+        assert lineage.failure is not None
+        assert "certd account rollover" in lineage.failure.next
+        assert lineage.parks["test"].everyone
+
+
+@pytest.mark.parametrize(
     ("type", "wait"),
     [
         pytest.param("incorrectResponse", MINUTE, id="incorrectResponse"),

@@ -18,6 +18,7 @@ from certd.testing.chains import Authority
 from certd.testing.exchanges import Reply
 from certd.testing.pebble import RunningPebble
 from certd.testing.proxy import FaultyCA
+from tests import signing
 from tests.faults.driving import Driver
 from tests.site import Site
 
@@ -70,6 +71,70 @@ def test_a_compromised_certificate_is_revoked_and_replaced_with_another_key(
     again = site.certd(*COMPROMISED, "--version", "1")
     assert (again.returncode, "version 1 is revoked" in again.stdout) == (0, True)
     assert site.status()["www"]["version"] == 2
+
+
+@pytest.mark.parametrize(
+    ("keys", "next_one"),
+    [
+        pytest.param({"reuse_key": True}, False, id="one that was to be kept"),
+        pytest.param({"reuse_key": True, "backup_key": True}, True, id="the announced one is next"),
+    ],
+)
+def test_a_compromised_key_is_not_kept_whatever_is_configured(
+    keys: dict[str, bool], next_one: bool, faulty: FaultyCA, tmp_path: Path
+) -> None:
+    site = Site(tmp_path / "site", faulty)
+    site.certificate("www", "www.test", **keys).renew()
+    first = site.status()["www"]
+    done = site.certd("revoke", "www", "--reason", "superseded", "--yes")
+    assert "another, with the same key (reuse_key), is got at once" in done.stdout
+    kept = site.status()["www"]
+    assert (kept["version"], kept["spki_sha256"]) == (2, first["spki_sha256"])
+    done = site.certd(*COMPROMISED)
+    assert done.returncode == 0, done.stdout + done.stderr
+    # Version 1 has the same key, and is revoked already.
+    assert "www: renewed, version 3" in done.stdout
+    third = site.status()["www"]
+    assert third["state"] == "ok"
+    assert third["spki_sha256"] != first["spki_sha256"]
+    assert (third["spki_sha256"] == first["next_spki_sha256"]) is next_one
+    site.renew("--force", "www")  # from now on this one is kept
+    assert site.status()["www"]["spki_sha256"] == third["spki_sha256"]
+
+
+def test_both_of_a_pair_are_revoked_and_the_second_alone(faulty: FaultyCA, tmp_path: Path) -> None:
+    site = Site(tmp_path / "site", faulty)
+    site.certificate("www", "www.test", key=["ec-p256", "rsa-2048"]).renew()
+    done = site.certd(*COMPROMISED)
+    assert done.returncode == 0, done.stdout + done.stderr
+    for name in ("www", "www.rsa"):
+        assert f"{name}: version 1 is revoked (keyCompromise)" in done.stdout
+        assert f"{name}: renewed, version 2" in done.stdout
+    assert site.certd("revoke", "www.rsa", "--with-key", "--yes").returncode == 0
+    versions = {name: entry["version"] for name, entry in site.status().items()}
+    assert versions == {"www": 2, "www.rsa": 3}
+
+
+def test_a_compromised_key_of_the_operators_own_waits_for_another_request(
+    faulty: FaultyCA, tmp_path: Path
+) -> None:
+    site = Site(tmp_path / "site", faulty)
+    signing.make(site.folder, "DNS:www.test")
+    site.certificate("www", "www.test", csr="www.csr").renew()
+    refused = site.certd("revoke", "www", "--with-key", "--yes")
+    assert refused.returncode == 2
+    assert "www cannot be revoked with its own key: its signing request was yours" in refused.stderr
+    assert site.certd("revoke", "www", "--yes").returncode == 0  # and the same request again
+    assert site.status()["www"]["version"] == 2
+    done = site.certd(*COMPROMISED)
+    assert done.returncode == 1
+    assert "before you make another key and signing request (csr)" in done.stdout
+    assert "www: version 2 is revoked (keyCompromise)" in done.stdout
+    assert "where the signing request is your own, make that anew too" in done.stdout
+    assert ca_says(faulty.pebble, site, 2) == ("Revoked", 1)
+    assert len(faulty.acted_on("new-order")) == 2
+    signing.make(site.folder, "DNS:www.test")
+    assert "www: renewed, version 3" in site.renew().stdout
 
 
 @pytest.mark.parametrize(

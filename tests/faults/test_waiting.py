@@ -259,7 +259,7 @@ def test_a_mute_ca_holds_up_no_other(
     store.lineages.take_over(config.certificates, config.digest)
     node = Node(config, store, lambda name, text: None)
     clients = Clients(config.cas, store.accounts, config.contact, SILENCE)
-    node.reconciler.follow(config, clients, node._publisher(config))
+    node.reconciler.follow(config, clients, node.publisher(config))
     names = sorted(config.certificates, key=lambda name: (name == "www", name))  # www is last
     assert set(store.leases.claim(names)) == set(names)
     node.start()

@@ -17,11 +17,13 @@ from pathlib import Path
 WATCHED = {
     "pem": ["certd.x509"],
     "der": ["certd.x509"],
+    "request": ["certd.x509"],
     "document": ["certd.ca.client", "certd.ca.problem", "certd.ca.resources"],
     "delay": ["certd.ca.problem", "email._parseaddr", "email.utils"],
     "window": ["certd.ca.ari"],
     "answer": ["certd.ca.reading"],
     "settings": ["certd.config", "tomllib"],
+    "hello": ["certd.challenges.hello"],
     "reply": ["certd.challenges.reply"],
     "revoked": ["certd.x509"],
 }

@@ -8,8 +8,11 @@ from collections.abc import Mapping
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
+from certd.model import Identifier
+from certd.x509 import csr, new_key
 from tests.configuring import AGREED, WWW
 from tests.fuzz.conversation import CHAIN, DOCUMENTS, LIST
+from tests.unit.test_hello import WHOLE as HELLO
 
 _ANSWERS = (
     b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}",
@@ -38,6 +41,7 @@ SEEDS: Mapping[str, list[str | bytes]] = {
     "der": [
         one.public_bytes(Encoding.DER) for one in x509.load_pem_x509_certificates(CHAIN.encode())
     ],
+    "request": [csr(new_key("ec-p256"), [Identifier("dns", "www.example.com")])],
     "document": [
         bytes([number]) + json.dumps(document).encode()
         for number, document in enumerate(DOCUMENTS.values())
@@ -46,6 +50,7 @@ SEEDS: Mapping[str, list[str | bytes]] = {
     "window": ["2026-07-01T00:00:00Z\n2026-07-02T00:00:00.5+01:00"],
     "answer": [b"\x7f" + answer for answer in _ANSWERS],
     "settings": list(_SETTINGS),
+    "hello": [HELLO],
     "reply": list(_ANSWERS),
     "revoked": [LIST],
 }

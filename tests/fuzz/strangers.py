@@ -17,11 +17,23 @@ from certd import config as configuration
 from certd.ca import ari
 from certd.ca.problem import retry_after
 from certd.ca.reading import Reading, WireError
+from certd.challenges.hello import NoHello, identifier, read_hello
 from certd.challenges.reply import NoReply, Reply, read
 from certd.due import renewal_info
 from certd.errors import BadCertificate, CAError, CertdError, ConfigError
 from certd.testing.chains import NOW
-from certd.x509 import BadCRL, check, facts, facts_of_der, pair_matches, read_chain, read_crl
+from certd.x509 import (
+    BadCRL,
+    check,
+    facts,
+    facts_of_der,
+    objection,
+    pair_matches,
+    read_chain,
+    read_crl,
+    read_request,
+)
+from certd.x509.keys import KEY_TYPES
 from tests.fuzz import conversation
 from tests.fuzz.conversation import ASKED, ISSUER, KEY
 
@@ -60,12 +72,25 @@ def pem(data: bytes) -> None:
 def der(data: bytes) -> None:
     """A certificate as a server presents it, and the same in an envelope."""
     refused(lambda: facts_of_der(data), BadCertificate)
+    assert objection(data, ASKED[0], KEY).isprintable()
     pem(enveloped(data))
 
 
 def enveloped(data: bytes) -> bytes:
     lines = base64.encodebytes(data)
     return b"-----BEGIN CERTIFICATE-----\n" + lines + b"-----END CERTIFICATE-----\n"
+
+
+def request(data: bytes) -> None:
+    """A signing request of the operator's."""
+
+    def read() -> None:
+        csr, kind, _ = read_request(data)
+        assert csr.pem.startswith("-----BEGIN CERTIFICATE REQUEST")
+        assert kind in KEY_TYPES
+
+    error = refused(read, BadCertificate, ConfigError)
+    assert len(str(error)) <= SHOWN
 
 
 KINDS = tuple(conversation.DOCUMENTS)
@@ -89,6 +114,17 @@ def said(kind: str, body: bytes, headers: Mapping[str, str] | None = None) -> Ce
     error = refused(read, CAError)
     assert len(str(error)) <= SHOWN
     return error
+
+
+def hello(data: bytes) -> None:
+    """What a client of the TLS-ALPN-01 responder begins with."""
+    try:
+        found = read_hello(data)
+    except NoHello:
+        return
+    if found is not None:
+        assert found.server_name.isascii()
+        identifier(found.server_name)
 
 
 def delay(data: bytes) -> None:
@@ -161,11 +197,13 @@ def revoked(data: bytes) -> None:
 TARGETS: Mapping[str, Callable[[bytes], None]] = {
     "pem": pem,
     "der": der,
+    "request": request,
     "document": document,
     "delay": delay,
     "window": window,
     "answer": answer,
     "settings": settings,
+    "hello": hello,
     "reply": reply,
     "revoked": revoked,
 }

@@ -18,6 +18,7 @@ from certd.model import Bundle, Identifier
 from certd.store import Store
 from certd.testing.nginx import Nginx
 from certd.testing.processes import NotInstalled
+from tests import signing
 from tests.site import Site
 
 NAMES = ("www.example.internal", "*.dev.example.internal", "10.0.0.5")
@@ -247,6 +248,66 @@ def test_nginx_serves_it_verified_and_curl_is_content(
 
 
 # -- what becomes of it ---------------------------------------------------------------------
+
+
+def test_a_pair_of_keys(site: Site) -> None:
+    site.certificate("www", NAMES[0], key=["ec-p256", "rsa-2048"]).renew()
+    for name, kind in (("www", "ec-p256"), ("www.rsa", "rsa-2048")):
+        bundle = issued(site, name)
+        assert x509.type_of(bundle.key_pem) == kind
+        good = verify(
+            site, bundle.leaf_pem, bundle.chain_pem, "sslserver", ("-verify_hostname", NAMES[0])
+        )
+        assert good.returncode == 0, good.stderr
+
+
+@pytest.mark.parametrize(
+    ("names", "subject", "usage"),
+    [
+        pytest.param(["DNS:WWW.example.internal"], "/", ["server"], id="as a SAN"),
+        pytest.param([], "/CN=www.example.internal", ["server"], id="as the common name only"),
+        pytest.param(["DNS:www.example.internal"], "/", ["client"], id="for a client"),
+    ],
+)
+def test_a_signing_request_of_the_operators(
+    names: list[str], subject: str, usage: list[str], site: Site
+) -> None:
+    signing.make(site.folder)
+    words = "" if usage == ["server"] else "clientAuth"
+    signing.sign(site.folder, *names, subject=subject, usage=words)
+    site.certificate("www", NAMES[0], csr="www.csr", usage=usage).renew()
+    bundle = issued(site, "www")
+    assert bundle.keyless
+    assert bundle.certificate.usages == tuple(usage)
+    good = verify(
+        site, bundle.leaf_pem, bundle.chain_pem, f"ssl{usage[0]}", ("-verify_hostname", NAMES[0])
+    )
+    assert good.returncode == 0, good.stderr
+    assert "not due before" in site.renew().stdout
+
+
+def test_no_lifetime_but_its_own_where_an_acme_server_comes_first(
+    site: Site, tmp_path: Path
+) -> None:
+    """Then `lifetime` of the certificate is for that server."""
+    site.tables["ca.away"] = {
+        "directory": "https://127.0.0.1:1/dir",
+        "agree_tos": True,
+    }
+    site.tables["certificate.www"] = {
+        "names": [NAMES[0]],
+        "ca": ["away", "local"],
+        "lifetime": "2d",
+        "profile": "shortlived",
+    }
+    site.write()
+    for _ in range(3):
+        done = site.certd("renew", "www")
+        if done.returncode == 0:
+            break
+    assert "issued, version 1" in done.stdout
+    facts = issued(site, "www").certificate
+    assert facts.not_after - facts.not_before > timedelta(days=6)
 
 
 def test_a_usage_that_was_lacking_is_a_reason_to_renew(site: Site) -> None:

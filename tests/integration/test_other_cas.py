@@ -41,10 +41,10 @@ def customers(tmp_path: Path, _pebble_binaries: Binaries) -> Iterator[OpenBao]:
         yield ca
 
 
-def site_of(ca: Caddy | OpenBao, folder: Path) -> Site:
+def site_of(ca: Caddy | OpenBao, folder: Path, **wishes: str) -> Site:
     site = Site(folder, ca)
     site.tables["http"]["listen"] = [f"{ca.address}:80"]
-    return site.disk().certificate("www", *NAMES, targets=["web"])
+    return site.disk().certificate("www", *NAMES, targets=["web"], **wishes)
 
 
 def issue_and_renew(site: Site, fraction: float, words: str) -> timedelta:
@@ -75,8 +75,14 @@ def issue_and_renew(site: Site, fraction: float, words: str) -> timedelta:
 def test_caddy_without_renewal_information_issues_for_half_a_day(
     caddy: Caddy, tmp_path: Path
 ) -> None:
-    lifetime = issue_and_renew(site_of(caddy, tmp_path / "site"), 1 / 2, "1/2 of the lifetime")
-    assert lifetime < timedelta(hours=13)
+    """Of its own accord; it takes a lifetime that it is asked for (`notAfter`)."""
+    site = site_of(caddy, tmp_path / "site")
+    lifetime = issue_and_renew(site, 1 / 2, "1/2 of the lifetime")
+    assert timedelta(hours=11) < lifetime < timedelta(hours=13)
+    site.certificate("www", *NAMES, targets=["web"], lifetime="3h").renew()
+    leaf = x509.load_pem_x509_certificate((site.folder / "web/www/current/cert.pem").read_bytes())
+    lifetime = leaf.not_valid_after_utc - leaf.not_valid_before_utc
+    assert abs(lifetime - timedelta(hours=3)) < timedelta(minutes=5)
 
 
 def test_caddy_that_looked_in_vain_is_not_asked_again_for_ever(
@@ -162,7 +168,9 @@ def test_openbao_revokes_for_the_account_and_for_the_key(openbao: OpenBao, tmp_p
 
 
 def test_openbao_issues_and_renews(openbao: OpenBao, tmp_path: Path) -> None:
-    lifetime = issue_and_renew(site_of(openbao, tmp_path / "site"), 2 / 3, "2/3 of the lifetime")
+    """It refuses a lifetime as Let's Encrypt does, and has no profiles: it is asked without."""
+    site = site_of(openbao, tmp_path / "site", lifetime="7d", profile="shortlived")
+    lifetime = issue_and_renew(site, 2 / 3, "2/3 of the lifetime")
     assert timedelta(days=10) < lifetime
 
 

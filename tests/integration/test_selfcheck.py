@@ -18,7 +18,8 @@ import dns.rrset
 import pytest
 
 from certd.challenges.http01 import Responder
-from certd.challenges.selfcheck import EACH, MAX_LOOKS, SelfCheck, Way
+from certd.challenges.reaching import Way
+from certd.challenges.selfcheck import EACH, MAX_LOOKS, SelfCheck
 from certd.errors import ChallengeError
 from certd.testing import tls
 from tests.integration.test_http01 import KEY_AUTHORIZATION, TOKEN, serving
@@ -175,6 +176,7 @@ def test_the_responder_is_seen_and_is_not_told_that_the_ca_has_asked(
             % (len(KEY_AUTHORIZATION), KEY_AUTHORIZATION.encode()),
             id="in chunks",
         ),
+        pytest.param(RIGHT.replace(b"\r\n", b"\n"), id="lines that end in LF alone"),
     ],
 )
 def test_what_a_ca_accepts_is_right(

@@ -124,6 +124,29 @@ def test_an_acme_server_may_be_called_local(write: Write) -> None:
     assert config.is_challenged("www")
 
 
+@pytest.mark.parametrize(
+    ("challenge", "found", "listens"),
+    [
+        pytest.param("", ("http-01",), True, id="none"),
+        pytest.param('"http-01"', ("http-01",), True, id="HTTP-01"),
+        pytest.param('["http-01"]', ("http-01",), True, id="a list of one"),
+        pytest.param('"tls-alpn-01"', ("tls-alpn-01",), False, id="TLS-ALPN-01"),
+        pytest.param(
+            '["http-01", "tls-alpn-01"]', ("http-01", "tls-alpn-01"), False, id="one or the other"
+        ),
+    ],
+)
+def test_one_challenge_or_several_in_order(
+    write: Write, challenge: str, found: tuple[str, ...], listens: bool
+) -> None:
+    """Where there is another way, a port 80 that cannot be had is no reason to stop."""
+    line = f"challenge = {challenge}\n" if challenge else ""
+    config = configuration.load(write(AGREED + WWW + line))
+    assert config.certificates["www"].challenges == found
+    assert config.listens is listens
+    assert config.needs_http("www") is listens
+
+
 def test_an_empty_file_is_a_configuration_without_certificates(write: Write) -> None:
     assert configuration.load(write("")).certificates == {}
 

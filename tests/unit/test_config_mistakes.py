@@ -108,6 +108,73 @@ targets = "web"
             '2: [ca.letsencrypt] limits: "orders" is there twice; leave one of them out',
             id="a limit twice",
         ),
+        pytest.param(
+            f'{WWW}profile = "short lived"',
+            '3: [certificate.www] profile: "short lived" is no name of a profile: it is up to 64 '
+            'characters, and no spaces; write it as the CA does, as in "shortlived"',
+            id="a profile with a space",
+        ),
+        pytest.param(
+            f'{WWW}fallback_profile = "classic"',
+            "3: [certificate.www] fallback_profile: there is no profile that it could take the "
+            "place of; name it by profile, or add one",
+            id="a fallback for nothing",
+        ),
+        pytest.param(
+            f'{WWW}profile = "classic"\nfallback_profile = "classic"',
+            '4: [certificate.www] fallback_profile: "classic" is the profile already; name another',
+            id="a fallback that is none",
+        ),
+        pytest.param(
+            f'{WWW}ca = ["local"]\nprofile = "classic"',
+            "4: [certificate.www] profile: does not belong here: a CA of certd's own has no "
+            "profiles, and one lifetime for all; leave it out",
+            id="a profile of one's own CA",
+        ),
+        pytest.param(
+            f'{WWW}ca = ["local"]\nlifetime = "7d"',
+            "4: [certificate.www] lifetime: does not belong here: a CA of certd's own has no "
+            "profiles, and one lifetime for all; leave it out, or write it in the CA's table",
+            id="a lifetime of one certificate of one's own CA",
+        ),
+        pytest.param(
+            f'{WWW}lifetime = "7 days"',
+            '3: [certificate.www] lifetime: "7 days" is no lifetime: so many minutes, hours or '
+            'days; write it as "7d"',
+            id="a lifetime in words",
+        ),
+        pytest.param(
+            f'{WWW}lifetime = "0d"', '3: [certificate.www] lifetime: "0d" is no lifetime', id="0"
+        ),
+        pytest.param(
+            f'{WWW}key = ["ec-p256", "ec-p384"]',
+            "3: [certificate.www] key: ec-p256 and ec-p384 are of one kind: a pair is for clients "
+            "that take one kind and for those that take the other; write two of them, as in key",
+            id="two of one kind",
+        ),
+        pytest.param(
+            f'{WWW}key = ["rsa-2048"]',
+            "3: [certificate.www] key: expected two types of key, found 1: one alone is no list",
+            id="a pair of one",
+        ),
+        pytest.param(
+            f'{WWW}key = ["rsa-2048", 5]',
+            '3: [certificate.www] key: "5" is no type of key: certd knows ec-p256, ec-p384',
+            id="a pair with a number",
+        ),
+        pytest.param(
+            f'{WWW}key = ["ec-p256", "rsa-2048"]\n[certificate."www.rsa"]\nnames = ["a.example"]',
+            '3: [certificate.www] key: the second of the pair would be named "www.rsa": there is '
+            "a table of that name; rename one of them",
+            id="a pair whose second has a table",
+        ),
+        pytest.param(
+            f'{WWW}key = ["ec-p256", "rsa-2048"]\ntargets = ["web"]\n'
+            '[target.web]\ntype = "disk"\npath = "/srv/www"',
+            '4: [certificate.www] targets: "web" puts it in the place of "www": /srv/www has '
+            "room for one certificate only; write {name}",
+            id="a pair in one place",
+        ),
         pytest.param("[certd]\nworkers = 0", "2: [certd] workers: 0 is out of range", id="range"),
         pytest.param(
             "[certd]\nworkers = 2.5", "2: [certd] workers: expected a whole number, found a", id="f"
@@ -228,6 +295,32 @@ targets = "web"
         ),
         pytest.param('[http]\nlisten = ["x:0"]', '2: [http] listen: "x:0": bad port', id="port 0"),
         pytest.param('[http]\nlisten = ["*:80"]', '2: [http] listen: "*:80": * is not', id="star"),
+        pytest.param(
+            '[tls_alpn]\nlisten = ["0.0.0.0"]',
+            '2: [tls_alpn] listen: "0.0.0.0" is not host',
+            id="no",
+        ),
+        pytest.param(
+            "[tls_alpn]\nlisten = []", "2: [tls_alpn] listen: the list is empty", id="none"
+        ),
+        pytest.param(
+            '[tls_alpn]\nlisten = ["[::]:443", "[0::0]:443"]',
+            '2: [tls_alpn] listen: "[::]:443" is there twice',
+            id="one TLS address twice",
+        ),
+        pytest.param(
+            "[tls_alpn]\nvalidation_port = 65536",
+            "2: [tls_alpn] validation_port: 65536 is out of",
+            id="TLS port",
+        ),
+        pytest.param(
+            '[tls_alpn]\nwebroot = "."', "2: [tls_alpn] webroot: unknown key", id="TLS webroot"
+        ),
+        pytest.param(
+            '[tls-alpn]\nlisten = ["0.0.0.0:443"]',
+            "1: tls-alpn: unknown table; did you mean tls_alpn?",
+            id="a hyphen in a table's name",
+        ),
         pytest.param("[http]\nlisten = []", "2: [http] listen: the list is empty", id="no address"),
         pytest.param(
             '[http]\nlisten = ["[::]:80", "[0::0]:80"]',
@@ -387,6 +480,34 @@ targets = "web"
             AGREED + WWW + 'challenge = "http"',
             '5: [certificate.www] challenge: unknown challenge "http": this version knows http-01',
             id="unknown challenge",
+        ),
+        pytest.param(
+            AGREED + WWW + 'challenge = ["http-01", "tls-alpn-1"]',
+            '5: [certificate.www] challenge: unknown challenge "tls-alpn-1": this version knows '
+            'http-01 and tls-alpn-01; write challenge = "tls-alpn-01"',
+            id="an unknown one of several challenges",
+        ),
+        pytest.param(
+            AGREED + WWW + 'challenge = ["http-01", "http-01"]',
+            '5: [certificate.www] challenge: "http-01" is there twice; leave one of them out',
+            id="a challenge twice",
+        ),
+        pytest.param(
+            AGREED + WWW + "challenge = []",
+            "5: [certificate.www] challenge: the list is empty; name at least one",
+            id="no challenge",
+        ),
+        pytest.param(
+            AGREED + WWW + "challenge = 1",
+            "5: [certificate.www] challenge: expected a string, found an integer; put it in quotes",
+            id="a number for a challenge",
+        ),
+        pytest.param(
+            AGREED
+            + WWW.replace("www.example.com", "*.example.com")
+            + 'challenge = ["tls-alpn-01", "http-01"]',
+            "4: [certificate.www] names: *.example.com is a wildcard: a wildcard needs dns-01",
+            id="a wildcard by neither",
         ),
         pytest.param(
             AGREED + WWW + 'key = "ec-p521"',

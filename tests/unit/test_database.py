@@ -37,7 +37,7 @@ NAMES = [f"n{number}" for number in range(8)]
 
 
 def spec(name: str) -> CertificateSpec:
-    return CertificateSpec(name, (Identifier("dns", f"{name}.example.com"),), ("test",), "http-01")
+    return CertificateSpec(name, (Identifier("dns", f"{name}.example.com"),), ("test",))
 
 
 def fill(state: Path, names: list[str] = NAMES) -> None:

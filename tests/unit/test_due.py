@@ -53,6 +53,28 @@ ORDERED = replace(HELD, ordering=True, placed=True)
 FAILURE = Failure("the CA refused", "it said so", "wait", ISSUED)
 
 
+# -- which challenge --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("wanted", "kept", "challenge", "after"),
+    [
+        pytest.param(("a",), None, "a", None, id="the only one"),
+        pytest.param(("a", "b", "c"), None, "a", "b", id="the first"),
+        pytest.param(("a", "b", "c"), "b", "b", "c", id="the next"),
+        pytest.param(("a", "b", "c"), "c", "c", None, id="the last"),
+        pytest.param(("a", "b"), "gone", "a", "b", id="one that is not wanted any more"),
+    ],
+)
+def test_challenges_are_tried_in_order(
+    wanted: tuple[str, ...], kept: str | None, challenge: str, after: str | None
+) -> None:
+    spec = replace(SPEC, challenges=wanted)
+    assert due.challenge(spec, replace(HELD, challenge=kept)) == challenge
+    assert due.challenge_after(spec, challenge) == after
+    assert due.challenge_after(spec, "gone") is None
+
+
 # -- when to renew a certificate with which nothing is wrong ------------------------------
 
 
@@ -177,6 +199,26 @@ EARLY = ISSUED + 1 * DAY
             False,
             "2/3",
             id="it is for more than is wanted, as public CAs' have been",
+        ),
+        pytest.param(
+            replace(SPEC, profile="shortlived", lifetime=timedelta(days=6)),
+            HELD,
+            EARLY,
+            True,
+            "the lifetime has changed from none to 518400s, "
+            "the profile has changed from none to shortlived",
+            id="the profile has changed",
+        ),
+        pytest.param(
+            replace(SPEC, profile="shortlived", fallback_profile="tlsserver"),
+            replace(
+                HELD,
+                current=replace(leaf(), profile="tlsserver", wishes="profile=shortlived"),
+            ),
+            EARLY,
+            False,
+            "2/3",
+            id="the fallback profile is no reason to renew",
         ),
         pytest.param(
             replace(SPEC, targets=("web", "mail")), HELD, EARLY, False, "2/3", id="one more target"

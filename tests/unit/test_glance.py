@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from certd.errors import StoreError
-from certd.model import CertificateSpec, Failure, Identifier, RenewalInfo, TargetState
+from certd.model import CertificateSpec, Failure, Identifier, NextKey, RenewalInfo, TargetState
 from certd.store import Store
 from certd.store.files import advice
 from certd.store.glance import Seen, chain, glance
@@ -26,14 +26,29 @@ FAILURE = Failure("what", "why", "next", NOW)
 def test_it_sees_every_column(tmp_path: Path) -> None:
     names = (Identifier("dns", "a.example"), Identifier("ip", "192.0.2.1"))
     bare = CertificateSpec("bare", names, ("test",))
-    full = replace(bare, name="full", targets=("web", "mail"), renew_after=0.5)
+    full = replace(
+        bare,
+        name="full",
+        targets=("web", "mail"),
+        renew_after=0.5,
+        profile="short",
+        fallback_profile="long",
+        lifetime=timedelta(days=7),
+        reuse_key=True,
+        backup_key=True,
+    )
     store = Store.open(tmp_path)
     store.lineages.take_over({"bare": bare, "full": full}, "digest")
     assert store.leases.claim(["full"]) == ["full"]
     sample = bundle("full", 1, "a.example")
     order = store.orders.begin(
-        "full", "test", "https://ca.example/dir", names, "ec-p256", sample.key_pem, "csr", None, NOW
+        *("full", "test", "https://ca.example/dir", names, "ec-p256", sample.key_pem, "csr", None),
+        NOW,
+        profile="long",
+        lifetime=timedelta(days=7),
+        wishes=full.wishes,
     )
+    store.next_keys.keep("full", sample.key_pem, NextKey("ec-p384", "pin="), NOW)
     store.orders.complete(order, sample.leaf_pem, sample.chain_pem, sample.certificate, NOW)
     store.orders.begin(
         "full", "test", "https://ca.example/dir", names, "ec-p256", sample.key_pem, "csr", "id", NOW
@@ -43,10 +58,16 @@ def test_it_sees_every_column(tmp_path: Path) -> None:
     store.lineages.keep_failure("full", FAILURE, 3, NOW + timedelta(microseconds=1))
     state = TargetState("web", "failed", 1, None, 2, NOW, NOW + timedelta(1), FAILURE)
     store.lineages.keep_target("full", state)
+    store.lineages.retry_now("full", NOW, force=False, new_key=True)
     try:
         seen = glance(tmp_path)
         everything = store.lineages.all()
         assert (seen.wanted, seen.configuration) == (everything, "digest")
+        spec, lineage = everything[1]
+        assert (spec, lineage.next_key) == (full, NextKey("ec-p384", "pin="))
+        assert (lineage.forced, lineage.new_key) == (True, True)
+        assert lineage.current is not None
+        assert (lineage.current.profile, lineage.current.wishes) == ("long", full.wishes)
         assert [glance(tmp_path, name).wanted for name in ("bare", "full", "other")] == [
             everything[:1],
             everything[1:],

@@ -46,6 +46,7 @@ def test_every_known_oddity_is_read_or_refused() -> None:
                 strangers.pem(raw)
             else:
                 strangers.der(raw)
+            strangers.request(raw)
         except Exception as error:
             error.add_note(name)
             raise

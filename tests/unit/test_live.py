@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -17,6 +18,7 @@ import pytest
 
 from certd.live import LiveContext
 from certd.model import Bundle, KeyType
+from certd.secrets import Secret
 from certd.testing.chains import DAY, Authority, identifiers, pem
 from certd.x509 import facts, new_key
 
@@ -121,6 +123,30 @@ def test_the_name_asked_for_chooses(host: str, name: str, version: ssl.TLSVersio
     ours.maximum_version = version
     here, _ = shake(context, host, ours)
     assert serial(here) == bundles[name].certificate.serial
+
+
+def test_of_a_pair_each_client_is_shown_what_it_takes() -> None:
+    context = LiveContext(["www", "www.rsa", "mail"], TLS12, {"www.rsa": "www"})
+    context.show(bundle("mail", "mail.example"))
+    pair = {
+        "ECDSA": bundle("www", "a.example"),
+        "RSA": bundle("www.rsa", "a.example", key_type="rsa-2048"),
+    }
+    for one in pair.values():
+        context.show(one)
+    for number in (2, 3):
+        for kind, one in pair.items():
+            ours = client()  # only of TLS 1.2 can Python's be told to take one kind
+            ours.maximum_version = TLS12
+            ours.set_ciphers(f"a{kind}")
+            assert serial(shake(context, "a.example", ours)[0]) == one.certificate.serial
+        pair["RSA"] = bundle("www.rsa", "a.example", version=number, key_type="rsa-2048")
+        context.show(pair["RSA"])
+
+
+def test_what_has_no_key_here_is_not_shown(context: LiveContext) -> None:
+    with pytest.raises(ValueError, match="its key not here"):
+        context.show(replace(bundle("www", "a.example"), key_pem=Secret("")))
 
 
 @pytest.mark.parametrize("host", [None, "deep.any.wild.example", "elsewhere.example"])

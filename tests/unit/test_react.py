@@ -69,6 +69,27 @@ def seen(type: str) -> Refusal:
             id="malformed, and it replaces",
         ),
         pytest.param(
+            problem("malformed", 400),
+            Situation("new order", replaces=True, lifetime=True),
+            "without lifetime",
+            0,
+            id="malformed, and it has a lifetime",
+        ),
+        pytest.param(
+            problem("invalidProfile", 400),
+            Situation("new order", fallback=True),
+            "fallback profile",
+            0,
+            id="invalidProfile, and there is another",
+        ),
+        pytest.param(
+            problem("invalidProfile", 400),
+            Situation("new order"),
+            "end",
+            DAILY.total_seconds(),
+            id="invalidProfile, and there is no other",
+        ),
+        pytest.param(
             problem("", 500),
             Situation("new order", replaces=True, troubles=4),
             "without replaces",
@@ -109,7 +130,7 @@ def test_within_an_attempt(refusal: Refusal, situation: Situation, do: str, wait
 @pytest.mark.parametrize(
     ("refusal", "situation", "marks", "wait"),
     [
-        # marks: lost, stop, everyone, fail over
+        # marks: lost, stop, everyone, fail over, other challenge
         pytest.param(problem("", 503), Situation(), "f", 0, id="5xx"),
         pytest.param(problem("", None), Situation(), "f", 0, id="no answer"),
         pytest.param(problem("", 403), Situation(), "", 0, id="a page about an order"),
@@ -136,16 +157,44 @@ def test_within_an_attempt(refusal: Refusal, situation: Situation, do: str, wait
             Situation("new order", left=MONTH),
             "",
             PAUSED.total_seconds(),
-            id="paused",
+            id="a limit without its end",
         ),
-        pytest.param(seen("connection"), Situation(), "l", 0, id="connection, the first time"),
-        pytest.param(seen("connection"), Situation(failures=2), "lf", 0, id="and the second"),
+        pytest.param(
+            problem("rateLimited", 429, page=True),
+            Situation("new order", left=MONTH),
+            "sf",
+            0,
+            id="paused, with a page to go to",
+        ),
+        pytest.param(
+            problem("rateLimited", 429, page=True, retry_after=7200),
+            Situation("new order", left=MONTH),
+            "",
+            7200,
+            id="a page, and a time",
+        ),
+        pytest.param(seen("connection"), Situation(), "lo", 0, id="connection, the first time"),
+        pytest.param(seen("connection"), Situation(failures=2), "lfo", 0, id="and the second"),
         pytest.param(seen("dns"), Situation(failures=2), "lf", 0, id="dns"),
-        pytest.param(seen("tls"), Situation(failures=2), "lf", 0, id="tls"),
-        pytest.param(seen("unauthorized"), Situation(), "l", 0, id="unauthorized"),
-        pytest.param(seen("incorrectResponse"), Situation(), "l", 0, id="incorrectResponse"),
+        pytest.param(seen("tls"), Situation(failures=2), "lfo", 0, id="tls"),
+        pytest.param(seen("unauthorized"), Situation(), "lo", 0, id="unauthorized"),
+        pytest.param(seen("incorrectResponse"), Situation(), "lo", 0, id="incorrectResponse"),
         pytest.param(seen("dnssec"), Situation(), "l", DAILY.total_seconds(), id="dnssec"),
         pytest.param(seen("caa"), Situation(), "l", DAILY.total_seconds(), id="caa"),
+        pytest.param(
+            seen("caa"),
+            Situation(allowed=True),
+            "lf",
+            DAILY.total_seconds(),
+            id="caa, and it allows another",
+        ),
+        pytest.param(
+            problem("caa"),
+            Situation("finalize", allowed=True),
+            "lf",
+            DAILY.total_seconds(),
+            id="caa, late",
+        ),
         pytest.param(seen("rejectedIdentifier"), Situation(), "lsf", 0, id="rejected, later"),
         pytest.param(
             problem("rejectedIdentifier"), Situation("new order"), "lsf", 0, id="rejected"
@@ -169,6 +218,13 @@ def test_within_an_attempt(refusal: Refusal, situation: Situation, do: str, wait
         ),
         pytest.param(
             problem("badPublicKey"), Situation("finalize"), "lf", DAILY.total_seconds(), id="key"
+        ),
+        pytest.param(
+            problem("badPublicKey"),
+            Situation("new order"),
+            "ef",
+            DAILY.total_seconds(),
+            id="the account's key",
         ),
         pytest.param(
             problem("badSignatureAlgorithm"),
@@ -207,7 +263,7 @@ def test_when_the_attempt_is_over(
     refusal: Refusal, situation: Situation, marks: str, wait: float
 ) -> None:
     reaction = conclude(refusal, situation)
-    names = {"l": "lost", "s": "stop", "e": "everyone", "f": "fail_over"}
+    names = {"l": "lost", "s": "stop", "e": "everyone", "f": "fail_over", "o": "other_challenge"}
     assert "".join(mark for mark, name in names.items() if getattr(reaction, name)) == marks
     assert (reaction.do, reaction.wait) == ("end", timedelta(seconds=wait))
 
@@ -221,6 +277,7 @@ _REFUSALS = st.builds(
     st.none() | st.integers(100, 999),
     st.none() | st.floats(0, 86400),
     st.lists(_TYPES, max_size=3).map(tuple),
+    st.booleans(),
     st.booleans(),
     st.booleans(),
 )

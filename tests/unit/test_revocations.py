@@ -16,7 +16,16 @@ from certd import crls, due, x509
 from certd.adoption import adopt
 from certd.api import Bundle
 from certd.config import CASettings, TargetSettings
-from certd.model import CertificateSpec, Decision, Failure, Identifier, Lineage, Pair, Revocation
+from certd.model import (
+    CertificateSpec,
+    Decision,
+    Failure,
+    Identifier,
+    Lineage,
+    NextKey,
+    Pair,
+    Revocation,
+)
 from certd.secrets import Secret
 from certd.store import Store
 from certd.store.glance import glance
@@ -84,6 +93,8 @@ def test_a_compromised_key_is_given_up_wherever_it_is_used(store: Store) -> None
     for name in "ab":
         assert wish(store, name) == Decision(NOW, "version 1 is being revoked (keyCompromise)")
         assert store.lineages.get(name).forced
+        assert store.lineages.get(name).new_key
+    assert not store.lineages.get("c").new_key
     assert not wish(store, "c").due(NOW)
     # Whoever comes with it later is refused: a new order, or another key for one under way.
     with pytest.raises(CompromisedKey, match=r"a had it, and it is compromised since"):
@@ -117,6 +128,15 @@ def test_a_certificate_that_comes_for_a_key_given_up_meanwhile_is_revoked_too(st
     store.orders.complete(order, late.leaf_pem, late.chain_pem, late.certificate, NOW)
     assert {one.name for one in store.revocations.pending()} == {"a", "b"}
     assert wish(store, "b").due(NOW)
+    assert store.lineages.get("b").new_key
+
+
+def test_a_key_made_in_advance_is_given_up_too(store: Store) -> None:
+    """As after a restore: what was the next key then has been in use since."""
+    issue(store, "a", KEY)
+    store.next_keys.keep("b", KEY, NextKey("ec-p256", x509.pin(KEY)), NOW)
+    intend(store, "a", "keyCompromise")
+    assert store.next_keys.get("b") is None
 
 
 @pytest.mark.parametrize("reason", ["superseded", "unspecified"])
@@ -283,6 +303,7 @@ def test_a_key_that_the_ca_calls_compromised_is_given_up(store: Store, lists: Li
     look(store)
     assert revoked(store) == ["a", "b"]  # the second is still to be asked for
     assert [one.name for one in store.revocations.pending()] == ["b"]
+    assert {name for name in "abc" if store.lineages.get(name).new_key} == {"a", "b"}
     with pytest.raises(CompromisedKey):
         issue(store, "c", KEY)
 

@@ -199,7 +199,7 @@ def test_what_a_configuration_changes_is_known_before_it_is_followed(
         ("b", TargetState("web", "verified", 1, 1)),
     ):
         store.lineages.keep_target(name, target)
-        store.lineages.keep_failure(name, failure, 3, NOW + HOUR)
+        store.lineages.keep_failure(name, failure, 3, NOW + HOUR, "tls-alpn-01")
     store.leases.release_all()
     kept = {name: spec for name, spec in WEB.items() if name not in left}
     store.lineages.take_over(kept, "second", before)
@@ -230,6 +230,26 @@ def test_a_self_check_that_is_switched_off_is_tried_at_once_and_only_then(store:
         store.lineages.take_over({**specs(*NAMES), "b": spec}, digest)
         tried.append(store.lineages.get("b").retry_at is None)
     assert tried == [True, False, True]
+
+
+def test_challenges_in_order_begin_anew_with_what_changes_about_any_of_them(store: Store) -> None:
+    several = replace(specs("b")["b"], challenges=("http-01", "tls-alpn-01"))
+    wanted = {**specs(*NAMES), "b": several}
+    kept = []
+    for tables in ({"http": "1", "tls_alpn": "1"}, {"http": "1", "tls_alpn": "2"}):
+        store.lineages.take_over(wanted, str(tables), tables)
+        [spec] = [spec for spec, _ in store.lineages.all() if spec.name == "b"]
+        assert spec == several
+        kept.append(store.lineages.get("b").challenge)
+        store.leases.claim(["b"])
+        failure = Failure("x", "y", "z", NOW)
+        store.lineages.keep_failure("b", failure, 3, NOW + HOUR, "tls-alpn-01")
+        kept.append(store.lineages.get("b").challenge)
+        store.leases.release("b", NOW + HOUR)
+    assert kept == [None, "tls-alpn-01"] * 2
+    assert store.leases.claim(["b"]) == ["b"]
+    store.orders.complete(begin(store, "b"), "leaf", "chain", facts("b"), NOW)
+    assert store.lineages.get("b").challenge is None
 
 
 def test_a_corrected_target_is_worth_another_try(store: Store) -> None:
@@ -437,7 +457,7 @@ def test_a_glance_sees_what_the_store_has(store: Store, tmp_path: Path) -> None:
     store.lineages.keep_renewal("a", window, NOW + 2 * HOUR, 3)
     failure = Failure("what", "why", "next", NOW)
     store.lineages.keep_target("a", TargetState("web", "failed", 1, None, 2, NOW, NOW, failure))
-    store.lineages.keep_failure("b", failure, 4, NOW + HOUR)
+    store.lineages.keep_failure("b", failure, 4, NOW + HOUR, "tls-alpn-01")
     begin(store, "c")
     store.orders.keep_url(begin(store, "b"), "https://ca.example/order/1")
     assert [(one.ordering, one.placed) for _, one in store.lineages.all()] == [

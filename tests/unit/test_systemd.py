@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import shutil
@@ -14,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from certd.systemd import listen_sockets, notify, watchdog_interval
+from certd.systemd import NONE_PASSED, listen_sockets, notify, watchdog_interval
 from certd.testing.processes import NotInstalled
 
 
@@ -99,7 +100,7 @@ def test_the_watchdog_interval(
 def test_no_sockets_are_taken_that_are_not_ours(given: dict[str, str]) -> None:
     environ = {"PATH": "/bin", "LISTEN_FDNAMES": "certd.socket", **given}
 
-    assert listen_sockets(environ) == []
+    assert listen_sockets(environ) == NONE_PASSED
     assert environ == {"PATH": "/bin"}
 
 
@@ -113,13 +114,14 @@ for number in range(3, 3 + len(sys.argv[1:])):
     os.dup2(number + 100, number)
 os.environ.update(LISTEN_PID=str(os.getpid()), LISTEN_FDS=str(len(sys.argv[1:])))
 try:
-    for sock in listen_sockets():
+    passed = listen_sockets()
+    for sock in passed.http + passed.tls_alpn:
         shared = os.get_inheritable(sock.fileno())
         print(sock.fileno(), sock.family.name, shared, sock.getsockname())
         sock.detach()
 except CertdError as error:
     print(error)
-print(sorted(name for name in os.environ if name.startswith("LISTEN_")), listen_sockets())
+print(sorted(name for name in os.environ if name.startswith("LISTEN_")), *listen_sockets().http)
 """
 
 
@@ -141,8 +143,57 @@ def test_passed_sockets_are_ours_alone(tmp_path: Path) -> None:
         assert passing(tcp, unix) == [
             f"3 AF_INET False {tcp.getsockname()}",
             f"4 AF_UNIX False {tmp_path / 's'}",
-            "[] []",
+            "[]",
         ]
+
+
+NAMED = """
+import os
+from certd.systemd import listen_sockets
+os.environ["LISTEN_PID"] = str(os.getpid())
+passed = listen_sockets()
+for sockets in (passed.http, passed.tls_alpn):
+    print(*(sock.getsockname()[1] for sock in sockets))
+for sock in passed.http + passed.tls_alpn:
+    sock.detach()
+"""
+
+
+@pytest.mark.parametrize(
+    ("names", "by_tls"),
+    [
+        pytest.param("certd.socket:tls-alpn-01:tls-alpn-01", {1, 2}, id="by the units' names"),
+        pytest.param("tls-alpn-01:certd.socket:x", {0}, id="in any order"),
+        pytest.param("certd.socket", set(), id="too few names"),
+        pytest.param("", set(), id="no names"),
+    ],
+)
+def test_a_socket_is_for_what_its_unit_is_named_for(names: str, by_tls: set[int]) -> None:
+    with contextlib.ExitStack() as stack:
+        sockets = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(3)]
+        ports = [sock.getsockname()[1] for sock in sockets]
+
+        def pass_on() -> None:
+            copies = [os.dup(sock.fileno()) for sock in sockets]
+            for number, fd in enumerate(copies, 3):
+                os.dup2(fd, number, inheritable=True)
+
+        environ = {**os.environ, "LISTEN_FDS": "3", "LISTEN_FDNAMES": names}
+        said = subprocess.run(
+            [sys.executable, "-c", NAMED],
+            preexec_fn=pass_on,
+            close_fds=False,
+            env=environ,
+            capture_output=True,
+            text=True,
+            check=True,
+            timeout=30,
+        ).stdout
+    http, tls, _ = said.split("\n")
+    assert [int(port) for port in tls.split()] == [ports[index] for index in sorted(by_tls)]
+    assert [int(port) for port in http.split()] == [
+        port for index, port in enumerate(ports) if index not in by_tls
+    ]
 
 
 @pytest.mark.parametrize("kind", [socket.SOCK_DGRAM, socket.SOCK_STREAM])
@@ -151,7 +202,7 @@ def test_a_socket_that_does_not_listen_is_a_wrong_unit(kind: socket.SocketKind) 
         first, last = passing(sock)
     assert first.startswith("descriptor 3 from systemd is not a listening stream socket")
     assert first.endswith("use ListenStream= and no Accept=yes in certd.socket")
-    assert last == "[] []"
+    assert last == "[]"
 
 
 def test_systemds_own_activation_passes_a_socket(free_port: Callable[[], int]) -> None:
@@ -161,7 +212,7 @@ def test_systemds_own_activation_passes_a_socket(free_port: Callable[[], int]) -
     port = free_port()
     code = (
         "from certd.systemd import listen_sockets\n"
-        "[listener] = listen_sockets()\n"
+        "[listener] = listen_sockets().http\n"
         "listener.accept()[0].sendall(b'hello')\n"
     )
     arguments = [activate, f"--listen=127.0.0.1:{port}", sys.executable, "-c", code]

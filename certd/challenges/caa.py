@@ -1,0 +1,109 @@
+"""Which CAs a name's CAA records allow (RFC 8659), looked up where a CA has refused for them."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from certd.challenges.resolving import Unresolved
+from certd.errors import plain
+
+if TYPE_CHECKING:
+    from dns.name import Name
+    from dns.resolver import Resolver
+
+SECONDS = 5.0  # for one name, its parents included
+CRITICAL = 128  # RFC 8659 section 4.1: who does not know the property must not issue
+KNOWN = frozenset({"issue", "issuewild", "iodef", "issuemail", "issuevmc"})
+MOST_RECORDS = 10  # of one set, shown
+
+
+@dataclass(frozen=True, slots=True)
+class CAARecord:
+    """RFC 8659 section 4.1; ``tag`` in lower case, ``value`` as it is written there."""
+
+    flags: int
+    tag: str
+    value: str
+
+    def __str__(self) -> str:
+        return plain(f'{self.flags} {self.tag} "{self.value}"')
+
+
+@dataclass(frozen=True, slots=True)
+class CAASet:
+    """The relevant set of a name (RFC 8659 section 3): its own, or its nearest parent's.
+
+    ``owner`` is whose it is. Without records, every CA may issue.
+    """
+
+    owner: str
+    records: tuple[CAARecord, ...] = ()
+
+    def __str__(self) -> str:
+        if not self.records:
+            return f"{self.owner} and its parents have no CAA records"
+        shown = ", ".join(map(str, self.records[:MOST_RECORDS]))
+        more = len(self.records) - MOST_RECORDS
+        return f"CAA of {self.owner}: {shown}" + (f" and {more} more" if more > 0 else "")
+
+    def allows(self, identities: tuple[str, ...], *, wildcard: bool) -> bool:
+        """Whether a CA that goes by one of these names may issue (RFC 8659 section 4.2).
+
+        Parameters, such as ``accounturi``, are not looked at: they may still forbid it.
+        """
+        if any(one.flags & CRITICAL and one.tag not in KNOWN for one in self.records):
+            return False
+        issue = [one.value for one in self.records if one.tag == "issue"]
+        wild = [one.value for one in self.records if one.tag == "issuewild"]
+        asked = wild if wildcard and wild else issue
+        if not asked:
+            return True
+        allowed = {value.partition(";")[0].strip().lower().rstrip(".") for value in asked}
+        return any(identity.lower().rstrip(".") in allowed for identity in identities)
+
+
+def look_up(name: str, server: tuple[str, int] | None, seconds: float = SECONDS) -> CAASet:
+    """The relevant set of a DNS name, or of a wildcard's parent, by the word of ``server``.
+
+    Without one, the machine's own name servers are asked. Aliases are followed by them.
+
+    Raises:
+        Unresolved: it cannot be known now, and why.
+    """
+    # Only here and late: hardly anybody ever needs it.
+    import dns.exception
+    import dns.name
+    import dns.resolver
+
+    name = name.removeprefix("*.")
+    end = time.monotonic() + seconds
+    try:
+        resolver = dns.resolver.Resolver(configure=server is None)
+        if server is not None:
+            resolver.nameservers = [server[0]]
+            resolver.port = server[1]
+        owner = dns.name.from_text(name)
+        while owner != dns.name.root:
+            records = _of(resolver, owner, end - time.monotonic())
+            if records:
+                return CAASet(owner.to_text(omit_final_dot=True), records)
+            owner = owner.parent()
+    except (dns.exception.DNSException, OSError, ValueError) as error:
+        # Of dnspython's own texts some are long, and hold the whole question.
+        raise Unresolved(f"CAA of {name} was looked up in vain ({type(error).__name__})") from error
+    return CAASet(name)
+
+
+def _of(resolver: Resolver, owner: Name, seconds: float) -> tuple[CAARecord, ...]:
+    import dns.resolver
+
+    try:
+        answer = resolver.resolve(owner, "CAA", lifetime=max(seconds, 0.1), search=False)
+    except (dns.resolver.NoAnswer, dns.resolver.NXDOMAIN):
+        return ()
+    return tuple(
+        CAARecord(one.flags, one.tag.decode("ascii").lower(), one.value.decode("utf-8", "replace"))
+        for one in answer
+    )

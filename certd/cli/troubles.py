@@ -1,0 +1,46 @@
+"""What has failed, in full, and when it is tried again: for ``status`` and ``show``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import datetime
+
+from certd.cli.options import ahead, instant
+from certd.cli.overview import Overview
+from certd.due import NEVER, STOPPED
+from certd.model import Revocation
+
+
+def troubles(found: Overview) -> Iterator[str]:
+    """A paragraph for each failure, which begins with an empty line."""
+    for entry in found.entries:
+        spec, lineage = entry.spec, entry.lineage
+        if lineage.failure:
+            yield f"\n{spec.name}: {lineage.failure}\n  {_again(entry.plan.issue.at, found.now)}"
+        for ca, parked in lineage.parks.items():
+            if parked.holds(found.now) and parked.failure != lineage.failure:
+                until = f"until {instant(parked.until)}" if parked.until else STOPPED
+                yield f"\n{spec.name}: {ca} is not asked, {until}: {parked.failure}"
+        for one in lineage.revocations:
+            if one.failure and not one.revoked_at:
+                what = f"version {one.number} is not revoked yet: {one.failure}"
+                yield f"\n{spec.name}: {what}\n  {_asked_again(one, found.now)}"
+        for item in entry.targets():
+            if item.failure:
+                where = f"{spec.name} at {item.target}"
+                yield f"\n{where}: {item.failure}\n  {_again(item.retry_at, found.now)}"
+
+
+def _again(at: datetime | None, now: datetime) -> str:
+    if at is None or at <= now:
+        return "next attempt now"
+    if at >= NEVER:
+        return "stopped until you act: then `certd renew NAME`"
+    return f"next attempt {instant(at)} ({ahead(at, now)}); `certd renew NAME` tries at once"
+
+
+def _asked_again(one: Revocation, now: datetime) -> str:
+    at = one.retry_at
+    if at is not None and at >= NEVER:
+        return f"stopped until you act: then `certd revoke {one.name} --version {one.number}`"
+    return f"next attempt {ahead(at, now) if at else 'now'}"

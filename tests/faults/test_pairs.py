@@ -1,0 +1,91 @@
+"""``key = ["ec-p256", "rsa-2048"]``: two certificates from one table, served side by side."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import ssl
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from certd import verify
+from certd.testing.proxy import FaultyCA
+from tests.site import Site
+
+NAME = "www.example.com"
+MEMBERS = {"www": "ec-p256", "www.rsa": "rsa-2048"}
+
+
+@pytest.fixture
+def pair(site: Site) -> Site:
+    return site.certificate("www", NAME, key=["ec-p256", "rsa-2048"], targets=["web"]).disk()
+
+
+@contextlib.contextmanager
+def served(folders: list[Path]) -> Iterator[int]:
+    """The port of a TLS server that has what is in all of these folders now, as nginx can."""
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+
+        def serve() -> None:
+            while True:
+                try:
+                    connection, _ = listening.accept()
+                except OSError:
+                    return
+                context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+                for folder in folders:
+                    context.load_cert_chain(folder / "fullchain.pem", folder / "privkey.pem")
+                with contextlib.suppress(OSError), connection:
+                    connection.settimeout(5)
+                    context.wrap_socket(connection, server_side=True).close()
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        yield listening.getsockname()[1]
+        listening.shutdown(socket.SHUT_RDWR)
+        thread.join()
+
+
+def folders(site: Site) -> list[Path]:
+    return [site.folder / "web" / name / "current" for name in MEMBERS]
+
+
+def test_both_are_issued_deployed_and_found_at_one_server(pair: Site, faulty: FaultyCA) -> None:
+    done = pair.renew()
+    for name in MEMBERS:
+        assert f"{name}: issued, version 1" in done.stdout
+    assert len(faulty.acted_on("finalize")) == 2
+    assert "not due before" in pair.renew().stdout
+    with served(folders(pair)) as port:
+        pair.disk(verify=[f"127.0.0.1:{port}"], verify_timeout=5)
+        done = pair.renew("www", "--force")
+        for name in MEMBERS:
+            assert f"{name}: renewed, version 2" in done.stdout
+        status = pair.status()
+        for name, kind in MEMBERS.items():
+            assert status[name]["targets"][0]["state"] == "verified"
+            seen = verify.probe("127.0.0.1", port, NAME, 5.0, kind)
+            assert seen.fingerprint == status[name]["fingerprint"]
+
+
+def test_a_server_that_has_only_one_of_them_is_found_out(pair: Site) -> None:
+    pair.renew()
+    with served(folders(pair)[:1]) as port:
+        pair.disk(verify=[f"127.0.0.1:{port}"], verify_timeout=0.2)
+        done = pair.certd("renew", "www", "--force")
+        assert done.returncode == 1
+        assert "www: renewed, version 2" in done.stdout
+        assert "www.rsa: FAILED web: " in done.stdout
+        assert "does not serve version 2" in done.stdout
+
+
+def test_a_second_kind_orders_the_second_certificate_only(site: Site, faulty: FaultyCA) -> None:
+    site.certificate("www", NAME).renew()
+    site.certificate("www", NAME, key=["ec-p256", "rsa-2048"])
+    assert "www.rsa: issued, version 1" in site.renew().stdout
+    assert len(faulty.acted_on("finalize")) == 2
+    site.certificate("www", NAME)  # and is left alone when it goes
+    assert list(site.status()) == ["www"]
