@@ -5,11 +5,10 @@ from __future__ import annotations
 import gc
 import logging
 import os
-import queue
 import signal
+import socket
 import time
 from pathlib import Path
-from types import FrameType
 
 from apscheduler.executors.pool import ThreadPoolExecutor
 from apscheduler.schedulers.background import BackgroundScheduler
@@ -33,7 +32,10 @@ class Daemon:
     def __init__(self, path: Path) -> None:
         """``path``: the configuration file, read again at each SIGHUP."""
         self._path = path
-        self._signals: queue.SimpleQueue[signal.Signals] = queue.SimpleQueue()
+        # A handler would not do: it runs in the main thread, which nothing wakes when the signal
+        # came to another thread, or just before this one fell asleep.
+        self._signals, self._wakeup = socket.socketpair()
+        self._wakeup.setblocking(False)
         self._ticked = time.monotonic()
 
     def run(self) -> int:
@@ -42,8 +44,9 @@ class Daemon:
         Raises:
             CertdError: it cannot start; the text says why.
         """
+        signal.set_wakeup_fd(self._wakeup.fileno())
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-            signal.signal(number, self._on_signal)  # what comes before READY is done after it
+            signal.signal(number, lambda *_: None)  # what comes before READY is done after it
         config = configuration.load(self._path)
         store = Store.open(config.state, config.seal)
         lock = FileLock(daemon_lock(config.state))
@@ -69,7 +72,7 @@ class Daemon:
         scheduler.start()
         systemd.notify("READY=1", self._status())
         log.info("certd %s: watching %d certificates", os.getpid(), len(config.certificates))
-        while (number := self._signals.get()) == signal.SIGHUP:
+        while (number := self._next_signal()) == signal.SIGHUP:
             self._reload()
         systemd.notify("STOPPING=1")
         log.info("stopping: %s", number.name)
@@ -78,8 +81,8 @@ class Daemon:
             log.warning("stopped in the middle of something: it goes on at the next start")
         return 0
 
-    def _on_signal(self, number: int, frame: FrameType | None) -> None:
-        self._signals.put(signal.Signals(number))
+    def _next_signal(self) -> signal.Signals:
+        return signal.Signals(self._signals.recv(1)[0])
 
     def _scheduler(self) -> BackgroundScheduler:
         """Ticks only: what is due is in the store, not in a scheduler's jobs."""

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).parents[1]
 SECONDS = 60.0  # for one command; far more than any takes
 LARGEST = 2**20  # octets of a request
+AT_START = ("PYTHON", "LD_", "LC_", "LANG")  # of the environment
 # Also what certd imports late, when it turns out to be needed.
 IMPORTED = (
     "certd.cli.ca",
@@ -132,6 +133,9 @@ class Warm:
         seconds: float = 0,
     ) -> Running:
         """certd with these arguments, in a group of its own; it is ended after ``seconds``."""
+        added = {name for name in environment if environment[name] != os.environ.get(name)}
+        late = {name for name in added - {"PYTHONPATH"} if name.startswith(AT_START)}
+        assert not late, f"{late}: read when an interpreter starts, which is over: use subprocess"
         request = {
             "argv": list(argv),
             "environment": dict(environment),

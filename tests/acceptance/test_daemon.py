@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import ctypes
 import http.server
+import os
 import re
 import secrets
 import signal
@@ -116,7 +118,10 @@ class Systemd:
             self.heard.append(message.decode())
 
     def first(self, word: str) -> int:
-        """Where it was first heard."""
+        """Where it was first heard; what was sent last may not have been read yet."""
+        deadline = time.monotonic() + 5
+        while not self.has(word) and time.monotonic() < deadline:
+            time.sleep(0.01)
         return next(at for at, text in enumerate(self.heard) if word in text.splitlines())
 
     def has(self, word: str) -> bool:
@@ -251,6 +256,16 @@ def test_a_window_that_moved_into_the_past_is_followed_after_sighup(
             lambda: lineage(site).targets["web"].version == 2 and phase(site) == "verified"
         )
     assert len(issued(site, pebble)) == 2
+
+
+def test_a_signal_that_comes_to_another_thread_is_heard(site: Site) -> None:
+    """The system chooses the thread; the main one need not be woken by that."""
+    with site.start("run") as daemon:
+        daemon.wait_until(lambda: _STARTED in log(site))
+        threads = [int(name) for name in os.listdir(f"/proc/{daemon.pid}/task")]
+        other = next(thread for thread in threads if thread != daemon.pid)
+        assert ctypes.CDLL(None).tgkill(daemon.pid, other, int(signal.SIGTERM)) == 0
+        assert daemon.wait(STOP_SECONDS) == 0, daemon.output()
 
 
 def test_signals_before_it_is_ready_are_for_later(site: Site) -> None:
