@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.server
+import sqlite3
 import threading
 from collections.abc import Iterator
 from dataclasses import replace
@@ -129,6 +131,24 @@ def test_a_certificate_that_comes_for_a_key_given_up_meanwhile_is_revoked_too(st
     assert {one.name for one in store.revocations.pending()} == {"a", "b"}
     assert wish(store, "b").due(NOW)
     assert store.lineages.get("b").new_key
+
+
+def test_one_that_another_certd_keeps_while_the_key_is_given_up_is_revoked_too(
+    store: Store, tmp_path: Path
+) -> None:
+    issue(store, "a", KEY)
+    [path] = (tmp_path / "state").glob("*.db")
+    with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        giving_up = threading.Thread(target=intend, args=(store, "a", "keyCompromise"))
+        giving_up.start()
+        giving_up.join(0.1)  # it waits for the other's transaction
+        other.execute("CREATE TEMP TABLE late AS SELECT * FROM version")
+        other.execute("UPDATE late SET lineage = 'b', fingerprint = 'ff'")
+        other.execute("INSERT INTO version SELECT * FROM late")
+        other.execute("COMMIT")
+        giving_up.join()
+    assert {one.name for one in store.revocations.pending()} == {"a", "b"}
 
 
 def test_a_key_made_in_advance_is_given_up_too(store: Store) -> None:
