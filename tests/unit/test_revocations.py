@@ -14,9 +14,10 @@ from pathlib import Path
 import pytest
 from cryptography import x509 as cryptography
 
-from certd import crls, due, x509
+from certd import crls, due, revocation, x509
 from certd.adoption import adopt
 from certd.api import Bundle
+from certd.ca.local import LocalCA
 from certd.config import CASettings, TargetSettings
 from certd.model import (
     CertificateSpec,
@@ -57,12 +58,12 @@ def store(tmp_path: Path) -> Iterator[Store]:
     opened.close()
 
 
-def made(name: str, key: Secret, *lists: str, age: timedelta = HOUR) -> Bundle:
+def made(name: str, key: Secret, *lists: str, age: timedelta = HOUR, by: Authority = CA) -> Bundle:
     points = [distribution_point(*lists)] if lists else []
-    leaf = CA.leaf(
+    leaf = by.leaf(
         key, f"{name}.example", not_before=NOW - age, not_after=NOW + 90 * DAY, crls=points
     )
-    return Bundle(name, 0, pem(leaf), pem(CA.certificate), key, x509.facts(leaf))
+    return Bundle(name, 0, pem(leaf), pem(by.certificate), key, x509.facts(leaf))
 
 
 def issue(store: Store, name: str, key: Secret | None = None, *lists: str) -> Bundle:
@@ -190,6 +191,31 @@ def test_what_failed_is_tried_again_in_its_time_and_is_seen(store: Store, tmp_pa
     assert store.revocations.pending() == []
     store.revocations.drop(later)  # too late for that
     assert store.lineages.get("a").revocation is not None
+
+
+def test_one_that_cannot_be_read_is_put_off_and_the_others_are_asked_for(
+    store: Store, tmp_path: Path
+) -> None:
+    for name in "ab":
+        issue(store, name)
+        intend(store, name, "superseded")
+    [path] = (tmp_path / "state").glob("*.db")
+    with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as other:
+        other.execute("UPDATE version SET leaf_pem = 'no PEM' WHERE lineage = 'a'")
+    asked: list[bytes] = []
+
+    class Asked(LocalCA):
+        def revoke(self, der: bytes, reason: int, key_pem: Secret | None = None) -> None:
+            asked.append(der)
+
+    client = Asked("test", DAY, store.authorities, lambda: NOW)
+    revocation.resume(store, lambda _: client, SETTINGS, lambda: 0.5, NOW)
+    assert len(asked) == 1
+    [left] = store.revocations.pending()
+    assert (left.name, left.failures) == ("a", 1)
+    assert left.failure is not None
+    assert left.failure.what == "certd, or a plugin, made a mistake"
+    assert store.revocations.pending(NOW) == []
 
 
 def test_a_back_off_does_not_hold_what_is_revoked(store: Store) -> None:
