@@ -342,6 +342,16 @@ def test_a_list_is_fetched_once_for_all_and_again_when_it_is_over(
     assert revoked(store) == []
 
 
+def test_which_list_a_version_names_is_known_as_soon_as_it_is_kept(store: Store) -> None:
+    issue(store, "a", None, "http://ca.example/1.crl")
+    issue(store, "b")
+    found = made("c", KEY, "http://ca.example/2.crl")
+    store.versions.adopt(found, "ec-p256", "test", (), NOW)
+    assert store.crls.unread(NOW) == []
+    urls = {one.url for one in store.crls.due(NOW)}
+    assert urls == {"http://ca.example/1.crl", "http://ca.example/2.crl"}
+
+
 def test_a_key_that_the_ca_calls_compromised_is_given_up(store: Store, lists: Lists) -> None:
     first = issue(store, "a", KEY, lists.url)
     issue(store, "b", KEY)
