@@ -81,7 +81,11 @@ def _look(
 
 
 def _compare(der: bytes, due: DueList, roots: x509.Roots, store: Store, now: datetime) -> datetime:
-    """Keep which versions are revoked; returns until when the list is good."""
+    """Keep which versions are revoked; returns until when the list is good.
+
+    Raises:
+        BadCRL: it is not believed for some of those that name it; of the others it is kept.
+    """
     naming = store.crls.naming(due.url, now)
     signers: dict[tuple[str, str], list[Naming]] = {}
     for one in naming:
@@ -102,7 +106,7 @@ def _compare(der: bytes, due: DueList, roots: x509.Roots, store: Store, now: dat
             store,
             now,
         )
-    if error is not None and not good:
+    if error is not None:
         raise error
     return min(good, default=now + SELDOM)
 

@@ -432,6 +432,23 @@ def test_another_authoritys_list_revokes_nothing(store: Store, lists: Lists) -> 
     assert revoked(store) == []
 
 
+def test_a_list_that_is_good_for_some_is_a_failure_for_the_others(
+    store: Store, lists: Lists, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Two issuers' leaves name it, and one of the two has signed it."""
+    first = issue(store, "a", None, lists.url)
+    other = Authority.root("Another").authority("Intermediate 2", not_after=NOW + 1000 * DAY)
+    for name, authority in (("b", other), ("c", CA)):
+        found = made(name, x509.new_key("ec-p256"), lists.url, by=authority)
+        store.versions.adopt(found, "ec-p256", "test", (), NOW)
+    lists.put(first.certificate.serial)
+    look(store)
+    assert revoked(store) == ["a"]
+    assert "it is CN=Intermediate 1's, not CN=Intermediate 2's" in caplog.text
+    [due_again] = store.crls.due(NOW + HOUR)
+    assert due_again.failures == 1
+
+
 def test_nothing_is_looked_at_without_a_certificate() -> None:
     store = Store.in_memory()
     look(store)
