@@ -10,6 +10,8 @@ before in place beside it.
 
 from __future__ import annotations
 
+import logging
+import os
 import ssl
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -17,6 +19,8 @@ from typing import Any, NoReturn
 
 from certd.model import Bundle
 from certd.secrets import Secret, in_memory
+
+log = logging.getLogger(__name__)
 
 _Step = Callable[[ssl.SSLContext], object]
 
@@ -52,6 +56,7 @@ class LiveContext(ssl.SSLContext):
         self._by_host: dict[str, ssl.SSLContext] = {}  # replaced, never changed
         self._first: ssl.SSLContext | None = None
         self._lock = threading.Lock()
+        self._pid = os.getpid()  # of the process whose certd shows versions here
         self.minimum_version = minimum
         super().__setattr__("sni_callback", self._point)
 
@@ -74,6 +79,7 @@ class LiveContext(ssl.SSLContext):
             for step in self._steps:
                 step(context)
             self._bundles, self._contexts[first] = bundles, context
+            self._pid = os.getpid()
             by_host: dict[str, ssl.SSLContext] = {}
             shown = [bundles[name] for name in self.names if name in bundles]
             for one in shown:
@@ -89,6 +95,8 @@ class LiveContext(ssl.SSLContext):
         self, connection: ssl.SSLObject | ssl.SSLSocket, host: str | None, _: ssl.SSLContext
     ) -> int | None:
         """Called in each handshake, on the thread of whoever shakes hands."""
+        if self._pid != os.getpid():
+            self._say_that_it_was_forked()
         found = None
         if host:
             host = host.lower().removesuffix(".")
@@ -99,6 +107,17 @@ class LiveContext(ssl.SSLContext):
             return ssl.ALERT_DESCRIPTION_INTERNAL_ERROR
         connection.context = context
         return None
+
+    def _say_that_it_was_forked(self) -> None:
+        """Once: nothing calls ``show`` in this process, and no handshake would ever fail."""
+        log.error(
+            "the context of %s was made in process %d, before a fork: here it shows what it had "
+            "then, and follows no renewal; make a Certd, start it and ask it for a context after "
+            "the fork",
+            ", ".join(self.names),
+            self._pid,
+        )
+        self._pid = os.getpid()
 
     # Some of it OpenSSL and Python take from the context that a connection points to, some
     # from the one that it began with: all are alike.
