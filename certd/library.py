@@ -159,15 +159,16 @@ class Certd:
         ``timeout`` is in seconds; None waits until it is there.
 
         Raises:
+            certd.errors.ConfigError: no certificate has that name, or not any more.
             certd.errors.CertdError: the time is over, with what failed last; or it does not
                 run, or not any more.
         """
-        from certd.errors import CertdError
+        from certd.errors import CertdError, ConfigError
 
-        self._known([name])
         deadline = None if timeout is None else time.monotonic() + timeout
         with self._changed:
-            while self._resident is not None:
+            while True:
+                self._known([name])  # each time: it may be stopped or reloaded meanwhile
                 if (version := self._versions.get(name, 0)) > newer_than:
                     return version
                 left = None if deadline is None else deadline - time.monotonic()
@@ -175,7 +176,11 @@ class Certd:
                     break
                 self._changed.wait(left)
         what = f"no new version of {name}" if newer_than else f"no certificate {name}"
-        failure = self.status()[name]["last_error"]  # raises if it does not run any more
+        entry = self.status().get(name)
+        if entry is None:  # in the store there is one configuration only, the last one's
+            why = "another certd works in the same state folder by another configuration"
+            raise ConfigError(f"{name} is not wanted any more", why, "reload this one")
+        failure = entry["last_error"]
         if failure is None:
             raise CertdError(f"{what} within {timeout} s", "nothing has failed", "wait longer")
         why = f"{failure['what']}: {failure['why']}"
@@ -234,6 +239,8 @@ class Certd:
                 raise ConfigError("[certd] state has changed", "", "stop and start to move it")
             resident.follow(found)
             self._source = source
+        with self._changed:
+            self._changed.notify_all()  # whoever waits for what is not wanted any more
 
     def _running(self) -> Resident:
         from certd.errors import CertdError

@@ -427,6 +427,39 @@ def test_waiting_in_vain_says_why(site: Site) -> None:
         waiting.join()
 
 
+def test_who_waits_for_what_is_not_wanted_any_more_is_told(site: Site, host: str) -> None:
+    site.certificate("mail", f"mail.{host}")
+    told: list[CertdError] = []
+
+    def wait() -> None:
+        try:
+            certd.wait("mail", newer_than=9)
+        except CertdError as error:
+            told.append(error)
+
+    with Certd(site.path) as certd:
+        waiting = threading.Thread(target=wait)
+        waiting.start()
+        del site.tables["certificate.mail"]
+        site.write()
+        certd.reload()
+        waiting.join(SECONDS)
+        assert not waiting.is_alive()
+    [error] = told
+    assert isinstance(error, ConfigError)
+    assert error.what == "no certificate is named mail"
+
+
+def test_what_another_configuration_does_not_want_is_no_riddle(site: Site, host: str) -> None:
+    site.certificate("mail", f"mail.{host}")
+    with Certd(site.path) as certd:
+        del site.tables["certificate.mail"]
+        site.write()
+        site.renew()
+        with pytest.raises(ConfigError, match="mail is not wanted any more: another certd"):
+            certd.wait("mail", 0.1, newer_than=9)
+
+
 def test_wrong_uses_say_what_to_do(site: Site) -> None:
     with pytest.raises(BadConfig, match=r"^\[certificate.www\] names: missing"):
         Certd({"certd": {"state": site.state}, "certificate": {"www": {}}}).start()
