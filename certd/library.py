@@ -12,7 +12,7 @@ import ssl
 import threading
 import time
 import weakref
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from certd.config import Config
     from certd.engine.resident import Resident
     from certd.live import LiveContext
-    from certd.model import Bundle
     from certd.standing import CertificateDocument
 
 log = logging.getLogger(__name__)
@@ -282,26 +281,20 @@ class Certd:
         return config
 
     def _new_version(self, name: str, number: int, new: bool) -> None:
-        """On the thread of the resident; or on that of ``start``."""
+        """On the thread of the resident, which tries what it raises again; or of ``start``."""
         with self._changed:
             if self._resident is None:
                 return  # it ends
             self._versions[name] = number
+            self._changed.notify_all()
             showing = [context for context in self._contexts if name in context.names]
             if showing:
-                self._show(self._resident.bundle(name, number), showing)
+                from certd.live import show
+
+                show(self._resident.bundle(name, number), showing)
             callbacks = list(self._callbacks) if new else []
-            self._changed.notify_all()
         for callback in callbacks:
             try:
                 callback(name, number)
             except Exception:  # the program's own: it stops nobody else
                 log.exception("%s: a callback failed", name)
-
-    @staticmethod
-    def _show(bundle: Bundle, contexts: Iterable[LiveContext]) -> None:
-        for context in contexts:
-            try:
-                context.show(bundle)
-            except (OSError, ValueError) as error:
-                log.error("%s: version %d cannot be served: %s", bundle.name, bundle.version, error)

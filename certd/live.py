@@ -17,6 +17,7 @@ import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NoReturn
 
+from certd.errors import CertdError
 from certd.model import Bundle
 from certd.secrets import Secret, in_memory
 
@@ -68,6 +69,9 @@ class LiveContext(ssl.SSLContext):
         """
         if bundle.keyless:
             raise ValueError("its signing request is the operator's (csr), and its key not here")
+        self._pid = os.getpid()
+        if self._bundles.get(bundle.name) == bundle:
+            return
         first = self._first_of(bundle.name)
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         with self._lock:
@@ -79,7 +83,6 @@ class LiveContext(ssl.SSLContext):
             for step in self._steps:
                 step(context)
             self._bundles, self._contexts[first] = bundles, context
-            self._pid = os.getpid()
             by_host: dict[str, ssl.SSLContext] = {}
             shown = [bundles[name] for name in self.names if name in bundles]
             for one in shown:
@@ -154,3 +157,21 @@ class LiveContext(ssl.SSLContext):
             for context in self._contexts.values():
                 step(context)
             self._steps.append(step)
+
+
+def show(bundle: Bundle, contexts: Iterable[LiveContext]) -> None:
+    """Show it in all of them.
+
+    Raises:
+        CertdError: one of them cannot; the others do.
+    """
+    failed = None
+    for context in contexts:
+        try:
+            context.show(bundle)
+        except (OSError, ValueError) as error:
+            failed = error
+    if failed is not None:
+        what = f"{bundle.name}: version {bundle.version} cannot be served by a context of it"
+        todo = "it is tried again: what was loaded into the context must still be there"
+        raise CertdError(what, str(failed), todo) from failed

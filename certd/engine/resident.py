@@ -37,6 +37,7 @@ class Resident:
         self._store = Store.open(config.state)
         self._node = Node(config, self._store, _say)
         self._seen: dict[str, int] = {}
+        self._untold: dict[str, tuple[int, bool]] = {}  # what failed, and whether it was new
         self._followed: str | None = None  # digest of the configuration of which it was said
         self._wake = threading.Event()
         self._stopping = False
@@ -123,9 +124,16 @@ class Resident:
 
     def _follow_versions(self, *, new: bool) -> None:
         for name, number in self._store.versions.current().items():
-            if self._seen.get(name) != number:
-                self._changed(name, number, new)
-                self._seen[name] = number  # what it raises is tried again
+            if self._seen.get(name) == number:
+                continue
+            tried, was_new = self._untold.get(name, (0, new))
+            try:
+                self._changed(name, number, was_new if tried == number else new)
+                self._seen[name] = number
+            except CertdError as error:  # tried again at the next look, and said once
+                if tried != number:
+                    log.error("%s", error)
+                    self._untold[name] = (number, new)
 
     def _notice_another_configuration(self) -> None:
         followed = self._store.lineages.configuration()
