@@ -7,7 +7,6 @@ told and tried again: no order and no target waits for it.
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
 from typing import NoReturn
@@ -33,19 +32,18 @@ def look(
     cas: Mapping[str, CASettings],
     draw: Callable[[], float],
     clock: Callable[[], datetime],
-    seconds: float,
+    over: Callable[[], bool],
 ) -> None:
-    """Look at every list that is due, but begin with none after ``seconds``.
+    """Look at every list that is due, but begin with none once it is ``over``.
 
     ``draw`` gives a random number in [0, 1).
     """
-    until = time.monotonic() + seconds
     unread = store.crls.unread(clock())
     store.crls.keep_urls((name, number, x509.crl_url(leaf)) for name, number, leaf in unread)
     for due in store.crls.due(clock()):
-        settings = cas.get(due.ca)
-        if time.monotonic() >= until:
+        if over():
             return
+        settings = cas.get(due.ca)
         if settings is None or settings.crl:
             _look(due, settings, store, draw(), clock())
 

@@ -104,9 +104,14 @@ def resume(
     cas: Mapping[str, CASettings],
     draw: Callable[[], float],
     now: datetime,
+    over: Callable[[], bool],
 ) -> None:
-    """Ask for what a crash or a CA that was away has left to be asked for."""
+    """Ask for what a crash or a CA that was away has left to be asked for; begin with none
+    once it is ``over``.
+    """
     for asked in store.revocations.pending(now):
+        if over():
+            return
         try:
             ask(asked, store, client_of, cas, now)
             continue

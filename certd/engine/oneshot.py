@@ -17,7 +17,7 @@ from certd.ordering import Say
 from certd.store import Store
 
 FEW = 20  # certificates; more are read all at once
-LISTS = 10.0  # seconds for the CAs' lists of what they have revoked, before anything is begun
+WATCH = 20.0  # seconds for what is or is to be revoked, before anything is begun
 POLL = 0.2  # seconds between looks at a certificate that another certd works on
 
 
@@ -45,7 +45,7 @@ def renew(
     store = node.store
     if new_key:
         _refuse_new_key(node.config, names)
-    node.watch(LISTS)
+    node.watch(WATCH)
     before = _lineages(node, names)
     if named:
         for name in names:

@@ -646,7 +646,7 @@ def free(port: int) -> bool:
 def test_a_step_that_outlives_the_stop_does_no_harm(
     site: Site, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("certd.engine.node.STOP_SECONDS", 0.1)
+    monkeypatch.setattr("certd.engine.resident.STOP_SECONDS", 0.1)
     mark = site.folder / "reloading"
     site.disk(reload=["sh", "-c", f"touch {mark}; sleep 1"]).certificate(
         "www", *site.tables["certificate.www"]["names"], targets=["web"]

@@ -209,7 +209,7 @@ def test_one_that_cannot_be_read_is_put_off_and_the_others_are_asked_for(
             asked.append(der)
 
     client = Asked("test", DAY, store.authorities, lambda: NOW)
-    revocation.resume(store, lambda _: client, SETTINGS, lambda: 0.5, NOW)
+    revocation.resume(store, lambda _: client, SETTINGS, lambda: 0.5, NOW, lambda: False)
     assert len(asked) == 1
     [left] = store.revocations.pending()
     assert (left.name, left.failures) == ("a", 1)
@@ -312,7 +312,7 @@ def lists() -> Iterator[Lists]:
 
 
 def look(store: Store, now: datetime = NOW, settings: CASettings = SETTINGS["test"]) -> None:
-    crls.look(store, {"test": settings}, lambda: 0.0, lambda: now, 10.0)
+    crls.look(store, {"test": settings}, lambda: 0.0, lambda: now, lambda: False)
 
 
 def revoked(store: Store) -> list[str]:
