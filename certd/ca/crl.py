@@ -12,7 +12,7 @@ from urllib.parse import SplitResult, urlsplit
 
 from certd.ca.net import USER_AGENT
 from certd.ca.reading import Reading, WireError
-from certd.ca.wire import _request
+from certd.ca.wire import compose
 from certd.errors import CAError, plain
 
 MOST_OCTETS = 16 << 20  # of a list; Let's Encrypt's parts have some 100 KiB
@@ -78,7 +78,7 @@ def _exchange(url: str, parts: SplitResult, addresses: list[tuple[str, int]]) ->
     reading = Reading(False)
     received = 0
     with _connect(addresses) as connection:
-        connection.sendall(_request("GET", parts, None, headers))
+        connection.sendall(compose("GET", parts, None, headers))
         while not reading.done:
             left = deadline - time.monotonic()
             if left <= 0:

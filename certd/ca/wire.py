@@ -66,7 +66,7 @@ class Wire:
         """
         try:
             parts = urlsplit(url)
-            request = _request(method, parts, body, headers)
+            request = compose(method, parts, body, headers)
             connection = self._connection(parts)
         except ValueError as error:
             raise WireError(f"its URL is none ({error})"[:200]) from error
@@ -171,9 +171,14 @@ class _Connection:
         return patience(deadline, self._silence)
 
 
-def _request(
+def compose(
     method: str, parts: SplitResult, body: bytes | None, headers: Mapping[str, str]
 ) -> bytes:
+    """The octets of a request.
+
+    Raises:
+        WireError: the URL would end its line.
+    """
     target = f"{parts.path or '/'}?{parts.query}" if parts.query else parts.path or "/"
     if not _TARGET.fullmatch(target) or not parts.netloc.isascii():
         raise WireError("its URL has characters that no URL may have")
