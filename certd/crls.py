@@ -13,7 +13,9 @@ from typing import NoReturn
 
 from certd import x509
 from certd.ca import crl
+from certd.ca.clients import route_to
 from certd.ca.roots import known_roots
+from certd.ca.route import DIRECT
 from certd.config import CASettings
 from certd.errors import CertdError
 from certd.model import KEY_COMPROMISE, Failure, Revocation
@@ -61,7 +63,8 @@ def _look(
     # First, so that another certd leaves it alone meanwhile.
     store.crls.keep(due.url, now + SOON, due.failures)
     try:
-        der = crl.fetch(due.url, public=public)
+        route = route_to(settings) if settings else DIRECT
+        der = crl.fetch(due.url, public=public, route=route)
         roots = known_roots(settings.roots if settings else None)
         next_update = _compare(der, due, roots, store, now)
         if next_update <= now:

@@ -172,16 +172,24 @@ class _Connection:
 
 
 def compose(
-    method: str, parts: SplitResult, body: bytes | None, headers: Mapping[str, str]
+    method: str,
+    parts: SplitResult,
+    body: bytes | None,
+    headers: Mapping[str, str],
+    *,
+    whole: bool = False,
 ) -> bytes:
-    """The octets of a request.
+    """The octets of a request; ``whole``: with all of the URL, for a proxy (RFC 9112 section
+    3.2.2).
 
     Raises:
         WireError: the URL would end its line.
     """
     target = f"{parts.path or '/'}?{parts.query}" if parts.query else parts.path or "/"
-    if not _TARGET.fullmatch(target) or not parts.netloc.isascii():
+    if not _TARGET.fullmatch(target) or not _TARGET.fullmatch(f"/{parts.netloc}"):
         raise WireError("its URL has characters that no URL may have")
+    if whole:
+        target = f"{parts.scheme}://{parts.netloc}{target}"
     lines = [f"{method} {target} HTTP/1.1", f"Host: {parts.netloc}"]
     lines += [f"{name}: {value}" for name, value in headers.items()]
     if body is not None:

@@ -19,6 +19,7 @@ from certd.adoption import adopt
 from certd.api import Bundle
 from certd.ca.local import LocalCA
 from certd.config import CASettings, TargetSettings
+from certd.config.values import Proxy
 from certd.model import (
     CertificateSpec,
     Decision,
@@ -411,6 +412,16 @@ def test_where_nothing_is_to_be_asked_nothing_is(
     look(store, settings=settings)
     assert lists.asked == []
     assert (words or "was not") in caplog.text if words else not caplog.text
+
+
+def test_a_list_comes_the_way_that_its_ca_is_asked(store: Store, lists: Lists) -> None:
+    first = issue(store, "a", None, "http://lists.test/1.crl")
+    lists.put(first.certificate.serial)
+    lists.has["http://lists.test/1.crl"] = lists.has["/1.crl"]
+    port = int(lists.url.split(":")[2].partition("/")[0])
+    look(store, settings=CASettings("test", DIRECTORY, proxy=Proxy("127.0.0.1", port)))
+    assert lists.asked == ["http://lists.test/1.crl"]
+    assert revoked(store) == ["a"]
 
 
 def test_a_list_that_is_over_still_revokes_and_is_asked_for_again(
