@@ -7,14 +7,15 @@ told and tried again: no order and no target waits for it.
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
 from typing import NoReturn
 
 from certd import x509
 from certd.ca import crl
+from certd.ca.clients import route_to
 from certd.ca.roots import known_roots
+from certd.ca.route import DIRECT
 from certd.config import CASettings
 from certd.errors import CertdError
 from certd.model import KEY_COMPROMISE, Failure, Revocation
@@ -33,19 +34,18 @@ def look(
     cas: Mapping[str, CASettings],
     draw: Callable[[], float],
     clock: Callable[[], datetime],
-    seconds: float,
+    over: Callable[[], bool],
 ) -> None:
-    """Look at every list that is due, but begin with none after ``seconds``.
+    """Look at every list that is due, but begin with none once it is ``over``.
 
     ``draw`` gives a random number in [0, 1).
     """
-    until = time.monotonic() + seconds
     unread = store.crls.unread(clock())
     store.crls.keep_urls((name, number, x509.crl_url(leaf)) for name, number, leaf in unread)
     for due in store.crls.due(clock()):
-        settings = cas.get(due.ca)
-        if time.monotonic() >= until:
+        if over():
             return
+        settings = cas.get(due.ca)
         if settings is None or settings.crl:
             _look(due, settings, store, draw(), clock())
 
@@ -63,7 +63,8 @@ def _look(
     # First, so that another certd leaves it alone meanwhile.
     store.crls.keep(due.url, now + SOON, due.failures)
     try:
-        der = crl.fetch(due.url, public=public)
+        route = route_to(settings) if settings else DIRECT
+        der = crl.fetch(due.url, public=public, route=route)
         roots = known_roots(settings.roots if settings else None)
         next_update = _compare(der, due, roots, store, now)
         if next_update <= now:
@@ -81,7 +82,11 @@ def _look(
 
 
 def _compare(der: bytes, due: DueList, roots: x509.Roots, store: Store, now: datetime) -> datetime:
-    """Keep which versions are revoked; returns until when the list is good."""
+    """Keep which versions are revoked; returns until when the list is good.
+
+    Raises:
+        BadCRL: it is not believed for some of those that name it; of the others it is kept.
+    """
     naming = store.crls.naming(due.url, now)
     signers: dict[tuple[str, str], list[Naming]] = {}
     for one in naming:
@@ -102,7 +107,7 @@ def _compare(der: bytes, due: DueList, roots: x509.Roots, store: Store, now: dat
             store,
             now,
         )
-    if error is not None and not good:
+    if error is not None:
         raise error
     return min(good, default=now + SELDOM)
 

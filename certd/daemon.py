@@ -16,7 +16,7 @@ from apscheduler.schedulers.background import BackgroundScheduler
 from certd import config as configuration
 from certd import systemd
 from certd.config import Config
-from certd.engine.node import DUE_TICK, TIDY_TICK, WATCH_TICK, Node, now
+from certd.engine.node import DUE_TICK, TIDY_TICK, Node, now
 from certd.errors import CertdError, StoreError
 from certd.store import FileLock, Store
 from certd.store.files import daemon_lock
@@ -70,6 +70,7 @@ class Daemon:
         self._node.start()
         scheduler = self._scheduler()
         scheduler.start()
+        self._node.keep_watching()
         systemd.notify("READY=1", self._status())
         log.info("certd %s: watching %d certificates", os.getpid(), len(config.certificates))
         while (number := self._next_signal()) == signal.SIGHUP:
@@ -85,7 +86,9 @@ class Daemon:
         return signal.Signals(self._signals.recv(1)[0])
 
     def _scheduler(self) -> BackgroundScheduler:
-        """Ticks only: what is due is in the store, not in a scheduler's jobs."""
+        """Ticks only: what is due is in the store, not in a scheduler's jobs. None of them
+        waits for anybody, for the interpreter does not end before they do.
+        """
         scheduler = BackgroundScheduler(
             timezone="UTC",
             executors={"default": ThreadPoolExecutor(4)},
@@ -93,9 +96,6 @@ class Daemon:
         )
         scheduler.add_job(self._take_due, "interval", seconds=DUE_TICK, next_run_time=now())
         scheduler.add_job(self._node.tidy, "interval", seconds=TIDY_TICK)
-        scheduler.add_job(
-            self._node.watch, "interval", [WATCH_TICK], seconds=WATCH_TICK, next_run_time=now()
-        )
         watchdog = systemd.watchdog_interval()
         if watchdog is not None:
             scheduler.add_job(self._feed_watchdog, "interval", seconds=watchdog)

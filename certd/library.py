@@ -12,7 +12,7 @@ import ssl
 import threading
 import time
 import weakref
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from certd.config import Config
     from certd.engine.resident import Resident
     from certd.live import LiveContext
-    from certd.model import Bundle
     from certd.standing import CertificateDocument
 
 log = logging.getLogger(__name__)
@@ -158,15 +157,16 @@ class Certd:
         ``timeout`` is in seconds; None waits until it is there.
 
         Raises:
+            certd.errors.ConfigError: no certificate has that name, or not any more.
             certd.errors.CertdError: the time is over, with what failed last; or it does not
                 run, or not any more.
         """
-        from certd.errors import CertdError
+        from certd.errors import CertdError, ConfigError
 
-        self._known([name])
         deadline = None if timeout is None else time.monotonic() + timeout
         with self._changed:
-            while self._resident is not None:
+            while True:
+                self._known([name])  # each time: it may be stopped or reloaded meanwhile
                 if (version := self._versions.get(name, 0)) > newer_than:
                     return version
                 left = None if deadline is None else deadline - time.monotonic()
@@ -174,7 +174,11 @@ class Certd:
                     break
                 self._changed.wait(left)
         what = f"no new version of {name}" if newer_than else f"no certificate {name}"
-        failure = self.status()[name]["last_error"]  # raises if it does not run any more
+        entry = self.status().get(name)
+        if entry is None:  # in the store there is one configuration only, the last one's
+            why = "another certd works in the same state folder by another configuration"
+            raise ConfigError(f"{name} is not wanted any more", why, "reload this one")
+        failure = entry["last_error"]
         if failure is None:
             raise CertdError(f"{what} within {timeout} s", "nothing has failed", "wait longer")
         why = f"{failure['what']}: {failure['why']}"
@@ -234,6 +238,8 @@ class Certd:
                     raise ConfigError(f"[certd] {key} has changed", "", "it takes a stop and start")
             resident.follow(found)
             self._source = source
+        with self._changed:
+            self._changed.notify_all()  # whoever waits for what is not wanted any more
 
     def _running(self) -> Resident:
         from certd.errors import CertdError
@@ -275,26 +281,20 @@ class Certd:
         return config
 
     def _new_version(self, name: str, number: int, new: bool) -> None:
-        """On the thread of the resident; or on that of ``start``."""
+        """On the thread of the resident, which tries what it raises again; or of ``start``."""
         with self._changed:
             if self._resident is None:
                 return  # it ends
             self._versions[name] = number
+            self._changed.notify_all()
             showing = [context for context in self._contexts if name in context.names]
             if showing:
-                self._show(self._resident.bundle(name, number), showing)
+                from certd.live import show
+
+                show(self._resident.bundle(name, number), showing)
             callbacks = list(self._callbacks) if new else []
-            self._changed.notify_all()
         for callback in callbacks:
             try:
                 callback(name, number)
             except Exception:  # the program's own: it stops nobody else
                 log.exception("%s: a callback failed", name)
-
-    @staticmethod
-    def _show(bundle: Bundle, contexts: Iterable[LiveContext]) -> None:
-        for context in contexts:
-            try:
-                context.show(bundle)
-            except (OSError, ValueError) as error:
-                log.error("%s: version %d cannot be served: %s", bundle.name, bundle.version, error)

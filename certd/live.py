@@ -10,13 +10,18 @@ before in place beside it.
 
 from __future__ import annotations
 
+import logging
+import os
 import ssl
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NoReturn
 
+from certd.errors import CertdError
 from certd.model import Bundle
 from certd.secrets import Secret, in_memory
+
+log = logging.getLogger(__name__)
 
 _Step = Callable[[ssl.SSLContext], object]
 
@@ -52,6 +57,7 @@ class LiveContext(ssl.SSLContext):
         self._by_host: dict[str, ssl.SSLContext] = {}  # replaced, never changed
         self._first: ssl.SSLContext | None = None
         self._lock = threading.Lock()
+        self._pid = os.getpid()  # of the process whose certd shows versions here
         self.minimum_version = minimum
         super().__setattr__("sni_callback", self._point)
 
@@ -63,6 +69,9 @@ class LiveContext(ssl.SSLContext):
         """
         if bundle.keyless:
             raise ValueError("its signing request is the operator's (csr), and its key not here")
+        self._pid = os.getpid()
+        if self._bundles.get(bundle.name) == bundle:
+            return
         first = self._first_of(bundle.name)
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         with self._lock:
@@ -89,6 +98,8 @@ class LiveContext(ssl.SSLContext):
         self, connection: ssl.SSLObject | ssl.SSLSocket, host: str | None, _: ssl.SSLContext
     ) -> int | None:
         """Called in each handshake, on the thread of whoever shakes hands."""
+        if self._pid != os.getpid():
+            self._say_that_it_was_forked()
         found = None
         if host:
             host = host.lower().removesuffix(".")
@@ -99,6 +110,17 @@ class LiveContext(ssl.SSLContext):
             return ssl.ALERT_DESCRIPTION_INTERNAL_ERROR
         connection.context = context
         return None
+
+    def _say_that_it_was_forked(self) -> None:
+        """Once: nothing calls ``show`` in this process, and no handshake would ever fail."""
+        log.error(
+            "the context of %s was made in process %d, before a fork: here it shows what it had "
+            "then, and follows no renewal; make a Certd, start it and ask it for a context after "
+            "the fork",
+            ", ".join(self.names),
+            self._pid,
+        )
+        self._pid = os.getpid()
 
     # Some of it OpenSSL and Python take from the context that a connection points to, some
     # from the one that it began with: all are alike.
@@ -135,3 +157,21 @@ class LiveContext(ssl.SSLContext):
             for context in self._contexts.values():
                 step(context)
             self._steps.append(step)
+
+
+def show(bundle: Bundle, contexts: Iterable[LiveContext]) -> None:
+    """Show it in all of them.
+
+    Raises:
+        CertdError: one of them cannot; the others do.
+    """
+    failed = None
+    for context in contexts:
+        try:
+            context.show(bundle)
+        except (OSError, ValueError) as error:
+            failed = error
+    if failed is not None:
+        what = f"{bundle.name}: version {bundle.version} cannot be served by a context of it"
+        todo = "it is tried again: what was loaded into the context must still be there"
+        raise CertdError(what, str(failed), todo) from failed

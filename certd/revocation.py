@@ -15,7 +15,7 @@ from certd import due
 from certd.ca.issuer import Issuer
 from certd.ca.problem import Problem
 from certd.config import WELL_KNOWN, CASettings
-from certd.errors import CAError, CertdError, ConfigError
+from certd.errors import CAError, CertdError, ConfigError, bug
 from certd.failpoint import failpoint
 from certd.model import KEY_COMPROMISE, Failure, Revocation, Version
 from certd.store import Store
@@ -104,14 +104,24 @@ def resume(
     cas: Mapping[str, CASettings],
     draw: Callable[[], float],
     now: datetime,
+    over: Callable[[], bool],
 ) -> None:
-    """Ask for what a crash or a CA that was away has left to be asked for."""
+    """Ask for what a crash or a CA that was away has left to be asked for; begin with none
+    once it is ``over``.
+    """
     for asked in store.revocations.pending(now):
+        if over():
+            return
         try:
             ask(asked, store, client_of, cas, now)
+            continue
         except CertdError as error:
-            log.error("version %d of %s is not revoked: %s", asked.number, asked.name, error)
-            postpone(asked, error, store, draw(), now)
+            failed = error
+        except Exception as error:  # the boundary of a job: a bug stops one revocation
+            log.exception("this is a bug in certd, please report it")
+            failed = bug(error)
+        log.error("version %d of %s is not revoked: %s", asked.number, asked.name, failed)
+        postpone(asked, failed, store, draw(), now)
 
 
 def _issuer(version: Version, client_of: ClientOf, cas: Mapping[str, CASettings]) -> Issuer:

@@ -83,14 +83,18 @@ class Clients:
                 network.close()
 
 
-def _network(settings: CASettings, silence: float) -> Network:
+def route_to(settings: CASettings) -> Route:
+    """The way on which whatever is asked of this CA goes."""
     proxy = settings.proxy
-    route = Route(
+    return Route(
         settings.source_address,
         (proxy.host, proxy.port) if proxy else None,
         proxy.user if proxy else None,
         settings.proxy_password,
         f"[ca.{settings.name}]",
     )
+
+
+def _network(settings: CASettings, silence: float) -> Network:
     minimum = {"1.2": ssl.TLSVersion.TLSv1_2, "1.3": ssl.TLSVersion.TLSv1_3}[settings.min_tls]
-    return Network(settings.ca_bundle, settings.name, silence, route, minimum)
+    return Network(settings.ca_bundle, settings.name, silence, route_to(settings), minimum)

@@ -41,15 +41,7 @@ class Route:
         """
         if self.proxy is None:
             return self._dial(address, deadline, silence)
-        try:
-            connection = self._dial(self.proxy, deadline, silence)
-        except OSError as error:
-            timed_out = isinstance(error, TimeoutError)
-            why = "no connection in time" if timed_out else error.strerror or str(error)
-            raise WireError(
-                f"its proxy {self._name} cannot be reached ({why})",
-                f"check proxy in {self.table}, and that it runs",
-            ) from error
+        connection = self.connect_to_proxy(self.proxy, deadline, silence)
         try:
             self._open_tunnel(connection, address, deadline, silence)
         except BaseException:
@@ -57,14 +49,33 @@ class Route:
             raise
         return connection
 
+    def connect_to_proxy(
+        self, proxy: tuple[str, int], deadline: float, silence: float
+    ) -> socket.socket:
+        """A connection that ends at the proxy itself, as plain http wants it.
+
+        Raises:
+            WireError: there is none.
+        """
+        try:
+            return self._dial(proxy, deadline, silence)
+        except OSError as error:
+            timed_out = isinstance(error, TimeoutError)
+            why = "no connection in time" if timed_out else error.strerror or str(error)
+            raise WireError(
+                f"its proxy {self.name} cannot be reached ({why})",
+                f"check proxy in {self.table}, and that it runs",
+            ) from error
+
     @property
-    def _name(self) -> str:
+    def name(self) -> str:
+        """Of the proxy, for words."""
         host, port = self.proxy or ("", 0)
         return _joined(host, port)
 
     def _dial(self, address: tuple[str, int], deadline: float, silence: float) -> socket.socket:
         """To the first address that takes a connection; each gets its share of the time."""
-        addresses = self._addresses(address)
+        addresses = self.addresses(address)
         for left, (family, kind, protocol, _, found) in zip(
             range(len(addresses), 0, -1), addresses, strict=True
         ):
@@ -83,9 +94,10 @@ class Route:
                 return connection
         raise AssertionError("unreachable: no addresses are an error")
 
-    def _addresses(
+    def addresses(
         self, address: tuple[str, int]
     ) -> list[tuple[socket.AddressFamily, socket.SocketKind, int, str, tuple[str, int]]]:
+        """Those of a host at a port that can be connected to from here, as getaddrinfo has them."""
         family = socket.AF_UNSPEC
         if self.source is not None:
             family = socket.AF_INET6 if ":" in self.source else socket.AF_INET
@@ -119,7 +131,7 @@ class Route:
         self, connection: socket.socket, address: tuple[str, int], deadline: float, silence: float
     ) -> None:
         where = _joined(*address)
-        lines = [f"CONNECT {where} HTTP/1.1", f"Host: {where}", *self._credentials()]
+        lines = [f"CONNECT {where} HTTP/1.1", f"Host: {where}", *self.credentials()]
         reading, received = Reading(head_only=True), 0
         try:
             connection.settimeout(patience(deadline, silence))
@@ -132,19 +144,19 @@ class Route:
                     raise reading.cut()
                 reading.feed(data)
         except WireError as error:
-            why = f"its proxy {self._name} cannot be used: {error}"
+            why = f"its proxy {self.name} cannot be used: {error}"
             raise WireError(why, f"proxy in {self.table} must be an HTTP proxy") from error
         except TimeoutError as error:
-            why = f"its proxy {self._name} did not answer in time"
+            why = f"its proxy {self.name} did not answer in time"
             raise WireError(why, f"check proxy in {self.table}, and what it does") from error
         except OSError as error:
-            why = f"its proxy {self._name} hung up ({error.strerror or error})"
+            why = f"its proxy {self.name} hung up ({error.strerror or error})"
             raise WireError(why, f"check proxy in {self.table}, and what it does") from error
         if not 200 <= reading.status < 300:
-            raise self._refused(reading, where)
+            raise self.refused(reading, where)
 
-    def _credentials(self) -> list[str]:
-        """RFC 7617, in the header of RFC 9110 section 11.7.1."""
+    def credentials(self) -> list[str]:
+        """For the proxy: RFC 7617, in the header of RFC 9110 section 11.7.1."""
         if self.user is None:
             return []
         password = ""
@@ -156,24 +168,25 @@ class Route:
         pair = base64.b64encode(f"{self.user}:{password}".encode()).decode("ascii")
         return [f"Proxy-Authorization: Basic {pair}"]
 
-    def _refused(self, reading: Reading, where: str) -> WireError:
+    def refused(self, reading: Reading, where: str) -> WireError:
+        """What it is that the proxy does not let us through to this host."""
         said = f"HTTP {reading.status}"
         if reading.status != 407:
             return WireError(
-                f"its proxy {self._name} does not let us through to {where} ({said})",
+                f"its proxy {self.name} does not let us through to {where} ({said})",
                 f"have it let through to there, or correct proxy in {self.table}",
             )
         schemes = plain(reading.headers.get("proxy-authenticate", ""))
         if schemes and "basic" not in schemes.lower():
-            why = f"its proxy {self._name} wants to know who we are by other means than Basic"
+            why = f"its proxy {self.name} wants to know who we are by other means than Basic"
             return WireError(f"{why} ({said}; {schemes})", "have it let this machine through")
         if self.user is None:
             return WireError(
-                f"its proxy {self._name} wants to know who we are ({said})",
-                f'write proxy = "http://USER@{self._name}" and proxy_password in {self.table}',
+                f"its proxy {self.name} wants to know who we are ({said})",
+                f'write proxy = "http://USER@{self.name}" and proxy_password in {self.table}',
             )
         return WireError(
-            f"its proxy {self._name} does not take the user and password ({said})",
+            f"its proxy {self.name} does not take the user and password ({said})",
             f"correct the user in proxy, or proxy_password, in {self.table}",
         )
 

@@ -66,7 +66,7 @@ class Wire:
         """
         try:
             parts = urlsplit(url)
-            request = _request(method, parts, body, headers)
+            request = compose(method, parts, body, headers)
             connection = self._connection(parts)
         except ValueError as error:
             raise WireError(f"its URL is none ({error})"[:200]) from error
@@ -171,12 +171,25 @@ class _Connection:
         return patience(deadline, self._silence)
 
 
-def _request(
-    method: str, parts: SplitResult, body: bytes | None, headers: Mapping[str, str]
+def compose(
+    method: str,
+    parts: SplitResult,
+    body: bytes | None,
+    headers: Mapping[str, str],
+    *,
+    whole: bool = False,
 ) -> bytes:
+    """The octets of a request; ``whole``: with all of the URL, for a proxy (RFC 9112 section
+    3.2.2).
+
+    Raises:
+        WireError: the URL would end its line.
+    """
     target = f"{parts.path or '/'}?{parts.query}" if parts.query else parts.path or "/"
-    if not _TARGET.fullmatch(target) or not parts.netloc.isascii():
+    if not _TARGET.fullmatch(target) or not _TARGET.fullmatch(f"/{parts.netloc}"):
         raise WireError("its URL has characters that no URL may have")
+    if whole:
+        target = f"{parts.scheme}://{parts.netloc}{target}"
     lines = [f"{method} {target} HTTP/1.1", f"Host: {parts.netloc}"]
     lines += [f"{name}: {value}" for name, value in headers.items()]
     if body is not None:

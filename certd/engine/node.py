@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import logging
 import random
+import threading
+import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
@@ -17,6 +19,7 @@ from certd.ca.local import LocalCA
 from certd.config import Config, refused_names
 from certd.engine.local import LocalEngine
 from certd.engine.publishing import Showing
+from certd.errors import CertdError
 from certd.model import Revocation
 from certd.ordering import Say
 from certd.reconcile import Reconciler
@@ -26,6 +29,8 @@ from certd.systemd import NONE_PASSED, Passed
 log = logging.getLogger(__name__)
 
 STOP_SECONDS = 8.0  # for running steps to come to an end; what remains resumes later
+# Of these for a look for revocations: what it was asking is asked again at the next start.
+WATCH_SECONDS = 2.0
 DUE_TICK = 2.0  # seconds between looks for what is due; one costs one indexed query
 WATCH_TICK = 60.0  # seconds between looks for revocations
 TIDY_TICK = 20.0  # seconds between looks for what killed processes left behind
@@ -57,6 +62,10 @@ class Node:
             config, store, self._clients, self.publisher(config), clock, draw, say
         )
         self.engine = LocalEngine(self.reconciler.step, config.workers)
+        self._stopping = threading.Event()
+        self._watcher = threading.Thread(
+            target=self._keep_watching, name="certd-watch", daemon=True
+        )
 
     def listen(self, passed: Passed = NONE_PASSED) -> None:
         """Start what listens all the time: for HTTP-01, if that is used, and what systemd opened.
@@ -90,11 +99,37 @@ class Node:
     def watch(self, seconds: float) -> None:
         """Ask for revocations that are still to be asked for, and look at the CAs' lists.
 
-        No list is begun with after ``seconds``: what is due then waits for the next time.
+        Each has half of ``seconds``, after which nothing is begun, nor is it when this stops:
+        what is due then waits for the next time.
         """
         cas, clock = self.config.cas, self._clock
-        revocation.resume(self.store, self._clients, cas, self._draw, clock())
-        crls.look(self.store, cas, self._draw, clock, seconds)
+        revocation.resume(
+            self.store, self._clients, cas, self._draw, clock(), self._over(seconds / 2)
+        )
+        crls.look(self.store, cas, self._draw, clock, self._over(seconds / 2))
+
+    def keep_watching(self) -> None:
+        """Do so again and again, from now on, in a thread of its own: a CA or a server of lists
+        that keeps silent holds up nothing else.
+        """
+        self._watcher.start()
+
+    def _keep_watching(self) -> None:
+        while not self._stopping.is_set():
+            try:
+                self.watch(WATCH_TICK)
+            except Exception as error:  # the boundary of a job: the next look tries again
+                if self._stopping.is_set():
+                    return  # the store is closed
+                if isinstance(error, CertdError):
+                    log.error("cannot look what is revoked: %s", error)
+                else:
+                    log.exception("this is a bug in certd, please report it")
+            self._stopping.wait(WATCH_TICK)
+
+    def _over(self, seconds: float) -> Callable[[], bool]:
+        until = time.monotonic() + seconds
+        return lambda: self._stopping.is_set() or time.monotonic() >= until
 
     def take_due(self) -> None:
         """Lease what is due now, and begin with it."""
@@ -113,9 +148,14 @@ class Node:
         self.config = config
         _warn(config)
 
-    def stop(self) -> bool:
-        """Begin nothing new, end what runs; False when something still ran after a while."""
-        stopped = self.engine.stop(STOP_SECONDS)
+    def stop(self, seconds: float = STOP_SECONDS) -> bool:
+        """Begin nothing new, end what runs; False when something still ran after ``seconds``."""
+        deadline = time.monotonic() + seconds
+        self._stopping.set()
+        stopped = self.engine.stop(seconds)
+        if self._watcher.is_alive():
+            self._watcher.join(max(0.0, min(WATCH_SECONDS, deadline - time.monotonic())))
+            stopped = stopped and not self._watcher.is_alive()
         self._showing.stop()
         if stopped:
             self._clients.close()

@@ -17,7 +17,7 @@ from certd.ordering import Say
 from certd.store import Store
 
 FEW = 20  # certificates; more are read all at once
-LISTS = 10.0  # seconds for the CAs' lists of what they have revoked, before anything is begun
+WATCH = 20.0  # seconds for what is or is to be revoked, before anything is begun
 POLL = 0.2  # seconds between looks at a certificate that another certd works on
 
 
@@ -50,7 +50,7 @@ def renew(
         for name in names:
             store.lineages.retry_now(name, now(), force=force, new_key=new_key)
     # After the operator's word is kept, whatever happens now; before it is decided what is due.
-    node.watch(LISTS)
+    node.watch(WATCH)
     lineages = _lineages(node, names)
     plans = {name: _plan(node, lineage) for name, lineage in lineages.items()}
     todo = {

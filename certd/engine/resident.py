@@ -9,7 +9,7 @@ from collections.abc import Callable
 from datetime import datetime
 
 from certd.config import Config
-from certd.engine.node import TIDY_TICK, WATCH_TICK, Node, now
+from certd.engine.node import STOP_SECONDS, TIDY_TICK, Node, now
 from certd.errors import CertdError
 from certd.model import Bundle
 from certd.standing import CertificateDocument, Entry
@@ -20,7 +20,6 @@ log = logging.getLogger(__name__)
 # Seconds between looks at the store: for what is due, and for versions, which another
 # certd on the same store may have brought.
 LOOK = 0.5
-LISTS = 2.0  # seconds for lists of what is revoked, before the next look
 
 
 class Resident:
@@ -37,6 +36,7 @@ class Resident:
         self._store = Store.open(config.state, config.seal)
         self._node = Node(config, self._store, _say)
         self._seen: dict[str, int] = {}
+        self._untold: dict[str, tuple[int, bool]] = {}  # what failed, and whether it was new
         self._followed: str | None = None  # digest of the configuration of which it was said
         self._wake = threading.Event()
         self._stopping = False
@@ -59,17 +59,19 @@ class Resident:
         self._node.start()
         self._follow_versions(new=False)
         self._thread.start()
+        self._node.keep_watching()
 
     def stop(self) -> None:
         """Begin nothing new, and end what runs; what does not end in 8 s is resumed by the
         next start.
         """
+        deadline = time.monotonic() + STOP_SECONDS
         self._stopping = True
         self._wake.set()
         if self._thread.is_alive() and self._thread is not threading.current_thread():
-            self._thread.join()
+            self._thread.join(STOP_SECONDS)  # the program's own callback may last
         try:
-            if not self._node.stop():
+            if not self._node.stop(max(0.0, deadline - time.monotonic())):
                 log.warning("stopped in the middle of something: it goes on at the next start")
         finally:
             self._store.close()
@@ -92,7 +94,7 @@ class Resident:
         return {entry.spec.name: entry.document() for entry in found}
 
     def _run(self) -> None:
-        tidied = watched = time.monotonic()
+        tidied = time.monotonic()
         looks = True
         while not self._stopping:
             try:
@@ -104,11 +106,10 @@ class Resident:
                     self._node.tidy()
                     self._notice_another_configuration()
                     tidied = time.monotonic()
-                if time.monotonic() - watched >= WATCH_TICK:
-                    self._node.watch(LISTS)
-                    watched = time.monotonic()
                 looks = True
             except CertdError as error:
+                if self._stopping:  # the store is closed
+                    return
                 # Degraded, not dead: the next look tries again. Said once, not twice a second.
                 if looks:
                     log.error("cannot look what is due: %s", error)
@@ -123,9 +124,16 @@ class Resident:
 
     def _follow_versions(self, *, new: bool) -> None:
         for name, number in self._store.versions.current().items():
-            if self._seen.get(name) != number:
-                self._changed(name, number, new)
-                self._seen[name] = number  # what it raises is tried again
+            if self._seen.get(name) == number:
+                continue
+            tried, was_new = self._untold.get(name, (0, new))
+            try:
+                self._changed(name, number, was_new if tried == number else new)
+                self._seen[name] = number
+            except CertdError as error:  # tried again at the next look, and said once
+                if tried != number:
+                    log.error("%s", error)
+                    self._untold[name] = (number, new)
 
     def _notice_another_configuration(self) -> None:
         followed = self._store.lineages.configuration()

@@ -25,6 +25,7 @@ _CURRENT = sa.and_(
     .where(revocation.c.fingerprint == version.c.fingerprint, revocation.c.revoked_at.is_not(None))
     .exists(),
 )
+# Of versions from before a version was kept together with what it names.
 _UNREAD = (
     sa.select(version.c.lineage, version.c.number, version.c.leaf_pem)
     .where(_CURRENT, lineage.c.crl_url.is_(None))

@@ -7,10 +7,13 @@ import fcntl
 import os
 import secrets
 import socket
+import weakref
 from pathlib import Path
 
 from certd.errors import StoreError
 from certd.store.files import make_own, open_own
+
+_held: weakref.WeakSet[FileLock] = weakref.WeakSet()  # by this process, for ``_forget_held``
 
 
 class FileLock:
@@ -34,6 +37,7 @@ class FileLock:
         os.ftruncate(fd, 0)
         os.write(fd, text.encode())
         self._fd = fd
+        _held.add(self)
         return True
 
     def held(self) -> bool:
@@ -65,6 +69,18 @@ class FileLock:
                 self.path.unlink(missing_ok=True)
             os.close(self._fd)
             self._fd = None
+            _held.discard(self)
+
+
+def _forget_held() -> None:
+    """In a child just forked: a lock lives as long as any process has its descriptor, and
+    what the parent leased must not wait for the end of its children.
+    """
+    for lock in list(_held):
+        lock.release()
+
+
+os.register_at_fork(after_in_child=_forget_held)
 
 
 class Worker:

@@ -8,6 +8,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from certd import x509
 from certd.model import Certificate, Identifier, KeyType, Order
 from certd.secrets import Secret
 from certd.store import rows
@@ -188,6 +189,7 @@ class Orders:
 
         One transaction: nothing after this can lose the certificate.
         """
+        clean = fresh(leaf_pem, now)
 
         def work(connection: sa.Connection) -> int:
             self._leases.guard(connection, live.name)
@@ -212,7 +214,7 @@ class Orders:
                     **rows.facts_values(facts),
                 },
             )
-            values = {"which": live.name, "current": number, **fresh(now)}
+            values = {"which": live.name, "current": number, **clean}
             key = {"name": live.name, "pin": facts.spki_sha256}
             if connection.execute(_SAME_KEY, key).first():
                 values |= {"forced": True, "new_key": True}
@@ -233,7 +235,7 @@ class Orders:
         self._leases.write(live.name, _KEEP, {"which": live.id, **values})
 
 
-def fresh(now: datetime) -> dict[str, Any]:
+def fresh(leaf_pem: str, now: datetime) -> dict[str, Any]:
     """What a lineage starts with when it has a new version: nothing asked, nothing failed."""
     return {
         "forced": False,
@@ -250,5 +252,5 @@ def fresh(now: datetime) -> dict[str, Any]:
         "held_until": None,
         "held_for": None,
         "challenge": None,
-        "crl_url": None,
+        "crl_url": x509.crl_url(leaf_pem),
     }

@@ -86,8 +86,7 @@ class Revocations:
 
     def same_key(self, pin: str, now: datetime) -> list[tuple[str, Version]]:
         """The versions, of whatever certificate, with this SPKI pin that are still valid."""
-        found = self._database.read(lambda c: c.execute(_same_key(pin, now)).all())
-        return [(row.lineage, rows.version(row)) for row in found]
+        return self._database.read(lambda connection: _having(connection, pin, now))
 
     def intend(
         self, name: str, which: Version, reason: str, signer: Signer, now: datetime
@@ -97,14 +96,13 @@ class Revocations:
         A compromised key is so whatever they answer: it is never used again, and each
         version that has it, of whatever certificate, is to be revoked and replaced.
         """
-        wanted = [(name, which)]
         pin = which.certificate.spki_sha256
-        compromised = reason == KEY_COMPROMISE
-        if compromised:
-            wanted = self.same_key(pin, now)
 
         def work(connection: sa.Connection) -> list[Revocation]:
-            if compromised:
+            wanted = [(name, which)]
+            if reason == KEY_COMPROMISE:
+                # Here, for whatever is issued for this key later finds that it is given up.
+                wanted = _having(connection, pin, now)
                 _compromise(connection, pin, name, now)
             return [
                 _intend(connection, owner, each.number, each.certificate, reason, signer, now)
@@ -169,11 +167,9 @@ class Revocations:
                 _replace(connection, one.name, one.number, one.asked_at, force=False)
             for pin, name, now in compromised:
                 _compromise(connection, pin, name, now)
-                for row in connection.execute(_same_key(pin, now)).all():
-                    facts = rows.version(row).certificate
-                    _intend(
-                        connection, row.lineage, row.number, facts, KEY_COMPROMISE, "account", now
-                    )
+                for owner, each in _having(connection, pin, now):
+                    facts = each.certificate
+                    _intend(connection, owner, each.number, facts, KEY_COMPROMISE, "account", now)
 
         if listed:
             self._database.write(work)
@@ -191,8 +187,10 @@ class Revocations:
         return self._database.read(look)
 
 
-def _same_key(pin: str, now: datetime) -> sa.Select[Any]:
-    return sa.select(version).where(version.c.spki_sha256 == pin, version.c.not_after > now)
+def _having(connection: sa.Connection, pin: str, now: datetime) -> list[tuple[str, Version]]:
+    """The versions with this SPKI pin that are still valid, with whose they are."""
+    which = sa.select(version).where(version.c.spki_sha256 == pin, version.c.not_after > now)
+    return [(row.lineage, rows.version(row)) for row in connection.execute(which)]
 
 
 def refuse_compromised(connection: sa.Connection, csr_pem: str) -> None:

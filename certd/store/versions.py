@@ -64,7 +64,7 @@ class Versions:
         what it was to bring, or something newer. Its key stays in its row. ``wishes`` are
         those of now, for it cannot be told to which it was made.
         """
-        name = found.name
+        name, clean = found.name, fresh(found.leaf_pem, now)
 
         def work(connection: sa.Connection) -> int:
             self._leases.guard(connection, name)
@@ -73,9 +73,7 @@ class Versions:
                 keys = self._seal.keys(connection)
                 number = _insert(connection, found, key_type, ca, wishes, now, keys)
             connection.execute(
-                sa.update(lineage)
-                .where(lineage.c.name == name)
-                .values(current=number, **fresh(now))
+                sa.update(lineage).where(lineage.c.name == name).values(current=number, **clean)
             )
             connection.execute(
                 sa.update(order)

@@ -440,6 +440,90 @@ def test_waiting_in_vain_says_why(site: Site) -> None:
         waiting.join()
 
 
+def test_who_waits_for_what_is_not_wanted_any_more_is_told(site: Site, host: str) -> None:
+    site.certificate("mail", f"mail.{host}")
+    told: list[CertdError] = []
+
+    def wait() -> None:
+        try:
+            certd.wait("mail", newer_than=9)
+        except CertdError as error:
+            told.append(error)
+
+    with Certd(site.path) as certd:
+        waiting = threading.Thread(target=wait)
+        waiting.start()
+        del site.tables["certificate.mail"]
+        site.write()
+        certd.reload()
+        waiting.join(SECONDS)
+        assert not waiting.is_alive()
+    [error] = told
+    assert isinstance(error, ConfigError)
+    assert error.what == "no certificate is named mail"
+
+
+def test_what_another_configuration_does_not_want_is_no_riddle(site: Site, host: str) -> None:
+    site.certificate("mail", f"mail.{host}")
+    with Certd(site.path) as certd:
+        del site.tables["certificate.mail"]
+        site.write()
+        site.renew()
+        with pytest.raises(ConfigError, match="mail is not wanted any more: another certd"):
+            certd.wait("mail", 0.1, newer_than=9)
+
+
+def test_a_context_that_cannot_follow_is_tried_again_and_stops_no_other(
+    site: Site,
+    pebble: RunningPebble,
+    host: str,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    site.certificate("mail", f"mail.{host}")
+    clients, heard = tmp_path / "clients.pem", list[tuple[str, int]]()
+    clients.write_text(pebble.ca_bundle.read_text())
+    with Certd(site.path) as certd:
+        for name in ("www", "mail"):
+            certd.wait(name, SECONDS)
+        good, other, broken = (certd.ssl_context(name) for name in ("www", "mail", "www"))
+        broken.load_verify_locations(clients)
+        certd.subscribe(lambda name, version: heard.append((name, version)))
+        clients.unlink()
+        certd.renew("www", "mail", force=True)
+        until(lambda: shows(certd, good, host, "www", 2) and shows(certd, other, host, "mail", 2))
+        until(lambda: heard == [("mail", 2)])
+        assert not shows(certd, broken, host, "www", 2)
+        time.sleep(1.2)  # two looks more
+        assert caplog.text.count("www: version 2 cannot be served") == 1
+        clients.write_text(pebble.ca_bundle.read_text())
+        until(lambda: shows(certd, broken, host, "www", 2))
+        until(lambda: heard == [("mail", 2), ("www", 2)])
+
+
+def until(true: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + SECONDS
+    while not true():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def shows(certd: Certd, context: ssl.SSLContext, host: str, name: str, version: int) -> bool:
+    """Whether this context shows this version, which is the current one."""
+    entry = certd.status()[name]
+    ours = ssl.create_default_context()
+    ours.check_hostname, ours.verify_mode = False, ssl.CERT_NONE
+    up, down = ssl.MemoryBIO(), ssl.MemoryBIO()
+    here = ours.wrap_bio(down, up, server_hostname=host)
+    there = context.wrap_bio(up, down, server_side=True)
+    for end in (here, there, here):
+        with contextlib.suppress(ssl.SSLWantReadError):
+            end.do_handshake()
+    shown = here.getpeercert(binary_form=True)
+    assert shown
+    return (hashlib.sha256(shown).hexdigest(), entry["version"]) == (entry["fingerprint"], version)
+
+
 def test_wrong_uses_say_what_to_do(site: Site) -> None:
     with pytest.raises(BadConfig, match=r"^\[certificate.www\] names: missing"):
         Certd({"certd": {"state": site.state}, "certificate": {"www": {}}}).start()
@@ -575,7 +659,7 @@ def free(port: int) -> bool:
 def test_a_step_that_outlives_the_stop_does_no_harm(
     site: Site, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("certd.engine.node.STOP_SECONDS", 0.1)
+    monkeypatch.setattr("certd.engine.resident.STOP_SECONDS", 0.1)
     mark = site.folder / "reloading"
     site.disk(reload=["sh", "-c", f"touch {mark}; sleep 1"]).certificate(
         "www", *site.tables["certificate.www"]["names"], targets=["web"]

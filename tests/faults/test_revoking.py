@@ -7,15 +7,18 @@ import pty
 import shutil
 import signal
 import subprocess
+import threading
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from certd import x509
+from certd import Certd, x509
 from certd.model import Version
 from certd.secrets import Secret
 from certd.testing.chains import Authority
-from certd.testing.exchanges import Reply
+from certd.testing.exchanges import Exchange, Forward, Reply
 from certd.testing.pebble import RunningPebble
 from certd.testing.proxy import FaultyCA
 from tests import signing
@@ -231,6 +234,46 @@ def test_the_daemon_goes_on_with_what_was_to_be_revoked(site: Site, pebble: Runn
     finally:
         daemon.stop()
     assert site.status()["www"]["version"] == 2
+
+
+@pytest.mark.fault(row=52)
+def test_a_ca_that_keeps_silent_about_a_revocation_holds_up_nothing(
+    site: Site, faulty: FaultyCA
+) -> None:
+    """Neither a renewal in a program, nor the end of program or daemon."""
+    answer = threading.Event()
+
+    def silence(_: Exchange, __: Forward) -> None:
+        answer.wait(60)
+
+    faulty.on("revoke", silence)
+    killed = site.certd(
+        *("revoke", "www", "--reason", "superseded", "--yes"),
+        CERTD_KILL_AT="revocation: it is kept what is to be revoked",
+    )
+    assert killed.returncode == -signal.SIGKILL
+    try:
+        with Certd(site.path) as certd:
+            wait_for(lambda: len(faulty.seen("revoke")) == 1)
+            certd.renew("www", force=True)
+            assert certd.wait("www", 12, newer_than=1) == 2
+            begun = time.monotonic()
+        assert time.monotonic() - begun < 10
+        with site.start("run") as daemon:
+            daemon.wait_until(lambda: len(faulty.seen("revoke")) == 2)
+            begun = time.monotonic()
+            daemon.send(signal.SIGTERM)
+            assert daemon.wait(20) == 0
+            assert time.monotonic() - begun < 10
+    finally:
+        answer.set()
+
+
+def wait_for(true: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 30
+    while not true():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
 
 
 def test_an_order_under_way_is_not_finalized_for_a_key_that_is_given_up(

@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from datetime import datetime, timedelta
+from urllib.parse import urlsplit
 
 import pytest
 from cryptography import x509
@@ -15,7 +16,10 @@ from hypothesis import strategies as st
 
 from certd import crls
 from certd.ca import crl
+from certd.ca.route import Route
 from certd.errors import CAError
+from certd.references import SecretReference
+from certd.secrets import Secret
 from certd.testing.chains import DAY, HOUR, NOW, Authority, distribution_point, pem
 from certd.x509 import BadCRL, crl_url, new_key, read_crl
 
@@ -160,6 +164,7 @@ def serve() -> Iterator[Serve]:
                     connection, _ = listening.accept()
                 except OSError:
                     return
+                peers.append(connection.getpeername()[0])
                 with connection:
                     try:
                         asked.append(connection.recv(4096))
@@ -178,7 +183,8 @@ def serve() -> Iterator[Serve]:
             return f"http://127.0.0.1:{listening.getsockname()[1]}/a.crl?b=c"
 
         asked: list[bytes] = []
-        start.asked = asked  # type: ignore[attr-defined]
+        peers: list[str] = []
+        start.asked, start.peers = asked, peers  # type: ignore[attr-defined]
         yield start
 
 
@@ -188,6 +194,38 @@ def test_a_list_is_fetched_by_plain_http(serve: Serve) -> None:
     [request] = serve.asked  # type: ignore[attr-defined]
     assert request.startswith(b"GET /a.crl?b=c HTTP/1.1\r\nHost: 127.0.0.1:")
     assert b"User-Agent: certd/" in request
+
+
+def test_a_list_is_asked_for_through_the_cas_proxy(serve: Serve) -> None:
+    """With the whole URL, whose name is for the proxy to look up."""
+    password = SecretReference("plain", Secret("secret"))
+
+    def through(answer: bytes) -> bytes:
+        port = urlsplit(serve(answer)).port
+        assert port
+        route = Route(proxy=("127.0.0.1", port), user="certd", password=password, table="[ca.x]")
+        return crl.fetch("http://lists.test/a.crl?b=c", public=True, route=route)
+
+    assert through(b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nabc") == b"abc"
+    [request] = serve.asked  # type: ignore[attr-defined]
+    lines = request.decode().split("\r\n")
+    assert lines[:2] == ["GET http://lists.test/a.crl?b=c HTTP/1.1", "Host: lists.test"]
+    assert "Proxy-Authorization: Basic Y2VydGQ6c2VjcmV0" in lines
+    with pytest.raises(CAError, match=r"does not take the user and password \(HTTP 407\)"):
+        through(b"HTTP/1.1 407 No\r\nProxy-Authenticate: Basic\r\nContent-Length: 0\r\n\r\n")
+    with pytest.raises(CAError, match=r"HTTP 403 \(by its proxy 127.0.0.1:"):
+        through(b"HTTP/1.1 403 No\r\nContent-Length: 0\r\n\r\n")
+    for url in ("http://10.0.0.1/a", "http://lists.test:8200/a"):
+        with pytest.raises(CAError, match=r"a list is not asked for|port 8200 is none"):
+            crl.fetch(url, public=True, route=Route(proxy=("127.0.0.1", 1)))
+
+
+def test_a_list_is_asked_for_from_the_address_that_the_ca_is_asked_from(serve: Serve) -> None:
+    url = serve(b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nabc")
+    assert crl.fetch(url, public=False, route=Route("127.0.0.2")) == b"abc"
+    assert serve.peers == ["127.0.0.2"]  # type: ignore[attr-defined]
+    with pytest.raises(CAError, match=r"192.0.2.7 cannot be asked from .*source_address in"):
+        crl.fetch(url, public=False, route=Route("192.0.2.7"))
 
 
 @pytest.mark.parametrize(

@@ -344,3 +344,43 @@ def test_a_pair_that_is_none_leaves_the_one_before(context: LiveContext) -> None
     with pytest.raises(ssl.SSLError):
         context.show(Bundle("www", 2, other.leaf_pem, "", new_key("ec-p256"), other.certificate))
     assert serial(shake(context, "a.example")[0]) == good.certificate.serial
+
+
+def test_a_context_that_was_carried_over_a_fork_says_once_that_it_follows_nothing() -> None:
+    """What forgot it is the parent's thread: nobody else would notice in the child."""
+    code = """
+import logging, os, sys, ssl
+from tests.unit.test_live import bundle, context_of, serial, shake
+logging.basicConfig(stream=sys.stdout, format="%(levelname)s %(message)s")
+old, new = bundle("www", "a.example"), bundle("www", "a.example", version=2)
+context = context_of("www")
+context.show(old)
+shake(context, "a.example")
+parent = os.getpid()
+child = os.fork()
+if child == 0:
+    for _ in range(3):
+        assert serial(shake(context, "a.example")[0]) == old.certificate.serial
+    context.show(new)  # by a Certd that was started here
+    assert serial(shake(context, "a.example")[0]) == new.certificate.serial
+    sys.stdout.flush()
+    os._exit(0)
+assert os.waitpid(child, 0)[1] == 0
+shake(context, "a.example")
+print(parent)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=Path(__file__).parents[2],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert done.returncode == 0, done.stderr
+    told, parent = done.stdout.splitlines()
+    assert told.startswith(f"ERROR the context of www was made in process {parent}, before a fork")
+
+
+def context_of(*names: str) -> LiveContext:
+    return LiveContext(names, TLS13)

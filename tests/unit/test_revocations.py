@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.server
+import sqlite3
 import threading
 from collections.abc import Iterator
 from dataclasses import replace
@@ -12,10 +14,12 @@ from pathlib import Path
 import pytest
 from cryptography import x509 as cryptography
 
-from certd import crls, due, x509
+from certd import crls, due, revocation, x509
 from certd.adoption import adopt
 from certd.api import Bundle
+from certd.ca.local import LocalCA
 from certd.config import CASettings, TargetSettings
+from certd.config.values import Proxy
 from certd.model import (
     CertificateSpec,
     Decision,
@@ -55,12 +59,12 @@ def store(tmp_path: Path) -> Iterator[Store]:
     opened.close()
 
 
-def made(name: str, key: Secret, *lists: str, age: timedelta = HOUR) -> Bundle:
+def made(name: str, key: Secret, *lists: str, age: timedelta = HOUR, by: Authority = CA) -> Bundle:
     points = [distribution_point(*lists)] if lists else []
-    leaf = CA.leaf(
+    leaf = by.leaf(
         key, f"{name}.example", not_before=NOW - age, not_after=NOW + 90 * DAY, crls=points
     )
-    return Bundle(name, 0, pem(leaf), pem(CA.certificate), key, x509.facts(leaf))
+    return Bundle(name, 0, pem(leaf), pem(by.certificate), key, x509.facts(leaf))
 
 
 def issue(store: Store, name: str, key: Secret | None = None, *lists: str) -> Bundle:
@@ -131,6 +135,24 @@ def test_a_certificate_that_comes_for_a_key_given_up_meanwhile_is_revoked_too(st
     assert store.lineages.get("b").new_key
 
 
+def test_one_that_another_certd_keeps_while_the_key_is_given_up_is_revoked_too(
+    store: Store, tmp_path: Path
+) -> None:
+    issue(store, "a", KEY)
+    [path] = (tmp_path / "state").glob("*.db")
+    with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        giving_up = threading.Thread(target=intend, args=(store, "a", "keyCompromise"))
+        giving_up.start()
+        giving_up.join(0.1)  # it waits for the other's transaction
+        other.execute("CREATE TEMP TABLE late AS SELECT * FROM version")
+        other.execute("UPDATE late SET lineage = 'b', fingerprint = 'ff'")
+        other.execute("INSERT INTO version SELECT * FROM late")
+        other.execute("COMMIT")
+        giving_up.join()
+    assert {one.name for one in store.revocations.pending()} == {"a", "b"}
+
+
 def test_a_key_made_in_advance_is_given_up_too(store: Store) -> None:
     """As after a restore: what was the next key then has been in use since."""
     issue(store, "a", KEY)
@@ -170,6 +192,31 @@ def test_what_failed_is_tried_again_in_its_time_and_is_seen(store: Store, tmp_pa
     assert store.revocations.pending() == []
     store.revocations.drop(later)  # too late for that
     assert store.lineages.get("a").revocation is not None
+
+
+def test_one_that_cannot_be_read_is_put_off_and_the_others_are_asked_for(
+    store: Store, tmp_path: Path
+) -> None:
+    for name in "ab":
+        issue(store, name)
+        intend(store, name, "superseded")
+    [path] = (tmp_path / "state").glob("*.db")
+    with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as other:
+        other.execute("UPDATE version SET leaf_pem = 'no PEM' WHERE lineage = 'a'")
+    asked: list[bytes] = []
+
+    class Asked(LocalCA):
+        def revoke(self, der: bytes, reason: int, key_pem: Secret | None = None) -> None:
+            asked.append(der)
+
+    client = Asked("test", DAY, store.authorities, lambda: NOW)
+    revocation.resume(store, lambda _: client, SETTINGS, lambda: 0.5, NOW, lambda: False)
+    assert len(asked) == 1
+    [left] = store.revocations.pending()
+    assert (left.name, left.failures) == ("a", 1)
+    assert left.failure is not None
+    assert left.failure.what == "certd, or a plugin, made a mistake"
+    assert store.revocations.pending(NOW) == []
 
 
 def test_a_back_off_does_not_hold_what_is_revoked(store: Store) -> None:
@@ -266,7 +313,7 @@ def lists() -> Iterator[Lists]:
 
 
 def look(store: Store, now: datetime = NOW, settings: CASettings = SETTINGS["test"]) -> None:
-    crls.look(store, {"test": settings}, lambda: 0.0, lambda: now, 10.0)
+    crls.look(store, {"test": settings}, lambda: 0.0, lambda: now, lambda: False)
 
 
 def revoked(store: Store) -> list[str]:
@@ -294,6 +341,16 @@ def test_a_list_is_fetched_once_for_all_and_again_when_it_is_over(
     assert not store.lineages.get("a").forced  # a CA that goes mad is held by our own limits
     issue(store, "a", None, lists.url)
     assert revoked(store) == []
+
+
+def test_which_list_a_version_names_is_known_as_soon_as_it_is_kept(store: Store) -> None:
+    issue(store, "a", None, "http://ca.example/1.crl")
+    issue(store, "b")
+    found = made("c", KEY, "http://ca.example/2.crl")
+    store.versions.adopt(found, "ec-p256", "test", (), NOW)
+    assert store.crls.unread(NOW) == []
+    urls = {one.url for one in store.crls.due(NOW)}
+    assert urls == {"http://ca.example/1.crl", "http://ca.example/2.crl"}
 
 
 def test_a_key_that_the_ca_calls_compromised_is_given_up(store: Store, lists: Lists) -> None:
@@ -357,6 +414,16 @@ def test_where_nothing_is_to_be_asked_nothing_is(
     assert (words or "was not") in caplog.text if words else not caplog.text
 
 
+def test_a_list_comes_the_way_that_its_ca_is_asked(store: Store, lists: Lists) -> None:
+    first = issue(store, "a", None, "http://lists.test/1.crl")
+    lists.put(first.certificate.serial)
+    lists.has["http://lists.test/1.crl"] = lists.has["/1.crl"]
+    port = int(lists.url.split(":")[2].partition("/")[0])
+    look(store, settings=CASettings("test", DIRECTORY, proxy=Proxy("127.0.0.1", port)))
+    assert lists.asked == ["http://lists.test/1.crl"]
+    assert revoked(store) == ["a"]
+
+
 def test_a_list_that_is_over_still_revokes_and_is_asked_for_again(
     store: Store, lists: Lists
 ) -> None:
@@ -374,6 +441,23 @@ def test_another_authoritys_list_revokes_nothing(store: Store, lists: Lists) -> 
     lists.has["/1.crl"] = Authority.root("Intermediate 1").crl(int(first.certificate.serial, 16))
     look(store)
     assert revoked(store) == []
+
+
+def test_a_list_that_is_good_for_some_is_a_failure_for_the_others(
+    store: Store, lists: Lists, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Two issuers' leaves name it, and one of the two has signed it."""
+    first = issue(store, "a", None, lists.url)
+    other = Authority.root("Another").authority("Intermediate 2", not_after=NOW + 1000 * DAY)
+    for name, authority in (("b", other), ("c", CA)):
+        found = made(name, x509.new_key("ec-p256"), lists.url, by=authority)
+        store.versions.adopt(found, "ec-p256", "test", (), NOW)
+    lists.put(first.certificate.serial)
+    look(store)
+    assert revoked(store) == ["a"]
+    assert "it is CN=Intermediate 1's, not CN=Intermediate 2's" in caplog.text
+    [due_again] = store.crls.due(NOW + HOUR)
+    assert due_again.failures == 1
 
 
 def test_nothing_is_looked_at_without_a_certificate() -> None:

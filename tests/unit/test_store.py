@@ -700,6 +700,32 @@ def test_a_lock_says_who_holds_it_and_dies_with_its_holder(tmp_path: Path) -> No
     assert other.holder() == ""
 
 
+def test_a_lock_is_not_kept_alive_by_forked_children(tmp_path: Path) -> None:
+    code = """
+import os, sys
+from pathlib import Path
+from certd.store import FileLock
+path = Path(sys.argv[1])
+lock = FileLock(path)
+assert lock.try_acquire("parent")
+hear, tell = os.pipe()
+end, ending = os.pipe()
+if os.fork() == 0:
+    os.close(ending)
+    lock.release(remove=True)  # as at its end: nothing of the parent's goes
+    os.write(tell, b".")
+    os.read(end, 1)
+    os._exit(0)
+os.read(hear, 1)
+assert path.exists() and FileLock(path).held(), "the child's release is the parent's"
+lock.release()
+assert not FileLock(path).held(), "the child holds it"
+"""
+    words = [sys.executable, "-c", code, str(tmp_path / "lock")]
+    done = subprocess.run(words, capture_output=True, text=True, check=False, timeout=60)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 def test_root_hands_over_what_it_makes_and_nothing_else(tmp_path: Path) -> None:
     if os.geteuid() != 0:
         pytest.skip("not root: nothing can be handed over")
