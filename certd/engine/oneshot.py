@@ -159,11 +159,13 @@ def rehearse(config: Config, store: Store, names: Iterable[str], say: Say) -> li
     specs = {}
     for name in names:
         spec = config.certificates[name]
-        if config.cas[spec.cas[0]].staging:
+        first = config.cas[spec.cas[0]]
+        if first.staging:
             staged_cas = tuple(ca for ca in spec.cas if config.cas[ca].staging)
             specs[name] = replace(spec, targets=(), cas=staged_cas)
         else:
-            outcomes.append(Outcome(name, "failed", _no_rehearsal(name, config.cas[spec.cas[0]])))
+            kind = "nothing" if first.local else "failed"
+            outcomes.append(Outcome(name, kind, _no_rehearsal(name, first)))
     if specs:
         empty = Store.in_memory()
         empty.tokens = store.tokens.apart("rehearsal ")
@@ -184,7 +186,10 @@ def rehearse(config: Config, store: Store, names: Iterable[str], say: Say) -> li
 
 def _no_rehearsal(name: str, ca: CASettings) -> str:
     if ca.local:
-        return f"{ca.name} is certd's own CA, and has no limits: `certd renew {name}` may be tried"
+        return (
+            f"dry run: nothing to rehearse: {ca.name} is certd's own CA, and has no limits: "
+            f"`certd renew {name}` may be tried"
+        )
     return (
         f"{ca.name} has no staging directory to rehearse at; if it offers one, add "
         f'staging = "https://…" to [ca.{ca.name}]'
