@@ -97,20 +97,18 @@ class Registration:
         return replace(account, uri=_uri(reply))
 
     def terms(self) -> str | None:
-        """The URL of the CA's terms of service; None: it has none."""
+        """The URL of the CA's terms of service; None: it names none by a text.
+
+        Nothing stops for what is no text: consent is given by agree_tos alone.
+        """
         meta = self.directory().get("meta")
         terms = meta.get("termsOfService") if isinstance(meta, dict) else None
-        if not isinstance(terms, str | None):
-            raise CAError(f"{self.directory_url} names terms of service by what is no text")
-        return plain(terms) if terms else None
+        return plain(terms) if terms and isinstance(terms, str) else None
 
     def other_terms(self, account: Account) -> str | None:
         """The URL of those that the CA has now, if others were accepted."""
-        meta = self.directory().get("meta")
-        terms = meta.get("termsOfService") if isinstance(meta, dict) else None
-        if not account.terms or not terms or not isinstance(terms, str):
-            return None
-        return plain(terms) if plain(terms) != account.terms else None
+        terms = self.terms() if account.terms else None
+        return terms if terms != account.terms else None
 
     def _new_account(self, account: Account, contact: tuple[str, ...], mac_key: bytes) -> str:
         """The account's URI."""

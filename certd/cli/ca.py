@@ -228,8 +228,8 @@ def _of_pem(pem: str, ca: str) -> Root:
 
 
 def _label(label: str | None, name: str) -> str:
-    label = f"certd {name[:LONGEST_LABEL]}" if label is None else label
-    if not label.strip() or not label.isprintable() or len(label) > LONGEST_LABEL + 6:
+    label = f"certd {name}"[:LONGEST_LABEL] if label is None else label
+    if not label.strip() or not label.isprintable() or len(label) > LONGEST_LABEL:
         raise ConfigError(f"{label!r} is no label", f"it is 1 to {LONGEST_LABEL} characters")
     return label
 

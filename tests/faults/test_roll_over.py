@@ -325,6 +325,20 @@ def test_changed_terms_are_told_until_they_are_noted(
     assert terms not in account(site, warm, "show", "test")
 
 
+def test_terms_that_are_no_text_stop_neither_an_account_nor_a_renewal(
+    site: Site, faulty: FaultyCA, warm: Warm
+) -> None:
+    def garble(_: Exchange, forward: Forward) -> Reply:
+        reply = forward()
+        return reply.but(meta={**reply.json()["meta"], "termsOfService": ["of", 1]})
+
+    faulty.on("directory", garble)
+    with Driver(site) as driver:
+        assert driver.attempt("www").failure is None
+    assert "registered" in account(site, warm, "list")
+    assert "status   valid" in account(site, warm, "show", "test")
+
+
 def test_the_page_of_changed_terms_is_told_from_the_link_too(site: Site, faulty: FaultyCA) -> None:
     reply = Reply.problem(403, "userActionRequired", "the terms have changed").with_header(
         "Link",
