@@ -14,7 +14,7 @@ from typing import Any, Protocol
 
 import josepy
 
-from certd.ca.account import WRONG_KEY, AccountBook, OurAccount
+from certd.ca.account import WRONG_KEY, AccountBook, OurAccount, another_key
 from certd.ca.jws import key_change
 from certd.ca.keys import jwk, new_account_key, thumbprint
 from certd.ca.net import Reply
@@ -96,7 +96,7 @@ class AccountRequests:
             ConfigError: it is not over.
         """
         there = self._accounts.account(self._registration.directory_url)
-        if there and there.uri and not there.deactivated and not self._is_over():
+        if there and there.uri and not there.deactivated and not self._is_over(*WRONG_KEY):
             raise ConfigError(
                 f"the account {there.uri} is valid",
                 "another in its place would lose it",
@@ -201,7 +201,8 @@ class AccountRequests:
         try:
             self._ask(b'{"status": "deactivated"}')
         except Problem as problem:
-            if problem.transient or not self._is_over():
+            # Anything else may be said of another key's signature, and the account goes on.
+            if problem.transient or not self._is_over("unauthorized"):
                 raise
         failpoint("account: deactivated at the CA")
         account = self.known()  # it may have been settled on another key
@@ -254,6 +255,8 @@ class AccountRequests:
                     f"`certd account register {self._name}` registers the same key again; CAA "
                     "accounturi records that name the account must then be changed"
                 )
+            elif not body and problem.type in ("malformed", "badSignatureAlgorithm"):
+                problem.next = problem.next or another_key(self._name)
             raise
 
     def _read(self, document: dict[str, Any]) -> View:
@@ -269,12 +272,12 @@ class AccountRequests:
             self._registration.other_terms(account),
         )
 
-    def _is_over(self) -> bool:
-        """Whether the CA knows it no more, or does not take it for valid."""
+    def _is_over(self, *refusals: str) -> bool:
+        """Whether the CA knows it no more, calls it anything but valid, or refuses to show it so."""
         try:
             return self.view().status != "valid"
         except Problem as problem:
-            if problem.type in ("accountDoesNotExist", *WRONG_KEY):
+            if problem.type in ("accountDoesNotExist", *refusals):
                 return True
             raise
 

@@ -287,6 +287,26 @@ def test_an_older_copy_of_the_database_has_the_key_of_before(
     assert kept(site).uri != before.uri
 
 
+def test_an_account_whose_key_was_lost_is_not_called_deactivated(
+    site: Site, faulty: FaultyCA, warm: Warm
+) -> None:
+    """To the key of before a roll-over the CA says what it says of any bad signature."""
+    key = str(site.folder / KEY)
+    account(site, warm, "register", "test")
+    before = kept(site)
+    account(site, warm, "rollover", "test")
+    account(site, warm, "export", "test", key)
+    with site.store() as store:
+        assert store.accounts.replace(kept(site), before)
+    done = warm.certd(site, "account", "deactivate", "test", "--yes")
+    assert (done.returncode, kept(site).deactivated) == (1, False)
+    assert "`certd account import test` takes that" in done.stderr
+    account(site, warm, "import", "test", key)
+    assert shown(site, warm)["status"] == "valid"
+    account(site, warm, "deactivate", "test", "--yes")
+    assert kept(site).deactivated
+
+
 # -- lost, changed -------------------------------------------------------------------------------
 
 
