@@ -74,10 +74,14 @@ def rollover(context: click.Context, ca: str, key: str) -> int:
     both are tried afterwards, and the same command goes on with it. certd removes the key
     of before; copies of it are of no use any more.
     """
+    from certd.x509 import type_of
+
     with at(context, ca) as desk:
         account = desk.requests.roll_over(KEYS[key])
         desk.ask_again()
     say(f"{ca}: account {account.uri} has another key")
+    if (kind := type_of(account.key_pem)) != key:
+        say(f"it is {kind}, of a roll-over that was begun before; for {key}, the same once more")
     say("copies of the database from before lack it: `certd db backup` makes another")
     return 0
 

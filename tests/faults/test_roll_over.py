@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from certd import due
+from certd import due, x509
 from certd.model import Account
 from certd.testing.exchanges import Exchange, Forward, Reply
 from certd.testing.proxy import FaultyCA
@@ -229,6 +229,18 @@ def test_who_comes_after_a_kill_ends_the_roll_over(
         assert kept(site).next_key_pem is not None
         assert driver.force("www").failure is None
         assert kept(site).next_key_pem is None
+
+
+def test_a_roll_over_that_was_begun_says_which_key_it_went_on_with(
+    site: Site, faulty: FaultyCA, warm: Warm
+) -> None:
+    account(site, warm, "register", "test")
+    place = "account: next key is kept"
+    warm.certd(site, "account", "rollover", "test", "--key", "ec-p384", CERTD_KILL_AT=place)
+    said = account(site, warm, "rollover", "test", "--key", "rsa-2048")
+    assert "it is ec-p384, of a roll-over that was begun before; for rsa-2048, the same" in said
+    assert "begun before" not in account(site, warm, "rollover", "test", "--key", "rsa-2048")
+    assert x509.type_of(kept(site).key_pem) == "rsa-2048"
 
 
 def test_a_challenge_that_the_old_key_answers_is_answered_anew(
