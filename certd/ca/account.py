@@ -176,7 +176,7 @@ class OurAccount:
             account = self._accounts.keep_account(Account(directory, new_account_key()))
         if account.uri is None:
             return self._register(account)
-        if terms := self.registration.other_terms(account):
+        if account.terms and (terms := self.registration.other_terms(account)):
             name = self.registration.name
             log.warning(
                 "%s has other terms of service than those that were accepted: read %s, then "

@@ -51,7 +51,8 @@ class View:
     contact: tuple[str, ...]  # not every CA shows them
     thumbprint: str  # of the key that the CA takes (RFC 7638)
     external: str | None  # the key id of the customer's account that it is bound to
-    other_terms: str | None  # URL of those that were not accepted
+    terms: str | None  # URL of those that were accepted, as far as it is noted
+    other_terms: str | None  # of those that the CA has now, if they are others
 
 
 class AccountRequests:
@@ -116,11 +117,17 @@ class AccountRequests:
         """
         account = self.known()
         if account.deactivated:  # to whoever signs with its key, a CA shows nothing any more
-            return View(account.uri or "", "deactivated", (), thumbprint(jwk(account)), None, None)
+            return View(account.uri or "", "deactivated", (), thumbprint(jwk(account)), None, None, None)
         return self._read(self._ask(b"").json())
 
     def update(self) -> View:
-        """Tell the CA the contacts of the configuration (RFC 8555 section 7.3.2)."""
+        """Tell the CA the contacts of the configuration (RFC 8555 section 7.3.2), and note its terms.
+
+        Raises:
+            ConfigError: they are others than those that were accepted, and so are not accepted.
+        """
+        if self._registration.other_terms(self.known()):
+            self._registration.accepted()
         body = json.dumps({"contact": list(self._registration.contact)}).encode()
         try:
             document = self._ask(body).json()
@@ -269,6 +276,7 @@ class AccountRequests:
             tuple(plain(text) for text in shown if isinstance(text, str)),
             thumbprint(jwk(account)),
             _key_id(document.get("externalAccountBinding")),
+            account.terms,
             self._registration.other_terms(account),
         )
 

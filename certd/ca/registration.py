@@ -59,7 +59,7 @@ class Registration:
             ConfigError: its terms of service are not accepted, or ``eab`` holds no key.
             SecretError: that is not there.
         """
-        terms = self._accepted()
+        terms = self.accepted()
         # Only now that it is needed, and not kept.
         mac_key = self._mac_key()
         contact, tried = self.contact, set[Do]()
@@ -105,9 +105,24 @@ class Registration:
         terms = meta.get("termsOfService") if isinstance(meta, dict) else None
         return plain(terms) if terms and isinstance(terms, str) else None
 
+    def accepted(self) -> str | None:
+        """What is agreed to, if the CA has terms of service.
+
+        Raises:
+            ConfigError: they are not accepted.
+        """
+        terms = self.terms()
+        if terms and not self._agreed:
+            raise ConfigError(
+                f"the terms of service of {self.name} are not accepted",
+                f"it makes no account before: {terms}",
+                f"read them, then write agree_tos = true in [ca.{self.name}]",
+            )
+        return terms
+
     def other_terms(self, account: Account) -> str | None:
-        """The URL of those that the CA has now, if others were accepted."""
-        terms = self.terms() if account.terms else None
+        """The URL of those that the CA has now, unless it is noted that they were accepted."""
+        terms = self.terms()
         return terms if terms != account.terms else None
 
     def _new_account(self, account: Account, contact: tuple[str, ...], mac_key: bytes) -> str:
@@ -149,21 +164,6 @@ class Registration:
     def _post(self, payload: Mapping[str, Any], key: josepy.JWK) -> Reply:
         url = self.directory()["newAccount"]
         return self._network.post(url, json.dumps(payload).encode(), key, None)
-
-    def _accepted(self) -> str | None:
-        """What is agreed to, if the CA has terms of service.
-
-        Raises:
-            ConfigError: they are not accepted.
-        """
-        terms = self.terms()
-        if terms and not self._agreed:
-            raise ConfigError(
-                f"the terms of service of {self.name} are not accepted",
-                f"it makes no account before: {terms}",
-                f"read them, then write agree_tos = true in [ca.{self.name}]",
-            )
-        return terms
 
 
 def _uri(reply: Reply) -> str:

@@ -50,8 +50,9 @@ def register(context: click.Context, ca: str, new: bool) -> int:
 def update(context: click.Context, ca: str) -> int:
     """Tell the CA the contacts of the configuration, [certd] contact.
 
-    Where the CA has changed its terms of service, it is noted that agree_tos is said of
-    those that it has now.
+    Where the CA has changed its terms of service, or none are noted (an account taken over),
+    it is noted that agree_tos is said of those that it has now; from then on, changes of
+    them are told.
     """
     with at(context, ca) as desk:
         told = ", ".join(desk.config.contact) or "none"

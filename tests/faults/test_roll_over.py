@@ -338,23 +338,49 @@ def test_a_lost_account_is_told_and_not_made_anew(
     assert len(faulty.acted_on("new-account")) == 1
 
 
+TERMS = "https://ca.example/terms-2"
+
+
+def change_terms(_: Exchange, forward: Forward) -> Reply:
+    reply = forward()
+    return reply.but(meta={**reply.json()["meta"], "termsOfService": TERMS})
+
+
 def test_changed_terms_are_told_until_they_are_noted(
     site: Site, faulty: FaultyCA, warm: Warm, caplog: pytest.LogCaptureFixture
 ) -> None:
     account(site, warm, "register", "test")
-    terms = "https://ca.example/terms-2"
-
-    def change(_: Exchange, forward: Forward) -> Reply:
-        reply = forward()
-        return reply.but(meta={**reply.json()["meta"], "termsOfService": terms})
-
-    faulty.on("directory", change)
+    faulty.on("directory", change_terms)
     with Driver(site) as driver:
         assert driver.attempt("www").failure is None
-    assert f"has other terms of service than those that were accepted: read {terms}" in caplog.text
-    assert terms in account(site, warm, "show", "test")
+    assert f"has other terms of service than those that were accepted: read {TERMS}" in caplog.text
+    assert TERMS in account(site, warm, "show", "test")
+    site.tables["ca.test"]["agree_tos"] = False
+    site.write()
+    done = warm.certd(site, "account", "update", "test")
+    assert done.returncode == 2
+    assert "read them, then write agree_tos = true in [ca.test]" in done.stderr
+    assert TERMS in account(site, warm, "show", "test")
+    assert not faulty.acted_on("account")[-1].payload
+    site.tables["ca.test"]["agree_tos"] = True
+    site.write()
     account(site, warm, "update", "test")
-    assert terms not in account(site, warm, "show", "test")
+    assert TERMS not in account(site, warm, "show", "test")
+
+
+def test_the_terms_of_an_account_that_was_taken_over_are_noted_and_then_watched(
+    at_ca: Site, faulty: FaultyCA, warm: Warm
+) -> None:
+    key = str(at_ca.folder / KEY)
+    account(at_ca, warm, "export", "test", key)
+    shutil.rmtree(at_ca.state)
+    account(at_ca, warm, "import", "test", key)
+    assert "no terms of service are noted as accepted" in account(at_ca, warm, "show", "test")
+    account(at_ca, warm, "update", "test")
+    assert "terms" not in account(at_ca, warm, "show", "test")
+    faulty.on("directory", change_terms)
+    said = account(at_ca, warm, "show", "test")
+    assert f"others than those that were accepted: read {TERMS}" in said
 
 
 def test_terms_that_are_no_text_stop_neither_an_account_nor_a_renewal(
