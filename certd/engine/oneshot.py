@@ -156,12 +156,12 @@ def rehearse(config: Config, store: Store, names: Iterable[str], say: Say) -> li
     can answer the staging CA's questions.
     """
     outcomes: list[Outcome] = []
-    specs = {}
+    specs, cas = {}, _staging(config.cas)
     for name in names:
         spec = config.certificates[name]
         first = config.cas[spec.cas[0]]
-        if first.staging:
-            staged_cas = tuple(ca for ca in spec.cas if config.cas[ca].staging)
+        if first.name in cas:
+            staged_cas = tuple(ca for ca in spec.cas if ca in cas)
             specs[name] = replace(spec, targets=(), cas=staged_cas)
         else:
             kind = "nothing" if first.local else "failed"
@@ -169,7 +169,7 @@ def rehearse(config: Config, store: Store, names: Iterable[str], say: Say) -> li
     if specs:
         empty = Store.in_memory()
         empty.tokens = store.tokens.apart("rehearsal ")
-        staged = replace(config, cas=_staging(config.cas), certificates=specs)
+        staged = replace(config, cas=cas, certificates=specs)
         node = Node(staged, empty, say)
         try:
             empty.lineages.take_over(specs, "rehearsal")
@@ -190,6 +190,13 @@ def _no_rehearsal(name: str, ca: CASettings) -> str:
             f"dry run: nothing to rehearse: {ca.name} is certd's own CA, and has no limits: "
             f"`certd renew {name}` may be tried"
         )
+    if ca.unrehearsed:
+        other = f"{ca.name}-staging"
+        return (
+            f"dry run: not tried: {ca.name}'s staging service takes other keys for eab than {ca.name}; "
+            f'add [ca.{other}] with directory = "{ca.staging}" and the eab from there, and try a '
+            f'certificate with ca = ["{other}"]'
+        )
     return (
         f"{ca.name} has no staging directory to rehearse at; if it offers one, add "
         f'staging = "https://…" to [ca.{ca.name}]'
@@ -200,7 +207,7 @@ def _staging(cas: Mapping[str, CASettings]) -> dict[str, CASettings]:
     return {
         name: replace(settings, directory=settings.staging, limits=Limits())
         for name, settings in cas.items()
-        if settings.staging
+        if settings.staging and not settings.unrehearsed
     }
 
 
