@@ -21,6 +21,11 @@ _NEWEST = (
     .order_by(authority.c.id.desc())
     .limit(1)
 )
+_ROOTS = (
+    sa.select(authority)
+    .where(authority.c.ca == sa.bindparam("ca"), authority.c.role == "root")
+    .order_by(authority.c.id.desc())
+)
 _ISSUED = sa.select(issued.c.chain_pem).where(issued.c.url == sa.bindparam("url"))
 
 
@@ -31,6 +36,12 @@ class Authorities:
     def newest(self, ca: str, role: Role) -> Authority | None:
         """The one that signs now."""
         return self._database.read(lambda connection: _newest(connection, ca, role))
+
+    def roots(self, ca: str) -> list[Authority]:
+        """All that it ever had, the newest first."""
+        return self._database.read(
+            lambda c: [_authority(row) for row in c.execute(_ROOTS, {"ca": ca})]
+        )
 
     def keep(self, *made: Authority, instead_of: Authority | None) -> bool:
         """Write these down, unless another has come meanwhile: the newest is ``instead_of``.
@@ -76,8 +87,10 @@ class Authorities:
 
 def _newest(connection: sa.Connection, ca: str, role: Role) -> Authority | None:
     row = connection.execute(_NEWEST, {"ca": ca, "role": role}).first()
-    if row is None:
-        return None
+    return None if row is None else _authority(row)
+
+
+def _authority(row: Any) -> Authority:
     return Authority(
         row.ca,
         cast(Role, row.role),

@@ -78,7 +78,12 @@ def test_a_root_that_is_there_is_replaced_by_the_word_only(site: Site) -> None:
     assert site.certd("ca", "root").stdout == first
     assert "not permitted" in site.certd("renew").stdout
     assert site.certd("ca", "init", "--replace").returncode == 0
-    assert site.certd("ca", "root").stdout != first
+    second = site.certd("ca", "root").stdout
+    assert second != first
+    assert site.certd("ca", "root", "--all").stdout == second + first
+    done = site.certd("ca", "root", "--fingerprint", "0" * 64)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "begins so; `certd ca root --all` shows them" in done.stderr
     # What had failed with the other root is tried again without being told to.
     assert "issued, version 1" in site.certd("renew").stdout
 
@@ -211,7 +216,7 @@ ask
         *("python 1", "curl 60", "trust 0", "again 0"),
         *("python 0", "curl 0", "uninstall 0", "python 1", "curl 60"),
     ], f"{done.stdout}\n{done.stderr}"
-    assert "write /usr/local/share/ca-certificates/certd-local-" in done.stdout
+    assert "write /usr/local/share/ca-certificates/certd-" in done.stdout
     assert "run /usr/sbin/update-ca-certificates" in done.stdout
     assert f"no browser has a trust store below {home}" in done.stdout
     assert sorted(path.name for path in Path("/etc/ssl/certs").iterdir()) == before
@@ -267,12 +272,16 @@ def test_browsers_trust_it_and_then_do_not(site: Site, tmp_path: Path) -> None:
             where = ("-d", f"sql:{folder}", "-n", f"n{number}")
             _run(certutil, "-A", *where, "-t", ",,", "-i", str(leaf))
         assert "valid" in _run(certutil, "-V", "-d", f"sql:{folder}", "-n", "n0", "-u", "V")
-    for _ in range(2):
-        done = site.certd(
-            "ca", "trust", "--only", "nss", "--uninstall", HOME=str(home), SUDO_UID=""
-        )
+    # Replaced meanwhile: it is to be had by its fingerprint, and goes by --root.
+    mark = site.certd("ca", "root").stderr.split("SHA-256 ")[1].split()[0]
+    site.certd("ca", "init", "--replace")
+    old = str(tmp_path / "old.pem")
+    words = ("ca", "trust", "--only", "nss", "--uninstall", "--root", old)
+    assert site.certd("ca", "root", "--fingerprint", mark[:9].upper(), "-o", old).returncode == 0
+    for said in ("is not trusted any more", "was not there, or was put there by something else"):
+        done = site.certd(*words, HOME=str(home), SUDO_UID="")
         assert done.returncode == 0, done.stdout
-        assert f"{name} is not trusted any more" in done.stdout
+        assert f"{name} {said}" in done.stdout
     assert not any(name in _run(certutil, "-L", "-d", f"sql:{folder}") for folder in folders)
 
 
