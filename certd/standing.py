@@ -139,7 +139,7 @@ def _state(plan: due.Plan, spec: CertificateSpec, lineage: Lineage, now: datetim
         return "revoked"
     have = lineage.targets
     if (
-        any(one.failure for one in lineage.revocations)
+        any(one.failure and one.pending(now) for one in lineage.revocations)
         or plan.issue.at >= due.NEVER
         or lineage.failure
         or any(name in have and have[name].failure for name in spec.targets)

@@ -117,7 +117,9 @@ class AccountRequests:
         """
         account = self.known()
         if account.deactivated:  # to whoever signs with its key, a CA shows nothing any more
-            return View(account.uri or "", "deactivated", (), thumbprint(jwk(account)), None, None, None)
+            return View(
+                account.uri or "", "deactivated", (), thumbprint(jwk(account)), None, None, None
+            )
         return self._read(self._ask(b"").json())
 
     def update(self) -> View:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Literal, NoReturn, Protocol
 
 from certd import x509
+from certd.ca.issuer import NoRevocation
 from certd.ca.net import Reply
 from certd.ca.problem import Problem
 from certd.ca.resources import CAAuthorization, CAChallenge, CAOrder, Download
@@ -141,10 +142,10 @@ class LocalCA:
         return Download(chain, ())
 
     def revoke(self, leaf_der: bytes, reason: int, key_pem: Secret | None = None) -> None:
-        raise CAError(
+        raise NoRevocation(
             f"{self.name} does not revoke",
             "it is certd's own: its leaves are short-lived, and it has no list of what is revoked",
-            "`certd renew NAME --force` replaces the certificate; the old one ends by itself",
+            "`certd renew --force` replaces the certificate; the old one ends by itself",
         )
 
     def _order(self, url: str, *, issued: bool = False) -> CAOrder:

@@ -22,7 +22,7 @@ def troubles(found: Overview) -> Iterator[str]:
                 until = f"until {instant(parked.until)}" if parked.until else STOPPED
                 yield f"\n{spec.name}: {ca} is not asked, {until}: {parked.failure}"
         for one in lineage.revocations:
-            if one.failure and not one.revoked_at:
+            if one.failure and one.pending(found.now):
                 what = f"version {one.number} is not revoked yet: {one.failure}"
                 yield f"\n{spec.name}: {what}\n  {_asked_again(one, found.now)}"
         for item in entry.targets():

@@ -69,7 +69,11 @@ _LINEAGES = (
 )
 _PARKS = f"SELECT {_columns('park', _PARK)} FROM park"  # noqa: S608
 _TARGETS = f"SELECT {_columns('target', _TARGET)} FROM target"  # noqa: S608
-_REVOCATIONS = f"SELECT {_columns('revocation', _REVOCATION)} FROM revocation"  # noqa: S608
+_REVOCATIONS = (
+    f"SELECT {_columns('revocation', _REVOCATION)}, "  # noqa: S608
+    'version.not_after AS "ends [instant]" FROM revocation LEFT JOIN version '
+    "ON version.lineage = revocation.lineage AND version.number = revocation.number"
+)
 _ORDERS = "SELECT lineage, coalesce(url, '') FROM certificate_order WHERE state = 'live'"
 _CHAIN = "SELECT chain_pem FROM version WHERE lineage = ? AND number = ?"
 _CRL = (
@@ -83,7 +87,7 @@ _META = "SELECT key, value FROM meta"
 Row = namedtuple("Row", (*_LINEAGE, *_VERSION, *_NEXT))  # type: ignore[misc]  # the names are above
 Target = namedtuple("Target", _TARGET)  # type: ignore[misc]
 Park = namedtuple("Park", _PARK)  # type: ignore[misc]
-Revocation = namedtuple("Revocation", _REVOCATION)  # type: ignore[misc]
+Revocation = namedtuple("Revocation", (*_REVOCATION, "ends"))  # type: ignore[misc]
 
 
 def _instant(text: bytes) -> Any:

@@ -16,7 +16,7 @@ from certd import x509
 from certd.model import Version
 from certd.secrets import Secret
 from certd.testing.chains import Authority
-from certd.testing.exchanges import Reply
+from certd.testing.exchanges import Exchange, Forward, Reply
 from certd.testing.pebble import RunningPebble
 from certd.testing.proxy import FaultyCA
 from tests import signing
@@ -289,6 +289,21 @@ def test_a_refusal_is_explained_and_leaves_everything_as_it_was(
     assert words in done.stderr
     entry = site.status()["www"]
     assert (entry["version"], entry["last_error"], entry["revocations"]) == (1, None, [])
+
+
+def test_a_ca_that_does_not_revoke_is_told_and_not_asked_again(
+    site: WarmSite, faulty: FaultyCA
+) -> None:
+    def without(_: Exchange, forward: Forward) -> Reply:
+        return forward().but(revokeCert=None)
+
+    faulty.on("directory", without)
+    done = site.certd(*COMPROMISED)
+    assert done.returncode == 1
+    assert "test does not revoke over ACME: its directory has no revokeCert; ask" in done.stderr
+    assert "asks again" not in done.stderr
+    entry = site.status()["www"]
+    assert (entry["state"], entry["version"], entry["revocations"]) == ("ok", 2, [])
 
 
 def test_already_revoked_is_as_good_as_revoked(site: WarmSite, faulty: FaultyCA) -> None:

@@ -27,6 +27,7 @@ from certd.model import (
     Revocation,
 )
 from certd.secrets import Secret
+from certd.standing import Entry
 from certd.store import Store
 from certd.store.glance import glance
 from certd.store.revocations import CompromisedKey
@@ -170,6 +171,23 @@ def test_what_failed_is_tried_again_in_its_time_and_is_seen(store: Store, tmp_pa
     assert store.revocations.pending() == []
     store.revocations.drop(later)  # too late for that
     assert store.lineages.get("a").revocation is not None
+
+
+def test_what_has_expired_is_not_to_be_revoked_any_more(store: Store, tmp_path: Path) -> None:
+    issue(store, "a")
+    [asked] = intend(store, "a", "superseded")
+    store.revocations.failed(asked, Failure("what", "why", "next", NOW), NOW + HOUR)
+    issue(store, "a")
+    for now, states in ((NOW + HOUR, "failing"), (NOW + 91 * DAY, "expired")):
+        [(_, lineage)] = glance(tmp_path / "state", "a").wanted
+        assert lineage == store.lineages.get("a")
+        assert Entry.of(spec("a"), lineage, now).state == states
+        assert [one.number for one in store.revocations.pending(now)] == [1] * (
+            now < NOW + 90 * DAY
+        )
+    [gone] = lineage.revocations
+    young = replace(lineage, current=None, revocations=(replace(gone, ends=NOW),))
+    assert Entry.of(spec("a"), young, NOW + DAY).state == "new"
 
 
 def test_a_back_off_does_not_hold_what_is_revoked(store: Store) -> None:
