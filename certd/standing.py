@@ -154,6 +154,16 @@ def _state(plan: due.Plan, spec: CertificateSpec, lineage: Lineage, now: datetim
     return "deploying" if plan.targets else "ok"
 
 
+class LeftDocument(RevocationDocument):
+    """Of a certificate that is not configured any more."""
+
+    name: str
+
+
+def left_document(one: Revocation) -> LeftDocument:
+    return {"name": one.name, **_revocation(one)}
+
+
 def _revocation(one: Revocation) -> RevocationDocument:
     return {
         "version": one.number,

@@ -23,7 +23,7 @@ _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 @dataclass(frozen=True, slots=True)
 class Root:
-    """``name`` is its common name, by which browsers know it; ``mark`` what its file is known by."""
+    """``name`` is its common name, by which browsers know it; ``mark`` is in its file's."""
 
     name: str
     mark: str  # the beginning of its fingerprint

@@ -123,7 +123,7 @@ class AccountRequests:
         return self._read(self._ask(b"").json())
 
     def update(self) -> View:
-        """Tell the CA the contacts of the configuration (RFC 8555 section 7.3.2), and note its terms.
+        """Tell the CA the configured contacts (RFC 8555 section 7.3.2), and note its terms.
 
         Raises:
             ConfigError: they are others than those that were accepted, and so are not accepted.
@@ -283,7 +283,7 @@ class AccountRequests:
         )
 
     def _is_over(self, *refusals: str) -> bool:
-        """Whether the CA knows it no more, calls it anything but valid, or refuses to show it so."""
+        """Whether the CA does not know it, does not call it valid, or so refuses to show it."""
         try:
             return self.view().status != "valid"
         except Problem as problem:

@@ -18,7 +18,7 @@ class Refused(CAError):
 
 
 class NoRevocation(Refused):
-    """It is a CA of our own, which revokes nothing: whoever gives a key up has done all there is."""
+    """It is a CA of our own, which revokes nothing: a key that is given up is all there is."""
 
 
 class Issuer(Protocol):

@@ -193,8 +193,8 @@ def _no_rehearsal(name: str, ca: CASettings) -> str:
     if ca.unrehearsed:
         other = f"{ca.name}-staging"
         return (
-            f"dry run: not tried: {ca.name}'s staging service takes other keys for eab than {ca.name}; "
-            f'add [ca.{other}] with directory = "{ca.staging}" and the eab from there, and try a '
+            f"dry run: not tried: {ca.name}'s staging service takes other keys for eab; add "
+            f'[ca.{other}] with directory = "{ca.staging}" and the eab from there, and try a '
             f'certificate with ca = ["{other}"]'
         )
     return (

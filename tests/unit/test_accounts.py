@@ -93,7 +93,7 @@ def test_an_export_that_fails_leaves_nothing_in_the_next_ones_way(tmp_path: Path
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (100, hard))
     try:
-        with pytest.raises(CertdError, match="cannot write .*: File too large; name a file that"):
+        with pytest.raises(CertdError, match=r"cannot write .*: File too large; name a file that"):
             write(path, "x" * 200)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
