@@ -28,7 +28,6 @@ log = logging.getLogger(__name__)
 
 ROOT_KEY: KeyType = "ec-p384"
 INTERMEDIATE_KEY: KeyType = "ec-p256"
-ROOT_AHEAD = timedelta(days=365)  # before its end, when its successor is worth a thought
 
 Role = Literal["root", "intermediate"]
 
@@ -190,14 +189,6 @@ class LocalCA:
         made = _below(root, now)
         if self._book.keep(made, instead_of=there):
             log.info("%s: another intermediate, valid until %s", self.name, f"{made.not_after:%F}")
-            if root.not_after - now < ROOT_AHEAD:
-                log.warning(
-                    "%s: its root expires at %s: let the clients trust another in time "
-                    "(`certd ca init --replace%s`)",
-                    self.name,
-                    f"{root.not_after:%F}",
-                    self._named(),
-                )
         return self._book.newest(self.name, "intermediate") or made
 
     def _named(self) -> str:

@@ -41,6 +41,8 @@ def command(context: click.Context, as_json: bool) -> int:
         _table([_row(entry, found.now) for entry in found.entries])
         for text in troubles(found):
             say(text)
+        for text in found.roots:
+            say(f"\nwarning: {text}")
         daemon = f"running, {found.daemon}" if found.daemon else "not running"
         say(f"{count(len(found.entries), 'certificate')}; daemon {daemon}")
     failing = any(one.failure for one in found.left)

@@ -255,9 +255,16 @@ class Config:
         """The CAs that certificates use though they make no account without ``eab``."""
         return [ca for ca in self._used_cas() if self.cas[ca].unbound]
 
+    @property
+    def own_cas(self) -> list[str]:
+        """The CAs of certd's own that certificates use."""
+        return [name for name, ca in self.cas.items() if ca.local and name in self._used()]
+
     def _used_cas(self) -> list[str]:
-        used = {ca for spec in self.certificates.values() for ca in spec.cas}
-        return [name for name, ca in self.cas.items() if name in used and not ca.local]
+        return [name for name, ca in self.cas.items() if name in self._used() and not ca.local]
+
+    def _used(self) -> set[str]:
+        return {ca for spec in self.certificates.values() for ca in spec.cas}
 
 
 def _digested(eab: EABSettings | None) -> tuple[object, ...]:

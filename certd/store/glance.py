@@ -80,6 +80,10 @@ _CRL = (
     f"SELECT {_columns('crl', ('url', 'look_at', 'failure'))} "  # noqa: S608
     "FROM lineage JOIN crl ON crl.url = lineage.crl_url WHERE lineage.name = ?"
 )
+_ROOTS = (
+    f"SELECT {_columns('authority', ('ca', 'not_after'))} "  # noqa: S608
+    "FROM authority WHERE role = 'root' ORDER BY id"
+)
 _EMPTY = "SELECT count(*) = 0 FROM sqlite_master"
 _REVISION = "SELECT version_num FROM alembic_version"
 _META = "SELECT key, value FROM meta"
@@ -153,6 +157,16 @@ def crl(state: Path, name: str) -> tuple[str, datetime, Failure | None] | None:
     with _reading(state) as connection:
         row = connection.execute(_CRL, (name,)).fetchone() if connection else None
         return (row[0], row[1], rows.failure(row[2])) if row else None
+
+
+def roots(state: Path) -> dict[str, datetime]:
+    """Until when the newest root of each CA of certd's own is valid.
+
+    Raises:
+        StoreError: the database cannot be read.
+    """
+    with _reading(state) as connection:
+        return dict(connection.execute(_ROOTS).fetchall()) if connection else {}
 
 
 @contextmanager
