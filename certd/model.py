@@ -162,7 +162,7 @@ class Revocation:
 
     ``signer`` signs the request: our account, or the certificate's own key (RFC 8555
     section 7.6); ``ca`` where the CA has revoked by itself. What failed is tried again at
-    ``retry_at``.
+    ``retry_at``, and not any more when the version has ended.
     """
 
     fingerprint: str
@@ -175,6 +175,11 @@ class Revocation:
     failures: int = 0
     retry_at: datetime | None = None
     failure: Failure | None = None
+    ends: datetime | None = field(default=None, compare=False)  # the version, where it is known
+
+    def pending(self, now: datetime) -> bool:
+        """Whether it is still to be done: what has expired is trusted by nobody."""
+        return self.revoked_at is None and (self.ends is None or self.ends > now)
 
     @property
     def final(self) -> bool:

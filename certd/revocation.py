@@ -12,10 +12,10 @@ from collections.abc import Callable, Mapping
 from datetime import datetime
 
 from certd import due
-from certd.ca.issuer import Issuer
+from certd.ca.issuer import Issuer, NoRevocation, Refused
 from certd.ca.problem import Problem
 from certd.config import WELL_KNOWN, CASettings
-from certd.errors import CAError, CertdError, ConfigError, bug
+from certd.errors import CertdError, ConfigError, bug
 from certd.failpoint import failpoint
 from certd.model import KEY_COMPROMISE, Failure, Revocation, Version
 from certd.store import Store
@@ -34,10 +34,6 @@ REASONS: Mapping[str, int] = {
 NEVER_SEEN = "its signing request was yours (csr): certd has never seen the key"
 
 ClientOf = Callable[[str], Issuer]
-
-
-class Refused(CAError):
-    """The CA does not revoke it, and would not if it was asked again."""
 
 
 def ask(
@@ -91,7 +87,12 @@ def ask(
 def postpone(
     asked: Revocation, error: CertdError, store: Store, draw: float, now: datetime
 ) -> datetime:
-    """It could not be asked for: keep why; returns when it is tried again."""
+    """It could not be asked for: keep why; returns when it is tried again.
+
+    Of what nobody can revoke nothing stays: its key, if that was the reason, is given up.
+    """
+    if isinstance(error, NoRevocation):
+        store.revocations.drop(asked)
     stop = isinstance(error, Refused)
     again = due.NEVER if stop else now + due.backoff(asked.failures + 1, None, draw)
     store.revocations.failed(asked, Failure(error.what, error.why, error.next, now), again)

@@ -139,7 +139,7 @@ def _state(plan: due.Plan, spec: CertificateSpec, lineage: Lineage, now: datetim
         return "revoked"
     have = lineage.targets
     if (
-        any(one.failure for one in lineage.revocations)
+        any(one.failure and one.pending(now) for one in lineage.revocations)
         or plan.issue.at >= due.NEVER
         or lineage.failure
         or any(name in have and have[name].failure for name in spec.targets)
@@ -152,6 +152,16 @@ def _state(plan: due.Plan, spec: CertificateSpec, lineage: Lineage, now: datetim
     if plan.issue.due(now):
         return "due"
     return "deploying" if plan.targets else "ok"
+
+
+class LeftDocument(RevocationDocument):
+    """Of a certificate that is not configured any more."""
+
+    name: str
+
+
+def left_document(one: Revocation) -> LeftDocument:
+    return {"name": one.name, **_revocation(one)}
 
 
 def _revocation(one: Revocation) -> RevocationDocument:

@@ -23,23 +23,23 @@ _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 @dataclass(frozen=True, slots=True)
 class Root:
-    """``name`` is its common name, by which browsers know it; ``file`` what its file is called."""
+    """``name`` is its common name, by which browsers know it; ``mark`` is in its file's."""
 
     name: str
-    file: str
+    mark: str  # the beginning of its fingerprint
     pem: str
 
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """What is done in the end, in words; ``act`` does it.
+    """What is done in the end, in words; ``act`` does it, and tells whether it changed the root.
 
     Raises:
         CertdError: by ``act``: it cannot be done.
     """
 
     text: str
-    act: Callable[[], object]
+    act: Callable[[], bool]
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,13 +111,17 @@ def system(
             "there is neither update-ca-certificates nor update-ca-trust with its folder",
             "install ca-certificates, or hand over what `certd ca root` prints as it wants it",
         )
-    path = folder / f"{root.file}{known.suffix}"
+    # Whoever put it there may have known the CA's name, and written that into the file's.
+    there = sorted(folder.glob(f"certd-*{root.mark}{known.suffix}"))
     if install:
+        path = there[0] if there else folder / f"certd-{root.mark}{known.suffix}"
         yield Step(f"write {path}", lambda: _write(path, root.pem))
-    else:
-        yield Step(f"remove {path}", lambda: _remove(path))
+    for each in () if install else there:
+        yield Step(f"remove {each}", lambda each=each: _remove(each))  # type: ignore[misc]
+    if not (install or there):
+        yield Step(f"find nothing to remove in {folder}", lambda: False)
     command = [program, *known.update[1:]]
-    yield Step(f"run {' '.join(command)}", lambda: _run(command))
+    yield Step(f"run {' '.join(command)}", lambda: _update(command))
 
 
 def browsers(root: Root, whose: Person, *, install: bool) -> Iterator[Step]:
@@ -144,18 +148,18 @@ def _stores(home: Path) -> Iterator[Path]:
                 yield folder
 
 
-def _add(name: list[str], pem: str, whose: Person) -> None:
+def _add(name: list[str], pem: str, whose: Person) -> bool:
     with tempfile.NamedTemporaryFile("w", suffix=".pem") as file:
         file.write(pem)
         file.flush()
         os.fchmod(file.fileno(), 0o644)  # for the person that certutil runs as
-        _run([_certutil(), "-A", *name, "-t", "C,,", "-i", file.name], whose)
+        return _run([_certutil(), "-A", *name, "-t", "C,,", "-i", file.name], whose)
 
 
-def _delete(name: list[str], whose: Person) -> None:
+def _delete(name: list[str], whose: Person) -> bool:
     certutil = _certutil()
-    if _run([certutil, "-L", *name], whose, must=False):
-        _run([certutil, "-D", *name], whose)
+    there = _run([certutil, "-L", *name], whose, must=False)
+    return there and _run([certutil, "-D", *name], whose)
 
 
 def _certutil() -> str:
@@ -170,7 +174,7 @@ def _certutil() -> str:
     return found
 
 
-def _write(path: Path, text: str) -> None:
+def _write(path: Path, text: str) -> bool:
     try:
         temporary = path.with_name(f".{path.name}.new")
         temporary.write_text(text, encoding="ascii")
@@ -178,13 +182,20 @@ def _write(path: Path, text: str) -> None:
         temporary.rename(path)
     except OSError as error:
         raise _refused(f"{path} was not written", error) from error
+    return True
 
 
-def _remove(path: Path) -> None:
+def _remove(path: Path) -> bool:
     try:
         path.unlink(missing_ok=True)
     except OSError as error:
         raise _refused(f"{path} was not removed", error) from error
+    return True
+
+
+def _update(command: list[str]) -> bool:
+    _run(command)
+    return False  # the root itself came or went before
 
 
 def _refused(what: str, error: OSError) -> CertdError:

@@ -136,10 +136,7 @@ class OurAccount:
             if problem.type == "unauthorized":
                 problem.next = problem.next or todo
             elif problem.type in WRONG_KEY:  # for nothing else can be wrong with the request
-                problem.next = problem.next or (
-                    "it may have got another key since this database was written: `certd account "
-                    f"import {name}` takes that; or `certd account register {name} --new`"
-                )
+                problem.next = problem.next or another_key(name)
             raise
         if status != "valid":
             raise _over(url, plain(str(status)), todo)
@@ -179,7 +176,7 @@ class OurAccount:
             account = self._accounts.keep_account(Account(directory, new_account_key()))
         if account.uri is None:
             return self._register(account)
-        if terms := self.registration.other_terms(account):
+        if account.terms and (terms := self.registration.other_terms(account)):
             name = self.registration.name
             log.warning(
                 "%s has other terms of service than those that were accepted: read %s, then "
@@ -240,6 +237,14 @@ class OurAccount:
         """What to say of one that the operator has deactivated."""
         todo = f"`certd account register {self.registration.name} --new` makes another"
         return _over(account.uri or "", "deactivated, by `certd account`", todo)
+
+
+def another_key(ca: str) -> str:
+    """What to do where the CA does not take the account's signature."""
+    return (
+        "it may have got another key since this database was written: `certd account "
+        f"import {ca}` takes that; or `certd account register {ca} --new`"
+    )
 
 
 def _over(url: str, how: str, todo: str) -> Problem:

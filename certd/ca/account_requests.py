@@ -14,7 +14,7 @@ from typing import Any, Protocol
 
 import josepy
 
-from certd.ca.account import WRONG_KEY, AccountBook, OurAccount
+from certd.ca.account import WRONG_KEY, AccountBook, OurAccount, another_key
 from certd.ca.jws import key_change
 from certd.ca.keys import jwk, new_account_key, thumbprint
 from certd.ca.net import Reply
@@ -51,7 +51,8 @@ class View:
     contact: tuple[str, ...]  # not every CA shows them
     thumbprint: str  # of the key that the CA takes (RFC 7638)
     external: str | None  # the key id of the customer's account that it is bound to
-    other_terms: str | None  # URL of those that were not accepted
+    terms: str | None  # URL of those that were accepted, as far as it is noted
+    other_terms: str | None  # of those that the CA has now, if they are others
 
 
 class AccountRequests:
@@ -96,7 +97,7 @@ class AccountRequests:
             ConfigError: it is not over.
         """
         there = self._accounts.account(self._registration.directory_url)
-        if there and there.uri and not there.deactivated and not self._is_over():
+        if there and there.uri and not there.deactivated and not self._is_over(*WRONG_KEY):
             raise ConfigError(
                 f"the account {there.uri} is valid",
                 "another in its place would lose it",
@@ -116,11 +117,19 @@ class AccountRequests:
         """
         account = self.known()
         if account.deactivated:  # to whoever signs with its key, a CA shows nothing any more
-            return View(account.uri or "", "deactivated", (), thumbprint(jwk(account)), None, None)
+            return View(
+                account.uri or "", "deactivated", (), thumbprint(jwk(account)), None, None, None
+            )
         return self._read(self._ask(b"").json())
 
     def update(self) -> View:
-        """Tell the CA the contacts of the configuration (RFC 8555 section 7.3.2)."""
+        """Tell the CA the configured contacts (RFC 8555 section 7.3.2), and note its terms.
+
+        Raises:
+            ConfigError: they are others than those that were accepted, and so are not accepted.
+        """
+        if self._registration.other_terms(self.known()):
+            self._registration.accepted()
         body = json.dumps({"contact": list(self._registration.contact)}).encode()
         try:
             document = self._ask(body).json()
@@ -201,7 +210,8 @@ class AccountRequests:
         try:
             self._ask(b'{"status": "deactivated"}')
         except Problem as problem:
-            if problem.transient or not self._is_over():
+            # Anything else may be said of another key's signature, and the account goes on.
+            if problem.transient or not self._is_over("unauthorized"):
                 raise
         failpoint("account: deactivated at the CA")
         account = self.known()  # it may have been settled on another key
@@ -254,6 +264,8 @@ class AccountRequests:
                     f"`certd account register {self._name}` registers the same key again; CAA "
                     "accounturi records that name the account must then be changed"
                 )
+            elif not body and problem.type in ("malformed", "badSignatureAlgorithm"):
+                problem.next = problem.next or another_key(self._name)
             raise
 
     def _read(self, document: dict[str, Any]) -> View:
@@ -266,15 +278,16 @@ class AccountRequests:
             tuple(plain(text) for text in shown if isinstance(text, str)),
             thumbprint(jwk(account)),
             _key_id(document.get("externalAccountBinding")),
+            account.terms,
             self._registration.other_terms(account),
         )
 
-    def _is_over(self) -> bool:
-        """Whether the CA knows it no more, or does not take it for valid."""
+    def _is_over(self, *refusals: str) -> bool:
+        """Whether the CA does not know it, does not call it valid, or so refuses to show it."""
         try:
             return self.view().status != "valid"
         except Problem as problem:
-            if problem.type in ("accountDoesNotExist", *WRONG_KEY):
+            if problem.type in ("accountDoesNotExist", *refusals):
                 return True
             raise
 

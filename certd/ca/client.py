@@ -19,6 +19,7 @@ from typing import Any
 import josepy
 
 from certd.ca.account import AccountBook, OurAccount
+from certd.ca.issuer import Refused
 from certd.ca.net import Network, Reply
 from certd.ca.problem import Problem
 from certd.ca.registration import Registration
@@ -232,7 +233,7 @@ class Client:
         """
         url = self.directory().get("revokeCert")
         if not isinstance(url, str):
-            raise CAError(
+            raise Refused(
                 f"{self.name} does not revoke over ACME",
                 "its directory has no revokeCert",
                 "ask its support, or revoke on its web pages",

@@ -8,8 +8,17 @@ from typing import Protocol
 
 from certd.ca.net import Reply
 from certd.ca.resources import CAAuthorization, CAChallenge, CAOrder, Download
+from certd.errors import CAError
 from certd.model import Identifier
 from certd.secrets import Secret
+
+
+class Refused(CAError):
+    """The CA does not revoke it, and would not if it was asked again."""
+
+
+class NoRevocation(Refused):
+    """It is a CA of our own, which revokes nothing: a key that is given up is all there is."""
 
 
 class Issuer(Protocol):

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Literal, NoReturn, Protocol
 
 from certd import x509
+from certd.ca.issuer import NoRevocation
 from certd.ca.net import Reply
 from certd.ca.problem import Problem
 from certd.ca.resources import CAAuthorization, CAChallenge, CAOrder, Download
@@ -27,7 +28,6 @@ log = logging.getLogger(__name__)
 
 ROOT_KEY: KeyType = "ec-p384"
 INTERMEDIATE_KEY: KeyType = "ec-p256"
-ROOT_AHEAD = timedelta(days=365)  # before its end, when its successor is worth a thought
 
 Role = Literal["root", "intermediate"]
 
@@ -141,10 +141,10 @@ class LocalCA:
         return Download(chain, ())
 
     def revoke(self, leaf_der: bytes, reason: int, key_pem: Secret | None = None) -> None:
-        raise CAError(
+        raise NoRevocation(
             f"{self.name} does not revoke",
             "it is certd's own: its leaves are short-lived, and it has no list of what is revoked",
-            "`certd renew NAME --force` replaces the certificate; the old one ends by itself",
+            "`certd renew --force` replaces the certificate; the old one ends by itself",
         )
 
     def _order(self, url: str, *, issued: bool = False) -> CAOrder:
@@ -189,14 +189,6 @@ class LocalCA:
         made = _below(root, now)
         if self._book.keep(made, instead_of=there):
             log.info("%s: another intermediate, valid until %s", self.name, f"{made.not_after:%F}")
-            if root.not_after - now < ROOT_AHEAD:
-                log.warning(
-                    "%s: its root expires at %s: let the clients trust another in time "
-                    "(`certd ca init --replace%s`)",
-                    self.name,
-                    f"{root.not_after:%F}",
-                    self._named(),
-                )
         return self._book.newest(self.name, "intermediate") or made
 
     def _named(self) -> str:

@@ -59,7 +59,7 @@ class Registration:
             ConfigError: its terms of service are not accepted, or ``eab`` holds no key.
             SecretError: that is not there.
         """
-        terms = self._accepted()
+        terms = self.accepted()
         # Only now that it is needed, and not kept.
         mac_key = self._mac_key()
         contact, tried = self.contact, set[Do]()
@@ -97,20 +97,33 @@ class Registration:
         return replace(account, uri=_uri(reply))
 
     def terms(self) -> str | None:
-        """The URL of the CA's terms of service; None: it has none."""
+        """The URL of the CA's terms of service; None: it names none by a text.
+
+        Nothing stops for what is no text: consent is given by agree_tos alone.
+        """
         meta = self.directory().get("meta")
         terms = meta.get("termsOfService") if isinstance(meta, dict) else None
-        if not isinstance(terms, str | None):
-            raise CAError(f"{self.directory_url} names terms of service by what is no text")
-        return plain(terms) if terms else None
+        return plain(terms) if terms and isinstance(terms, str) else None
+
+    def accepted(self) -> str | None:
+        """What is agreed to, if the CA has terms of service.
+
+        Raises:
+            ConfigError: they are not accepted.
+        """
+        terms = self.terms()
+        if terms and not self._agreed:
+            raise ConfigError(
+                f"the terms of service of {self.name} are not accepted",
+                f"it makes no account before: {terms}",
+                f"read them, then write agree_tos = true in [ca.{self.name}]",
+            )
+        return terms
 
     def other_terms(self, account: Account) -> str | None:
-        """The URL of those that the CA has now, if others were accepted."""
-        meta = self.directory().get("meta")
-        terms = meta.get("termsOfService") if isinstance(meta, dict) else None
-        if not account.terms or not terms or not isinstance(terms, str):
-            return None
-        return plain(terms) if plain(terms) != account.terms else None
+        """The URL of those that the CA has now, unless it is noted that they were accepted."""
+        terms = self.terms()
+        return terms if terms != account.terms else None
 
     def _new_account(self, account: Account, contact: tuple[str, ...], mac_key: bytes) -> str:
         """The account's URI."""
@@ -151,21 +164,6 @@ class Registration:
     def _post(self, payload: Mapping[str, Any], key: josepy.JWK) -> Reply:
         url = self.directory()["newAccount"]
         return self._network.post(url, json.dumps(payload).encode(), key, None)
-
-    def _accepted(self) -> str | None:
-        """What is agreed to, if the CA has terms of service.
-
-        Raises:
-            ConfigError: they are not accepted.
-        """
-        terms = self.terms()
-        if terms and not self._agreed:
-            raise ConfigError(
-                f"the terms of service of {self.name} are not accepted",
-                f"it makes no account before: {terms}",
-                f"read them, then write agree_tos = true in [ca.{self.name}]",
-            )
-        return terms
 
 
 def _uri(reply: Reply) -> str:

@@ -50,8 +50,9 @@ def register(context: click.Context, ca: str, new: bool) -> int:
 def update(context: click.Context, ca: str) -> int:
     """Tell the CA the contacts of the configuration, [certd] contact.
 
-    Where the CA has changed its terms of service, it is noted that agree_tos is said of
-    those that it has now.
+    Where the CA has changed its terms of service, or none are noted (an account taken over),
+    it is noted that agree_tos is said of those that it has now; from then on, changes of
+    them are told.
     """
     with at(context, ca) as desk:
         told = ", ".join(desk.config.contact) or "none"
@@ -74,10 +75,14 @@ def rollover(context: click.Context, ca: str, key: str) -> int:
     both are tried afterwards, and the same command goes on with it. certd removes the key
     of before; copies of it are of no use any more.
     """
+    from certd.x509 import type_of
+
     with at(context, ca) as desk:
         account = desk.requests.roll_over(KEYS[key])
         desk.ask_again()
     say(f"{ca}: account {account.uri} has another key")
+    if (kind := type_of(account.key_pem)) != key:
+        say(f"it is {kind}, of a roll-over that was begun before; for {key}, the same once more")
     say("copies of the database from before lack it: `certd db backup` makes another")
     return 0
 

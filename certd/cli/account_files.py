@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import click
@@ -144,11 +146,23 @@ def write(path: Path, text: str) -> None:
         return
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
     try:
-        with open(os.open(path, flags, 0o600), "w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
+        fd = os.open(path, flags, 0o600)
     except FileExistsError:
         raise ConfigError(f"{path} is there already", "", "name another file") from None
     except OSError as error:
-        raise CertdError(f"cannot write {path}", error.strerror or str(error)) from error
+        raise _unwritten(path, error) from error
+    try:
+        with open(fd, "w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError as error:
+        with suppress(OSError):
+            path.unlink()  # a part of a key is of no use, and would be in the next try's way
+        raise _unwritten(path, error) from error
+
+
+def _unwritten(path: Path, error: OSError) -> CertdError:
+    full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+    todo = "make room, or name another file" if full else "name a file that can be written"
+    return CertdError(f"cannot write {path}", error.strerror or str(error), todo)

@@ -117,7 +117,12 @@ def _remark(ca: str, view: View, contact: tuple[str, ...]) -> None:
         wanted = ", ".join(contact) or "none"
         seen = "" if view.contact else "not every CA shows what it was told; "
         say(f"\n[certd] contact is {wanted}: {seen}`certd account update {ca}` tells it")
-    if view.other_terms:
+    if view.other_terms and not view.terms:
+        say(
+            "\nno terms of service are noted as accepted: read those that it has now, "
+            f"{view.other_terms}, then `certd account update {ca}` notes them"
+        )
+    elif view.other_terms:
         say(
             "\nthe terms of service are others than those that were accepted: read "
             f"{view.other_terms}, then `certd account update {ca}`"

@@ -79,7 +79,7 @@ def init(
             say(line)
     finally:
         store.close()
-    named = "" if name == "local" else f" --ca {name}"
+    named = _named(name)
     say(f"next: `certd ca trust{named}` on this machine; for others, `certd ca root{named}`")
     return 0
 
@@ -87,19 +87,35 @@ def init(
 @certd_command("root")
 @_ca
 @click.option("-o", "--output", type=_FILE, help="Write it to this file, not to the terminal.")
-def root(context: click.Context, name: str, output: Path | None) -> int:
+@click.option("--all", "every", is_flag=True, help="Those that were replaced too, newest first.")
+@click.option("--fingerprint", metavar="SHA-256", help="The one whose fingerprint begins so.")
+def root(
+    context: click.Context, name: str, output: Path | None, every: bool, fingerprint: str | None
+) -> int:
     """Print the root as PEM, for clients that are to trust it.
 
     Its facts go to stderr, the fingerprint to compare among them: `certd ca root >root.pem`
-    is a good file. It is no secret.
+    is a good file. It is no secret. One that was replaced stays trusted where it was: with
+    its --fingerprint in a file, `certd ca trust --uninstall --root FILE` ends that.
     """
-    found = _root(_config(context, name), name)
+    from certd.x509 import fingerprint as of
+
+    found = _roots(_config(context, name), name)
+    if fingerprint is not None:
+        wanted = fingerprint.replace(":", "").lower()
+        found = [one for one in found if wanted and of(one).startswith(wanted)]
+        if not found:
+            todo = f"`certd ca root --all{_named(name)}` shows them"
+            raise CertdError(f"no root of {name} has a fingerprint that begins so", "", todo)
+    elif not every:
+        del found[1:]
+    pem = "".join(found)
     if output is None:
-        click.echo(found, nl=False)
+        click.echo(pem, nl=False)
     else:
-        _write(output, found)
+        _write(output, pem)
         say(f"written to {output}", err=True)
-    for line in _facts(found):
+    for line in (line for one in found for line in _facts(one)):
         say(line, err=True)
     return 0
 
@@ -131,7 +147,7 @@ def trust(
     """
     from certd import trust as stores
 
-    wanted = _of_file(file) if file else _of_pem(_root(_config(context, name), name), name)
+    wanted = _of_file(file) if file else _of_pem(_roots(_config(context, name), name)[0])
     steps: list[Step] = []
     if only != "nss":
         steps += stores.system(wanted, install=not uninstall)
@@ -141,16 +157,18 @@ def trust(
         if not found:
             say(f"no browser has a trust store below {whose.home}")
         steps += found
-    failed = 0
+    failed, changed = 0, False
     for step in steps:
         say(f"would {step.text}" if dry_run else step.text)
         try:
             if not dry_run:
-                step.act()
+                changed |= step.act()
         except CertdError as error:
             say(f"FAILED {error}")
             failed += 1
-    if steps and not failed and not dry_run:
+    if uninstall and not (changed or failed or dry_run):
+        say(f"{wanted.name} was not there, or was put there by something else than certd")
+    elif steps and not failed and not dry_run:
         say(f"{wanted.name} is {'not trusted any more' if uninstall else 'trusted'}")
     return int(bool(failed))
 
@@ -177,19 +195,26 @@ def _config(context: click.Context, name: str) -> Config:
     return config
 
 
-def _root(config: Config, name: str) -> str:
-    """In PEM."""
+def _roots(config: Config, name: str) -> list[str]:
+    """In PEM, the newest first, which signs.
+
+    Raises:
+        CertdError: there is none yet.
+    """
     from certd.store import Store
 
     store = Store.look(config.state)
     try:
-        found = store.authorities.certificate(name, "root")
+        found = store.authorities.roots(name)
     finally:
         store.close()
-    if found is None:
-        named = "" if name == "local" else f" --ca {name}"
-        raise CertdError(f"{name} has no root yet", "", f"`certd ca init{named}` makes it")
+    if not found:
+        raise CertdError(f"{name} has no root yet", "", f"`certd ca init{_named(name)}` makes it")
     return found
+
+
+def _named(name: str) -> str:
+    return "" if name == "local" else f" --ca {name}"
 
 
 def _facts(pem: str) -> Iterator[str]:
@@ -207,7 +232,7 @@ def _facts(pem: str) -> Iterator[str]:
 
 def _of_file(file: Path) -> Root:
     try:
-        return _of_pem(file.read_text(encoding="utf-8", errors="replace"), "root")
+        return _of_pem(file.read_text(encoding="utf-8", errors="replace"))
     except OSError as error:
         raise CertdError(f"cannot read {file}", error.strerror or str(error)) from error
     except CertdError as error:
@@ -215,17 +240,17 @@ def _of_file(file: Path) -> Root:
         raise CertdError(f"{file} is no root", error.why, todo) from error
 
 
-def _of_pem(pem: str, ca: str) -> Root:
+def _of_pem(pem: str) -> Root:
     from certd import x509
     from certd.trust import Root
 
     facts = x509.facts(x509.read_chain(pem)[0])
-    return Root(facts.issuer.removeprefix("CN="), f"certd-{ca}-{facts.fingerprint[:16]}", pem)
+    return Root(facts.issuer.removeprefix("CN="), facts.fingerprint[:16], pem)
 
 
 def _label(label: str | None, name: str) -> str:
-    label = f"certd {name[:LONGEST_LABEL]}" if label is None else label
-    if not label.strip() or not label.isprintable() or len(label) > LONGEST_LABEL + 6:
+    label = f"certd {name}"[:LONGEST_LABEL] if label is None else label
+    if not label.strip() or not label.isprintable() or len(label) > LONGEST_LABEL:
         raise ConfigError(f"{label!r} is no label", f"it is 1 to {LONGEST_LABEL} characters")
     return label
 

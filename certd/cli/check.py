@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import suppress
+from datetime import UTC, datetime
 
 import click
 
-from certd import config
+from certd import config, due
 from certd.cli.options import command as certd_command
 from certd.cli.options import config_path, count, say
+from certd.errors import StoreError
 
 
 @certd_command("check")
@@ -34,6 +38,8 @@ def command(context: click.Context, schema: bool) -> int:
     )
     for warning in found.warnings:
         say(f"warning: {warning}")
+    for text in _roots(found):
+        say(f"warning: {text}")
     for ca in found.unaccepted:
         say(
             f"{found.path}: [ca.{ca}] agree_tos: the terms of service are not accepted: no account "
@@ -45,3 +51,17 @@ def command(context: click.Context, schema: bool) -> int:
             'write eab = { kid = "…", hmac = { file = "…" } } with what it gives you'
         )
     return 0
+
+
+def _roots(found: config.Config) -> Iterator[str]:
+    """Those of certd's own CAs that end, as far as whoever asks may read the database."""
+    from certd.store.glance import roots
+
+    with suppress(StoreError):
+        now = datetime.now(UTC)
+        there = roots(found.state) if found.own_cas else {}
+        yield from (
+            text
+            for ca in found.own_cas
+            if (at := there.get(ca)) and (text := due.root_ending(ca, at, now))
+        )

@@ -13,6 +13,7 @@ try:
     import importlib
     import io
     import os
+    from contextlib import suppress
     from typing import Any, TextIO
 
     import click
@@ -22,6 +23,8 @@ try:
     from certd.errors import CertdError, ConfigError
 except KeyboardInterrupt:  # these take most of a short command's time
     sys.exit(130)
+
+PR_SET_DUMPABLE = 4  # prctl(2)
 
 # In the order in which a newcomer meets them.
 COMMANDS = (
@@ -90,8 +93,23 @@ def _buffered(fd: int) -> io.BufferedWriter:
     return io.BufferedWriter(_Output(fd, "w", closefd=False))
 
 
+def _no_core_dump() -> None:
+    """What dies takes its private keys with it, whatever the system wants to keep (core(5)).
+
+    PR_SET_DUMPABLE holds where a program is to get the dump, which no limit keeps from it, and
+    ends with an exec. The hard limit stays, for the programs that certd starts inherit it.
+    """
+    import ctypes
+    import resource
+
+    with suppress(OSError, ValueError, AttributeError):
+        resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
+        ctypes.CDLL(None).prctl(PR_SET_DUMPABLE, 0, 0, 0, 0)
+
+
 def main() -> None:
     """The entry point: turns what was raised into words on stderr and an exit status."""
+    _no_core_dump()
     sys.stdout = _output()
     try:
         status = group.main(standalone_mode=False, prog_name="certd") or 0

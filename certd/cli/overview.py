@@ -8,10 +8,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from certd import config as configuration
+from certd import due
 from certd.errors import StoreError
+from certd.model import Revocation
 from certd.standing import Entry
 from certd.store.files import daemon_lock
-from certd.store.glance import glance
+from certd.store.glance import glance, roots
 from certd.store.locks import FileLock
 
 
@@ -22,6 +24,8 @@ class Overview:
     entries: tuple[Entry, ...]
     daemon: str  # what the daemon's lock says, "" when it does not run
     now: datetime
+    roots: tuple[str, ...] = ()  # what to say of those of our own CAs that end
+    left: tuple[Revocation, ...] = ()  # to be done yet, of certificates not configured any more
 
 
 def overview(path: Path, name: str | None = None) -> Overview:
@@ -46,4 +50,14 @@ def overview(path: Path, name: str | None = None) -> Overview:
         rows = seen.as_under(specs, config.table_digests)
     lock, now = FileLock(daemon_lock(state)), datetime.now(UTC)
     entries = tuple(Entry.of(spec, lineage, now) for spec, lineage in rows)
-    return Overview(entries, lock.holder() if lock.held() else "", now)
+    wanted = {spec.name for spec, _ in rows}
+    left = tuple(
+        one
+        for lineage in (*seen.left, *(there for _, there in seen.wanted))
+        for one in lineage.revocations
+        if lineage.name not in wanted and one.pending(now)
+    )
+    used = {ca for entry in entries for ca in entry.spec.cas}
+    ending = [due.root_ending(ca, at, now) for ca, at in roots(state).items() if ca in used]
+    holder = lock.holder() if lock.held() else ""
+    return Overview(entries, holder, now, tuple(filter(None, ending)), left)

@@ -177,6 +177,8 @@ def _revoke(
             for each in store.revocations.intend(name, version, reason, signer, _now())
         ]
         failpoint("revocation: it is kept what is to be revoked")
+        if not asked:
+            say("nothing to revoke: whatever has the key has expired; it is never used again")
         good = [_ask(node, one) for one in asked]
         good.append(_replace(node, {one.name for one in asked}))
     finally:
@@ -186,6 +188,7 @@ def _revoke(
 
 def _ask(node: Node, asked: Revocation) -> bool:
     from certd import revocation
+    from certd.ca.issuer import NoRevocation, Refused
 
     which = f"{asked.name}: version {asked.number}"
     try:
@@ -193,8 +196,11 @@ def _ask(node: Node, asked: Revocation) -> bool:
         note = "" if reason == asked.reason else f": the CA takes no {asked.reason}"
         say(f"{which} is revoked ({reason}{note})")
         return True
-    except revocation.Refused as error:
+    except Refused as error:
         node.store.revocations.drop(asked)
+        if isinstance(error, NoRevocation) and asked.final:
+            say(f"{which}: its key is given up; {error.what}: {error.why}")
+            return True
         say(f"{which}: FAILED {error}", err=True)
     except CertdError as error:
         again = revocation.postpone(asked, error, node.store, 0.0, _now())

@@ -12,7 +12,7 @@ from certd.cli.options import ahead, config_path, count, say
 from certd.cli.options import command as certd_command
 from certd.cli.overview import overview
 from certd.cli.troubles import troubles
-from certd.standing import Entry
+from certd.standing import Entry, left_document
 
 FORMAT = 1  # of the JSON: bumped when a key changes its meaning or goes
 TABLE_ROWS = 200  # rich needs more than a second for 10,000
@@ -34,14 +34,19 @@ def command(context: click.Context, as_json: bool) -> int:
         encode = json.JSONEncoder(check_circular=False).encode  # one for all, and they are trees
         lines = ",\n".join(encode(entry.document()) for entry in found.entries)
         head = f'"format": {FORMAT}, "daemon": {json.dumps(bool(found.daemon))}'
+        if found.left:
+            head += f', "revocations": {encode([left_document(one) for one in found.left])}'
         click.echo(f'{{{head}, "certificates": [\n{lines}\n]}}')
     else:
         _table([_row(entry, found.now) for entry in found.entries])
         for text in troubles(found):
             say(text)
+        for text in found.roots:
+            say(f"\nwarning: {text}")
         daemon = f"running, {found.daemon}" if found.daemon else "not running"
         say(f"{count(len(found.entries), 'certificate')}; daemon {daemon}")
-    return int(not states.isdisjoint(("expired", "revoked", "failing")))
+    failing = any(one.failure for one in found.left)
+    return int(failing or not states.isdisjoint(("expired", "revoked", "failing")))
 
 
 def _row(entry: Entry, now: datetime) -> tuple[str, ...]:

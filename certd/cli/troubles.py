@@ -22,13 +22,19 @@ def troubles(found: Overview) -> Iterator[str]:
                 until = f"until {instant(parked.until)}" if parked.until else STOPPED
                 yield f"\n{spec.name}: {ca} is not asked, {until}: {parked.failure}"
         for one in lineage.revocations:
-            if one.failure and not one.revoked_at:
-                what = f"version {one.number} is not revoked yet: {one.failure}"
-                yield f"\n{spec.name}: {what}\n  {_asked_again(one, found.now)}"
+            if one.failure and one.pending(found.now):
+                yield _unrevoked(spec.name, one, found.now)
         for item in entry.targets():
             if item.failure:
                 where = f"{spec.name} at {item.target}"
                 yield f"\n{where}: {item.failure}\n  {_again(item.retry_at, found.now)}"
+    for one in found.left:
+        yield _unrevoked(f"{one.name}, which is not configured any more", one, found.now)
+
+
+def _unrevoked(name: str, one: Revocation, now: datetime) -> str:
+    why = one.failure or "it was not asked for so far"
+    return f"\n{name}: version {one.number} is not revoked yet: {why}\n  {_asked_again(one, now)}"
 
 
 def _again(at: datetime | None, now: datetime) -> str:

@@ -10,7 +10,9 @@ from certd.config.page import Page
 from certd.config.tables import CATable
 from certd.config.values import LOCAL, CASettings
 
-_OF_A_SERVER = ("directory", "ca_bundle", "agree_tos", "staging", "limits")
+# What has a meaning in the table of one; all else there is concerns a server that is asked.
+_OWN = ("type", "lifetime")
+_OF_A_SERVER = tuple(key for key in CATable.model_fields if key not in _OWN)
 
 
 def is_local(name: str, raw: Mapping[str, Any]) -> bool:

@@ -27,6 +27,7 @@ LOCAL = "local"  # the CA of our own that needs no table
 
 
 _CUSTOMERS_ONLY = {ca.directory for ca in WELL_KNOWN.values() if ca.customers_only}
+_OTHER_CUSTOMERS = {ca.staging for ca in WELL_KNOWN.values() if ca.customers_only and ca.staging}
 _PUBLIC = {url: ca for ca in WELL_KNOWN.values() for url in (ca.directory, ca.staging) if url}
 
 
@@ -113,6 +114,11 @@ class CASettings:
     def unbound(self) -> bool:
         """Whether it is known to make no account without the ``eab`` that is not there."""
         return self.eab is None and self.directory in _CUSTOMERS_ONLY
+
+    @property
+    def unrehearsed(self) -> bool:
+        """Whether its staging service is known to bind accounts by other keys than this ``eab``."""
+        return self.eab is not None and self.staging in _OTHER_CUSTOMERS
 
     @property
     def public(self) -> bool:
@@ -250,9 +256,16 @@ class Config:
         """The CAs that certificates use though they make no account without ``eab``."""
         return [ca for ca in self._used_cas() if self.cas[ca].unbound]
 
+    @property
+    def own_cas(self) -> list[str]:
+        """The CAs of certd's own that certificates use."""
+        return [name for name, ca in self.cas.items() if ca.local and name in self._used()]
+
     def _used_cas(self) -> list[str]:
-        used = {ca for spec in self.certificates.values() for ca in spec.cas}
-        return [name for name, ca in self.cas.items() if name in used and not ca.local]
+        return [name for name, ca in self.cas.items() if name in self._used() and not ca.local]
+
+    def _used(self) -> set[str]:
+        return {ca for spec in self.certificates.values() for ca in spec.cas}
 
 
 def _digested(eab: EABSettings | None) -> tuple[object, ...]:

@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
-from certd import crls, revocation
+from certd import crls, due, revocation
 from certd.authorize import Publisher, clean_up
 from certd.ca.clients import Clients
 from certd.ca.local import LocalCA
@@ -34,6 +34,7 @@ WATCH_SECONDS = 2.0
 DUE_TICK = 2.0  # seconds between looks for what is due; one costs one indexed query
 WATCH_TICK = 60.0  # seconds between looks for revocations
 TIDY_TICK = 20.0  # seconds between looks for what killed processes left behind
+ROOTS = timedelta(days=1)  # between looks for roots of our own that end
 IN_FLIGHT = 2000  # certificates leased at once: the rest wait in the store, not in memory
 
 
@@ -56,6 +57,7 @@ class Node:
         self.config = config
         self._clock = clock
         self._draw = draw
+        self._roots_at = datetime.min.replace(tzinfo=UTC)
         self._showing = Showing(config, store, self._served)
         self._clients = self._clients_of(config)
         self.reconciler = Reconciler(
@@ -89,8 +91,19 @@ class Node:
         self.store.budgets.forget_the_full(self._clock())
         self.store.parks.forget(self._clock())
         self.store.authorities.forget_expired(self._clock())
+        self._look_at_roots(self._clock())
         for name in self.store.tokens.orphaned(self._clock()):
             clean_up(name, self.store, self.publisher(self.config))
+
+    def _look_at_roots(self, now: datetime) -> None:
+        """Once a day: those of our own CAs do not end without being told to."""
+        if now < self._roots_at:
+            return
+        self._roots_at = now + ROOTS
+        for name in self.config.own_cas:
+            root = self.store.authorities.newest(name, "root")
+            if root and (text := due.root_ending(name, root.not_after, now)):
+                log.warning("%s", text)
 
     def revoke(self, asked: Revocation) -> str:
         """Ask the CA that issued it; see ``certd.revocation.ask``."""

@@ -21,12 +21,15 @@ WATCH = 20.0  # seconds for what is or is to be revoked, before anything is begu
 POLL = 0.2  # seconds between looks at a certificate that another certd works on
 
 
+Kind = Literal["done", "nothing", "failed"]
+
+
 @dataclass(frozen=True, slots=True)
 class Outcome:
     """What became of one certificate, in words for the operator."""
 
     name: str
-    kind: Literal["done", "nothing", "failed"]
+    kind: Kind
     text: str
 
 
@@ -157,18 +160,20 @@ def rehearse(config: Config, store: Store, names: Iterable[str], say: Say) -> li
     can answer the staging CA's questions.
     """
     outcomes: list[Outcome] = []
-    specs = {}
+    specs, cas = {}, _staging(config.cas)
     for name in names:
         spec = config.certificates[name]
-        if config.cas[spec.cas[0]].staging:
-            staged_cas = tuple(ca for ca in spec.cas if config.cas[ca].staging)
+        first = config.cas[spec.cas[0]]
+        if first.name in cas:
+            staged_cas = tuple(ca for ca in spec.cas if ca in cas)
             specs[name] = replace(spec, targets=(), cas=staged_cas)
         else:
-            outcomes.append(Outcome(name, "failed", _no_rehearsal(name, config.cas[spec.cas[0]])))
+            kind: Kind = "nothing" if first.local else "failed"
+            outcomes.append(Outcome(name, kind, _no_rehearsal(name, first)))
     if specs:
         empty = Store.in_memory()
         empty.tokens = store.tokens.apart("rehearsal ")
-        staged = replace(config, cas=_staging(config.cas), certificates=specs)
+        staged = replace(config, cas=cas, certificates=specs)
         node = Node(staged, empty, say)
         try:
             empty.lineages.take_over(specs, "rehearsal")
@@ -185,7 +190,17 @@ def rehearse(config: Config, store: Store, names: Iterable[str], say: Say) -> li
 
 def _no_rehearsal(name: str, ca: CASettings) -> str:
     if ca.local:
-        return f"{ca.name} is certd's own CA, and has no limits: `certd renew {name}` may be tried"
+        return (
+            f"dry run: nothing to rehearse: {ca.name} is certd's own CA, and has no limits: "
+            f"`certd renew {name}` may be tried"
+        )
+    if ca.unrehearsed:
+        other = f"{ca.name}-staging"
+        return (
+            f"dry run: not tried: {ca.name}'s staging service takes other keys for eab; add "
+            f'[ca.{other}] with directory = "{ca.staging}" and the eab from there, and try a '
+            f'certificate with ca = ["{other}"]'
+        )
     return (
         f"{ca.name} has no staging directory to rehearse at; if it offers one, add "
         f'staging = "https://…" to [ca.{ca.name}]'
@@ -196,7 +211,7 @@ def _staging(cas: Mapping[str, CASettings]) -> dict[str, CASettings]:
     return {
         name: replace(settings, directory=settings.staging, limits=Limits())
         for name, settings in cas.items()
-        if settings.staging
+        if settings.staging and not settings.unrehearsed
     }
 
 

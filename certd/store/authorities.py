@@ -22,6 +22,11 @@ _NEWEST = (
     .order_by(authority.c.id.desc())
     .limit(1)
 )
+_ROOTS = (
+    sa.select(authority)
+    .where(authority.c.ca == sa.bindparam("ca"), authority.c.role == "root")
+    .order_by(authority.c.id.desc())
+)
 _ISSUED = sa.select(issued.c.chain_pem).where(issued.c.url == sa.bindparam("url"))
 
 
@@ -43,6 +48,12 @@ class Authorities:
         """That of the newest, in PEM; which needs no key, and no seal."""
         found = self._database.read(lambda connection: _newest(connection, ca, role))
         return found and str(found.certificate_pem)
+
+    def roots(self, ca: str) -> list[str]:
+        """All that it ever had in PEM, the newest first; which needs no key, and no seal."""
+        return self._database.read(
+            lambda c: [str(row.certificate_pem) for row in c.execute(_ROOTS, {"ca": ca})]
+        )
 
     def keep(self, *made: Authority, instead_of: Authority | None) -> bool:
         """Write these down, unless another has come meanwhile: the newest is ``instead_of``.

@@ -69,12 +69,20 @@ _LINEAGES = (
 )
 _PARKS = f"SELECT {_columns('park', _PARK)} FROM park"  # noqa: S608
 _TARGETS = f"SELECT {_columns('target', _TARGET)} FROM target"  # noqa: S608
-_REVOCATIONS = f"SELECT {_columns('revocation', _REVOCATION)} FROM revocation"  # noqa: S608
+_REVOCATIONS = (
+    f"SELECT {_columns('revocation', _REVOCATION)}, "  # noqa: S608
+    'version.not_after AS "ends [instant]" FROM revocation LEFT JOIN version '
+    "ON version.lineage = revocation.lineage AND version.number = revocation.number"
+)
 _ORDERS = "SELECT lineage, coalesce(url, '') FROM certificate_order WHERE state = 'live'"
 _CHAIN = "SELECT chain_pem FROM version WHERE lineage = ? AND number = ?"
 _CRL = (
     f"SELECT {_columns('crl', ('url', 'look_at', 'failure'))} "  # noqa: S608
     "FROM lineage JOIN crl ON crl.url = lineage.crl_url WHERE lineage.name = ?"
+)
+_ROOTS = (
+    f"SELECT {_columns('authority', ('ca', 'not_after'))} "  # noqa: S608
+    "FROM authority WHERE role = 'root' ORDER BY id"
 )
 _EMPTY = "SELECT count(*) = 0 FROM sqlite_master"
 _REVISION = "SELECT version_num FROM alembic_version"
@@ -83,7 +91,7 @@ _META = "SELECT key, value FROM meta"
 Row = namedtuple("Row", (*_LINEAGE, *_VERSION, *_NEXT))  # type: ignore[misc]  # the names are above
 Target = namedtuple("Target", _TARGET)  # type: ignore[misc]
 Park = namedtuple("Park", _PARK)  # type: ignore[misc]
-Revocation = namedtuple("Revocation", _REVOCATION)  # type: ignore[misc]
+Revocation = namedtuple("Revocation", (*_REVOCATION, "ends"))  # type: ignore[misc]
 
 
 def _instant(text: bytes) -> Any:
@@ -149,6 +157,16 @@ def crl(state: Path, name: str) -> tuple[str, datetime, Failure | None] | None:
     with _reading(state) as connection:
         row = connection.execute(_CRL, (name,)).fetchone() if connection else None
         return (row[0], row[1], rows.failure(row[2])) if row else None
+
+
+def roots(state: Path) -> dict[str, datetime]:
+    """Until when the newest root of each CA of certd's own is valid.
+
+    Raises:
+        StoreError: the database cannot be read.
+    """
+    with _reading(state) as connection:
+        return dict(connection.execute(_ROOTS).fetchall()) if connection else {}
 
 
 @contextmanager

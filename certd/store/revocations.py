@@ -28,8 +28,11 @@ _ANY = sa.select(sa.select(compromised_key.c.spki_sha256).exists())
 _COMPROMISE = sa.insert(compromised_key).prefix_with("OR IGNORE")
 _KEEP = sa.insert(revocation).prefix_with("OR REPLACE")
 _WHICH = sa.update(revocation).where(revocation.c.fingerprint == sa.bindparam("which"))
-_ONE = sa.select(revocation).where(revocation.c.fingerprint == sa.bindparam("fingerprint"))
-_PENDING = sa.select(revocation).where(revocation.c.revoked_at.is_(None))
+_EVERY = sa.select(revocation, version.c.not_after.label("ends")).outerjoin(
+    version, (version.c.lineage == revocation.c.lineage) & (version.c.number == revocation.c.number)
+)
+_ONE = _EVERY.where(revocation.c.fingerprint == sa.bindparam("fingerprint"))
+_PENDING = _EVERY.where(revocation.c.revoked_at.is_(None))
 # Whatever is configured about keys, the next one of these is another.
 _NEW_KEY = (
     sa.update(lineage)
@@ -115,7 +118,11 @@ class Revocations:
         """Those that the CA has not done yet; with ``now``, those to be tried again by then."""
         found = self._database.read(lambda connection: connection.execute(_PENDING).all())
         every = map(rows.revocation, found)
-        return [one for one in every if now is None or not one.retry_at or one.retry_at <= now]
+        if now is None:
+            return list(every)
+        return [
+            one for one in every if one.pending(now) and not (one.retry_at and one.retry_at > now)
+        ]
 
     def done(self, asked: Revocation, now: datetime) -> None:
         """The CA has revoked it: what is current is to be replaced at once."""
@@ -223,7 +230,7 @@ def of_lineage(connection: sa.Connection, name: str | None) -> dict[str, list[Re
     """By certificate; of this one, or of all for None."""
     which = sa.true() if name is None else revocation.c.lineage == name
     found: dict[str, list[Revocation]] = {}
-    for row in connection.execute(sa.select(revocation).where(which)):
+    for row in connection.execute(_EVERY.where(which)):
         found.setdefault(row.lineage, []).append(rows.revocation(row))
     return found
 

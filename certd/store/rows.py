@@ -151,6 +151,7 @@ def revocation(row: Any) -> Revocation:
         row.failures,
         row.retry_at,
         failure(row.failure),
+        row.ends,
     )
 
 

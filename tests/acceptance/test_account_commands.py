@@ -232,3 +232,14 @@ def test_the_check_says_which_ca_needs_a_binding(site: Site) -> None:
     site.tables["ca.zerossl.eab"] = {"kid": "x", "hmac": "AAEC"}
     site.write()
     assert "[ca.zerossl] eab: missing" not in site.certd("check").stdout
+
+
+def test_the_key_of_one_customer_is_not_tried_at_a_staging_service_of_others(site: Site) -> None:
+    """Google's keys are for its production service, or for its test one."""
+    site.tables["ca.google"] = {"agree_tos": True}
+    site.tables["ca.google.eab"] = {"kid": "x", "hmac": "AAEC"}
+    site.certificate("www", "www.certd-example.net", ca=["google"])
+    done = site.certd("renew", "--dry-run")
+    assert done.returncode == 1
+    assert "google's staging service takes other keys for eab; add" in done.stdout
+    assert '[ca.google-staging] with directory = "https://dv.acme-v02.test-api' in done.stdout

@@ -179,6 +179,35 @@ def test_a_reader_that_leaves_is_no_mistake(site: Site) -> None:
     assert (done.returncode, done.stderr) == (1, b"")
 
 
+# -- core dumps ---------------------------------------------------------------------------
+
+UNDUMPED = """\
+import ctypes, encodings.ascii, os, resource, sys
+from certd.cli.main import main
+from certd.secrets import Secret, in_memory
+sys.argv = ["certd", "--version"]
+try:
+    main()
+except SystemExit:
+    pass
+print(ctypes.CDLL(None).prctl(3, 0, 0, 0, 0), resource.getrlimit(resource.RLIMIT_CORE)[0])
+if os.getuid() == 0:
+    os.setgroups([])
+    os.setresgid(65534, 65534, 65534)
+    os.setresuid(65534, 65534, 65534)
+with in_memory(Secret("readable")) as path, open(path) as file:
+    print(file.read(), len(os.listdir("/proc/self/fd")) > 3)
+"""
+
+
+def test_no_command_leaves_its_keys_in_a_core_dump() -> None:
+    """And what is loaded by a path in /proc/self/fd can still be, whoever runs it."""
+    done = subprocess.run(
+        [sys.executable, "-c", UNDUMPED], capture_output=True, text=True, timeout=60
+    )
+    assert done.stdout.splitlines()[1:] == ["0 0", "readable True"], done
+
+
 # -- Ctrl-C -------------------------------------------------------------------------------
 
 

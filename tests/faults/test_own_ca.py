@@ -162,9 +162,15 @@ def test_towards_the_roots_end_nothing_is_made_without_end(
             lineage = driver.force("www")
             assert lineage.failure is None
         assert authorities(site) == ["root", "intermediate", "intermediate"]
-        assert "let the clients trust another in time (`certd ca init --replace`)" in caplog.text
+        driver.tidy()
+        assert caplog.text.count("`certd ca init --replace`, and let the clients trust") == 1
+        driver.tidy()  # told once a day
+        assert caplog.text.count("`certd ca init --replace`, and let the clients trust") == 1
+        driver.wait(DAY.total_seconds())
+        driver.tidy()
+        assert caplog.text.count("`certd ca init --replace`, and let the clients trust") == 2
         assert current(driver, "intermediate").not_after == root.not_after
-        driver.wait((29 * DAY).total_seconds())
+        driver.wait((28 * DAY).total_seconds())
         lineage = driver.force("www")
         assert lineage.current is not None
         assert lineage.current.certificate.not_after == root.not_after
@@ -177,6 +183,23 @@ def test_towards_the_roots_end_nothing_is_made_without_end(
         assert local.found("local", "certd local", [], driver.store.authorities, root, driver.now())
         driver.store.parks.lift("local", ["www"], driver.now())
         assert driver.attempt("www").failure is None
+
+
+def test_a_root_in_its_last_year_is_told_where_the_operator_looks(site: Site, warm: Warm) -> None:
+    init(site)
+    for days, said in ((370, ""), (360, "expires"), (-1, "expired")):
+        end = datetime.now(UTC) + days * DAY
+        with sqlite3.connect(database_file(site.state)) as connection:
+            connection.execute(
+                "UPDATE authority SET not_after = ? WHERE role = 'root'",
+                (int(end.timestamp() * 1e6),),
+            )
+        words = f"warning: local: its root {said} at {end:%F}: `certd ca init --replace`, and let"
+        for command in ("status", "check"):
+            done = warm.certd(site, command)
+            assert done.returncode == 0, done.stderr
+            assert (words in done.stdout) == bool(said)
+            assert ("its root" in done.stdout) == bool(said)
 
 
 def test_of_two_that_make_a_root_or_an_intermediate_one_is_kept(site: Site) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import pty
 import shutil
@@ -198,6 +199,26 @@ def test_one_that_is_not_configured_any_more_can_be_revoked(
     assert len(site.status()) == 0
 
 
+def test_one_that_is_not_configured_any_more_is_shown_until_it_is_revoked(
+    site: Site, faulty: FaultyCA
+) -> None:
+    faulty.on("revoke", lambda _, __: Reply(503, {}, b"busy"))
+    assert site.certd("revoke", "www", "--yes").returncode == 1
+    del site.tables["certificate.www"]
+    site.certificate("other", "other.test")
+    for _ in range(2):  # as the file says, and then as the store says too
+        done = site.certd("status")
+        assert done.returncode == 1
+        assert "www, which is not configured any more: version 1 is not revoked yet" in done.stdout
+        [left] = json.loads(site.certd("status", "--json").stdout)["revocations"]
+        assert (left["name"], left["version"], left["revoked_at"]) == ("www", 1, None)
+        assert site.renew().returncode == 0
+    faulty.honest()
+    assert site.certd("revoke", "www", "--yes").returncode == 0
+    done = site.certd("status")
+    assert (done.returncode, "www" in done.stdout) == (0, False)
+
+
 def test_a_ca_that_is_away_is_asked_later_and_the_key_is_given_up_at_once(
     site: Site, faulty: FaultyCA
 ) -> None:
@@ -319,6 +340,21 @@ def test_a_refusal_is_explained_and_leaves_everything_as_it_was(
     assert words in done.stderr
     entry = site.status()["www"]
     assert (entry["version"], entry["last_error"], entry["revocations"]) == (1, None, [])
+
+
+def test_a_ca_that_does_not_revoke_is_told_and_not_asked_again(
+    site: Site, faulty: FaultyCA
+) -> None:
+    def without(_: Exchange, forward: Forward) -> Reply:
+        return forward().but(revokeCert=None)
+
+    faulty.on("directory", without)
+    done = site.certd(*COMPROMISED)
+    assert done.returncode == 1
+    assert "test does not revoke over ACME: its directory has no revokeCert; ask" in done.stderr
+    assert "asks again" not in done.stderr
+    entry = site.status()["www"]
+    assert (entry["state"], entry["version"], entry["revocations"]) == ("ok", 2, [])
 
 
 def test_already_revoked_is_as_good_as_revoked(site: Site, faulty: FaultyCA) -> None:

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from certd import due
+from certd import due, x509
 from certd.model import Account
 from certd.testing.exchanges import Exchange, Forward, Reply
 from certd.testing.proxy import FaultyCA
@@ -224,6 +224,18 @@ def test_who_comes_after_a_kill_ends_the_roll_over(
         assert kept(site).next_key_pem is None
 
 
+def test_a_roll_over_that_was_begun_says_which_key_it_went_on_with(
+    site: Site, faulty: FaultyCA, warm: Warm
+) -> None:
+    account(site, warm, "register", "test")
+    place = "account: next key is kept"
+    warm.certd(site, "account", "rollover", "test", "--key", "ec-p384", CERTD_KILL_AT=place)
+    said = account(site, warm, "rollover", "test", "--key", "rsa-2048")
+    assert "it is ec-p384, of a roll-over that was begun before; for rsa-2048, the same" in said
+    assert "begun before" not in account(site, warm, "rollover", "test", "--key", "rsa-2048")
+    assert x509.type_of(kept(site).key_pem) == "rsa-2048"
+
+
 def test_a_challenge_that_the_old_key_answers_is_answered_anew(
     site: Site, faulty: FaultyCA, warm: Warm
 ) -> None:
@@ -280,6 +292,26 @@ def test_an_older_copy_of_the_database_has_the_key_of_before(
     assert kept(site).uri != before.uri
 
 
+def test_an_account_whose_key_was_lost_is_not_called_deactivated(
+    site: Site, faulty: FaultyCA, warm: Warm
+) -> None:
+    """To the key of before a roll-over the CA says what it says of any bad signature."""
+    key = str(site.folder / KEY)
+    account(site, warm, "register", "test")
+    before = kept(site)
+    account(site, warm, "rollover", "test")
+    account(site, warm, "export", "test", key)
+    with site.store() as store:
+        assert store.accounts.replace(kept(site), before)
+    done = warm.certd(site, "account", "deactivate", "test", "--yes")
+    assert (done.returncode, kept(site).deactivated) == (1, False)
+    assert "`certd account import test` takes that" in done.stderr
+    account(site, warm, "import", "test", key)
+    assert shown(site, warm)["status"] == "valid"
+    account(site, warm, "deactivate", "test", "--yes")
+    assert kept(site).deactivated
+
+
 # -- lost, changed -------------------------------------------------------------------------------
 
 
@@ -299,23 +331,63 @@ def test_a_lost_account_is_told_and_not_made_anew(
     assert len(faulty.acted_on("new-account")) == 1
 
 
+TERMS = "https://ca.example/terms-2"
+
+
+def change_terms(_: Exchange, forward: Forward) -> Reply:
+    reply = forward()
+    return reply.but(meta={**reply.json()["meta"], "termsOfService": TERMS})
+
+
 def test_changed_terms_are_told_until_they_are_noted(
     site: Site, faulty: FaultyCA, warm: Warm, caplog: pytest.LogCaptureFixture
 ) -> None:
     account(site, warm, "register", "test")
-    terms = "https://ca.example/terms-2"
-
-    def change(_: Exchange, forward: Forward) -> Reply:
-        reply = forward()
-        return reply.but(meta={**reply.json()["meta"], "termsOfService": terms})
-
-    faulty.on("directory", change)
+    faulty.on("directory", change_terms)
     with Driver(site) as driver:
         assert driver.attempt("www").failure is None
-    assert f"has other terms of service than those that were accepted: read {terms}" in caplog.text
-    assert terms in account(site, warm, "show", "test")
+    assert f"has other terms of service than those that were accepted: read {TERMS}" in caplog.text
+    assert TERMS in account(site, warm, "show", "test")
+    site.tables["ca.test"]["agree_tos"] = False
+    site.write()
+    done = warm.certd(site, "account", "update", "test")
+    assert done.returncode == 2
+    assert "read them, then write agree_tos = true in [ca.test]" in done.stderr
+    assert TERMS in account(site, warm, "show", "test")
+    assert not faulty.acted_on("account")[-1].payload
+    site.tables["ca.test"]["agree_tos"] = True
+    site.write()
     account(site, warm, "update", "test")
-    assert terms not in account(site, warm, "show", "test")
+    assert TERMS not in account(site, warm, "show", "test")
+
+
+def test_the_terms_of_an_account_that_was_taken_over_are_noted_and_then_watched(
+    at_ca: Site, faulty: FaultyCA, warm: Warm
+) -> None:
+    key = str(at_ca.folder / KEY)
+    account(at_ca, warm, "export", "test", key)
+    shutil.rmtree(at_ca.state)
+    account(at_ca, warm, "import", "test", key)
+    assert "no terms of service are noted as accepted" in account(at_ca, warm, "show", "test")
+    account(at_ca, warm, "update", "test")
+    assert "terms" not in account(at_ca, warm, "show", "test")
+    faulty.on("directory", change_terms)
+    said = account(at_ca, warm, "show", "test")
+    assert f"others than those that were accepted: read {TERMS}" in said
+
+
+def test_terms_that_are_no_text_stop_neither_an_account_nor_a_renewal(
+    site: Site, faulty: FaultyCA, warm: Warm
+) -> None:
+    def garble(_: Exchange, forward: Forward) -> Reply:
+        reply = forward()
+        return reply.but(meta={**reply.json()["meta"], "termsOfService": ["of", 1]})
+
+    faulty.on("directory", garble)
+    with Driver(site) as driver:
+        assert driver.attempt("www").failure is None
+    assert "registered" in account(site, warm, "list")
+    assert "status   valid" in account(site, warm, "show", "test")
 
 
 def test_the_page_of_changed_terms_is_told_from_the_link_too(site: Site, faulty: FaultyCA) -> None:

@@ -343,6 +343,29 @@ def test_after_the_loss_of_the_database_nothing_is_signed_anew(site: Site) -> No
     assert "has no root yet" in site.certd("renew", "www", "--force").stdout
 
 
+def test_a_leaf_is_not_revoked_but_its_key_is_given_up(site: Site) -> None:
+    site.certificate("www", NAMES[0], reuse_key=True).renew()
+    done = site.certd("revoke", "www", "--yes")
+    assert done.returncode == 1
+    assert "FAILED local does not revoke: it is certd's own" in done.stderr
+    assert "asks again" not in done.stderr
+    assert site.status()["www"]["version"] == 1
+    pin = site.status()["www"]["spki_sha256"]
+    for _ in range(2):  # killed in between, and then by the next run, which asks first
+        at = "revocation: it is kept what is to be revoked"
+        words = ("revoke", "www", "--version", "1", "--reason", "keyCompromise", "--yes")
+        assert site.certd(*words, CERTD_KILL_AT=at).returncode < 0
+        done = site.certd("renew")
+        assert done.returncode == 0, done.stderr
+    done = site.certd(*words)
+    assert done.returncode == 0, done.stderr
+    assert "www: version 1: its key is given up; local does not revoke: it is" in done.stdout
+    entry = site.status()["www"]
+    assert (entry["state"], entry["revocations"]) == ("ok", [])
+    assert entry["spki_sha256"] != pin
+    assert site.certd("status").returncode == 0
+
+
 def test_the_store_has_the_keys_and_nothing_else_does(site: Site) -> None:
     site.disk().certificate("www", NAMES[0], targets=["web"])
     done = site.renew("--debug")

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import resource
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
 
+from certd.cli.account_files import write
+from certd.errors import CertdError
 from certd.model import Account, CertificateSpec, Failure, Identifier, Park
 from certd.secrets import Secret
 from certd.store import Store
@@ -82,3 +86,16 @@ def test_what_may_be_issued_and_is_to_be_fetched_is_known(store: Store) -> None:
     assert store.orders.finalizing("https://other.example/dir") == []
     store.orders.end(order, "failed", "x", NOW)
     assert store.orders.finalizing(url) == []
+
+
+def test_an_export_that_fails_leaves_nothing_in_the_next_ones_way(tmp_path: Path) -> None:
+    path = tmp_path / "key.pem"
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100, hard))
+    try:
+        with pytest.raises(CertdError, match=r"cannot write .*: File too large; name a file that"):
+            write(path, "x" * 200)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    write(path, "x" * 200)
+    assert path.read_text() == "x" * 200

@@ -431,6 +431,21 @@ targets = "web"
             "2: [ca.local] agree_tos: does not belong here: a CA of certd's own has none; leave",
             id="terms of a local CA",
         ),
+        *(
+            pytest.param(
+                f'[ca.own]\ntype = "local"\n{key} = {value}',
+                f"3: [ca.own] {key}: does not belong here: a CA of certd's own has none; leave it",
+                id=f"a local CA with {key}",
+            )
+            for key, value in (
+                ("proxy", '"http://proxy:3128"'),
+                ("min_tls", '"1.3"'),
+                ("crl", "false"),
+                ("source_address", '"127.0.0.1"'),
+                ("preferred_chain", '"X"'),
+                ("eab", '{ kid = "1", hmac = { file = "/dev/null" } }'),
+            )
+        ),
         pytest.param(
             "[ca.letsencrypt]\nlifetime = 3600",
             "2: [ca.letsencrypt] lifetime: does not belong here: an ACME server decides that by "

@@ -31,6 +31,7 @@ from certd.model import (
     Revocation,
 )
 from certd.secrets import Secret
+from certd.standing import Entry
 from certd.store import Store
 from certd.store.glance import glance
 from certd.store.revocations import CompromisedKey
@@ -217,6 +218,23 @@ def test_one_that_cannot_be_read_is_put_off_and_the_others_are_asked_for(
     assert left.failure is not None
     assert left.failure.what == "certd, or a plugin, made a mistake"
     assert store.revocations.pending(NOW) == []
+
+
+def test_what_has_expired_is_not_to_be_revoked_any_more(store: Store, tmp_path: Path) -> None:
+    issue(store, "a")
+    [asked] = intend(store, "a", "superseded")
+    store.revocations.failed(asked, Failure("what", "why", "next", NOW), NOW + HOUR)
+    issue(store, "a")
+    for now, states in ((NOW + HOUR, "failing"), (NOW + 91 * DAY, "expired")):
+        [(_, lineage)] = glance(tmp_path / "state", "a").wanted
+        assert lineage == store.lineages.get("a")
+        assert Entry.of(spec("a"), lineage, now).state == states
+        assert [one.number for one in store.revocations.pending(now)] == [1] * (
+            now < NOW + 90 * DAY
+        )
+    [gone] = lineage.revocations
+    young = replace(lineage, current=None, revocations=(replace(gone, ends=NOW),))
+    assert Entry.of(spec("a"), young, NOW + DAY).state == "new"
 
 
 def test_a_back_off_does_not_hold_what_is_revoked(store: Store) -> None:

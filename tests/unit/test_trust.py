@@ -11,7 +11,7 @@ import pytest
 from certd import trust
 from certd.errors import CertdError
 
-ROOT = trust.Root("certd local root 1a2b3c4d", "certd-local-1a2b3c4d", "-----BEGIN…")
+ROOT = trust.Root("certd local root 1a2b3c4d", "1a2b3c4d", "-----BEGIN")
 
 
 @pytest.mark.parametrize(
@@ -33,12 +33,25 @@ def test_each_family_has_its_place_and_its_tool(
     with pytest.raises(CertdError, match="this system's trust store is not known"):
         list(trust.system(ROOT, install=True, top=tmp_path, programs=str(tmp_path)))
     (tmp_path / folder).mkdir(parents=True)
-    for install, verb in ((True, "write"), (False, "remove")):
+    here = tmp_path / folder
+
+    def steps(*, install: bool) -> list[str]:
+        """All of them done; what they say."""
         found = list(trust.system(ROOT, install=install, top=tmp_path, programs=str(tmp_path)))
-        assert [step.text for step in found] == [
-            f"{verb} {tmp_path}/{folder}/certd-local-1a2b3c4d{suffix}",
-            f"run {tool}{command}",
-        ]
+        changed = [step.act() for step in found]
+        assert any(changed) == found[0].text.startswith(("write", "remove"))
+        return [step.text for step in found]
+
+    run = f"run {tool}{command}"
+    assert steps(install=True) == [f"write {here}/certd-1a2b3c4d{suffix}", run]
+    assert steps(install=False) == [f"remove {here}/certd-1a2b3c4d{suffix}", run]
+    assert steps(install=False) == [f"find nothing to remove in {here}", run]
+    # As it was called when the CA's name was a part of it.
+    (here / f"certd-local-1a2b3c4d{suffix}").touch()
+    (here / f"certd-local-5e6f7a8b{suffix}").touch()
+    assert steps(install=True) == [f"write {here}/certd-local-1a2b3c4d{suffix}", run]
+    assert steps(install=False) == [f"remove {here}/certd-local-1a2b3c4d{suffix}", run]
+    assert [path.name for path in here.iterdir()] == [f"certd-local-5e6f7a8b{suffix}"]
 
 
 def test_what_cannot_be_written_says_who_may(tmp_path: Path) -> None:
