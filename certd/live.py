@@ -165,6 +165,10 @@ def show(bundle: Bundle, contexts: Iterable[LiveContext]) -> None:
     Raises:
         CertdError: one of them cannot; the others do.
     """
+    if bundle.keyless:  # nothing to try again: these names were configured otherwise before
+        words = "%s: version %d cannot be served from here: its key is the operator's (csr)"
+        log.error(words, bundle.name, bundle.version)
+        return
     failed = None
     for context in contexts:
         try:

@@ -130,6 +130,7 @@ class Resident:
             try:
                 self._changed(name, number, was_new if tried == number else new)
                 self._seen[name] = number
+                self._untold.pop(name, None)
             except CertdError as error:  # tried again at the next look, and said once
                 if tried != number:
                     log.error("%s", error)

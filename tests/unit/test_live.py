@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from certd.live import LiveContext
+from certd.live import LiveContext, show
 from certd.model import Bundle, KeyType
 from certd.secrets import Secret
 from certd.testing.chains import DAY, Authority, identifiers, pem
@@ -344,6 +344,16 @@ def test_a_pair_that_is_none_leaves_the_one_before(context: LiveContext) -> None
     with pytest.raises(ssl.SSLError):
         context.show(Bundle("www", 2, other.leaf_pem, "", new_key("ec-p256"), other.certificate))
     assert serial(shake(context, "a.example")[0]) == good.certificate.serial
+
+
+def test_what_no_context_can_ever_show_is_told_and_not_tried_again(
+    context: LiveContext, caplog: pytest.LogCaptureFixture
+) -> None:
+    old = bundle("www", "a.example")
+    show(old, [context])
+    show(replace(bundle("www", "a.example", version=2), key_pem=Secret("")), [context])
+    assert "www: version 2 cannot be served from here" in caplog.text
+    assert serial(shake(context, "a.example")[0]) == old.certificate.serial
 
 
 def test_a_context_that_was_carried_over_a_fork_says_once_that_it_follows_nothing() -> None:
