@@ -164,8 +164,8 @@ def rehearse(config: Config, store: Store, names: Iterable[str], say: Say) -> li
             staged_cas = tuple(ca for ca in spec.cas if ca in cas)
             specs[name] = replace(spec, targets=(), cas=staged_cas)
         else:
-            kind = "nothing" if first.local else "failed"
-            outcomes.append(Outcome(name, kind, _no_rehearsal(name, first)))
+            text = _no_rehearsal(name, first)
+            outcomes.append(Outcome(name, "nothing" if first.local else "failed", text))
     if specs:
         empty = Store.in_memory()
         empty.tokens = store.tokens.apart("rehearsal ")
