@@ -21,15 +21,12 @@ WATCH = 20.0  # seconds for what is or is to be revoked, before anything is begu
 POLL = 0.2  # seconds between looks at a certificate that another certd works on
 
 
-Kind = Literal["done", "nothing", "failed"]
-
-
 @dataclass(frozen=True, slots=True)
 class Outcome:
     """What became of one certificate, in words for the operator."""
 
     name: str
-    kind: Kind
+    kind: Literal["done", "nothing", "failed"]
     text: str
 
 
@@ -168,8 +165,8 @@ def rehearse(config: Config, store: Store, names: Iterable[str], say: Say) -> li
             staged_cas = tuple(ca for ca in spec.cas if ca in cas)
             specs[name] = replace(spec, targets=(), cas=staged_cas)
         else:
-            kind: Kind = "nothing" if first.local else "failed"
-            outcomes.append(Outcome(name, kind, _no_rehearsal(name, first)))
+            text = _no_rehearsal(name, first)
+            outcomes.append(Outcome(name, "nothing" if first.local else "failed", text))
     if specs:
         empty = Store.in_memory()
         empty.tokens = store.tokens.apart("rehearsal ")

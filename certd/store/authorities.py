@@ -44,11 +44,6 @@ class Authorities:
 
         return self._database.read(work)
 
-    def certificate(self, ca: str, role: Role) -> str | None:
-        """That of the newest, in PEM; which needs no key, and no seal."""
-        found = self._database.read(lambda connection: _newest(connection, ca, role))
-        return found and str(found.certificate_pem)
-
     def roots(self, ca: str) -> list[str]:
         """All that it ever had in PEM, the newest first; which needs no key, and no seal."""
         return self._database.read(

@@ -224,7 +224,7 @@ def test_without_consent_no_account_is_made(site: Site) -> None:
 
 
 def test_the_check_says_which_ca_needs_a_binding(site: Site) -> None:
-    site.certificate("www", "www.example.com", ca=["test", "zerossl"])
+    site.certificate("www", "www.certd-example.net", ca=["test", "zerossl"])
     said = site.certd("check").stdout
     assert "[ca.zerossl] eab: missing: it makes accounts for its customers only" in said
     assert "[ca.test] eab" not in said
