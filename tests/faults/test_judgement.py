@@ -204,7 +204,7 @@ def _broken(*arguments: object) -> object:
     raise RuntimeError("a bug")
 
 
-@pytest.mark.parametrize("place", ["renewal.ask", "Reconciler._roll_out"])
+@pytest.mark.parametrize("place", ["renewal.ask", "Rollout.step"])
 def test_a_bug_stops_one_certificate_and_is_told(
     place: str, site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
