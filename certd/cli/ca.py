@@ -16,7 +16,6 @@ from certd.errors import CertdError, ConfigError
 
 if TYPE_CHECKING:
     from certd.config import Config
-    from certd.model import Authority
     from certd.trust import Root, Step
 
 LONGEST_LABEL = 32  # characters: a common name has 64, and more stands behind it
@@ -61,7 +60,7 @@ def init(
 
     config, now = _config(context, name), datetime.now(UTC)
     trees = tuple(dict.fromkeys(identifiers.subtree(text) for text in permitted))
-    store = Store.open(config.state)
+    store = Store.open(config.state, config.seal)
     try:
         there = store.authorities.newest(name, "root")
         if there is not None and not replace:
@@ -76,7 +75,7 @@ def init(
         store.parks.lift(name, users, now)
         made = store.authorities.newest(name, "root")
         assert made is not None  # noqa: S101 - it was kept just now
-        for line in _facts(made):
+        for line in _facts(made.certificate_pem):
             say(line)
     finally:
         store.close()
@@ -96,9 +95,9 @@ def root(context: click.Context, name: str, output: Path | None) -> int:
     """
     found = _root(_config(context, name), name)
     if output is None:
-        click.echo(found.certificate_pem, nl=False)
+        click.echo(found, nl=False)
     else:
-        _write(output, found.certificate_pem)
+        _write(output, found)
         say(f"written to {output}", err=True)
     for line in _facts(found):
         say(line, err=True)
@@ -132,7 +131,7 @@ def trust(
     """
     from certd import trust as stores
 
-    wanted = _of_file(file) if file else _of_authority(_root(_config(context, name), name))
+    wanted = _of_file(file) if file else _of_pem(_root(_config(context, name), name), name)
     steps: list[Step] = []
     if only != "nss":
         steps += stores.system(wanted, install=not uninstall)
@@ -178,12 +177,13 @@ def _config(context: click.Context, name: str) -> Config:
     return config
 
 
-def _root(config: Config, name: str) -> Authority:
+def _root(config: Config, name: str) -> str:
+    """In PEM."""
     from certd.store import Store
 
     store = Store.look(config.state)
     try:
-        found = store.authorities.newest(name, "root")
+        found = store.authorities.certificate(name, "root")
     finally:
         store.close()
     if found is None:
@@ -192,21 +192,17 @@ def _root(config: Config, name: str) -> Authority:
     return found
 
 
-def _facts(authority: Authority) -> Iterator[str]:
+def _facts(pem: str) -> Iterator[str]:
     from certd import x509
 
-    facts = x509.facts(x509.read_chain(authority.certificate_pem)[0])
-    permits = x509.permits(authority.certificate_pem)
+    facts = x509.facts(x509.read_chain(pem)[0])
+    permits = x509.permits(pem)
     yield f"{facts.issuer}, valid until {facts.not_after:%F}"
     yield f"SHA-256 {facts.fingerprint}"
     if permits:
         yield f"for {', '.join(permits)}, and nothing else"
     else:
         yield "for every name and address: who trusts it trusts whoever has the database"
-
-
-def _of_authority(authority: Authority) -> Root:
-    return _of_pem(authority.certificate_pem, authority.ca)
 
 
 def _of_file(file: Path) -> Root:

@@ -36,6 +36,7 @@ COMMANDS = (
     "account",
     "ca",
     "db",
+    "seal",
 )
 
 
