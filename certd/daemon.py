@@ -45,7 +45,7 @@ class Daemon:
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             signal.signal(number, self._on_signal)  # what comes before READY is done after it
         config = configuration.load(self._path)
-        store = Store.open(config.state)
+        store = Store.open(config.state, config.seal)
         lock = FileLock(daemon_lock(config.state))
         try:
             if not lock.try_acquire(f"pid {os.getpid()}"):
@@ -118,6 +118,8 @@ class Daemon:
             config = configuration.load(self._path)
             if config.state != self._node.config.state:
                 raise CertdError("[certd] state has changed", "", "restart certd to move it")
+            if config.seal != self._node.config.seal:
+                raise CertdError("[certd] seal has changed", "", "restart certd to seal with it")
             self._node.follow(config)
             self._node.store.lineages.ask_all(now())
             log.info("configuration reread: %d certificates", len(config.certificates))

@@ -6,6 +6,8 @@ bug of ours, and is shown as one.
 
 from __future__ import annotations
 
+from datetime import datetime
+
 MOST_WORDS = 500  # characters of a stranger's own words that are shown
 
 
@@ -44,6 +46,14 @@ class CAError(CertdError):
 
 class BadCertificate(CAError):
     """The CA sent something that is not the certificate that was asked for."""
+
+
+class ExpiredCertificate(BadCertificate):
+    """It was good until ``at`` by this machine's clock."""
+
+    def __init__(self, what: str, why: str, next: str, at: datetime) -> None:
+        super().__init__(what, why, next)
+        self.at = at
 
 
 class ChallengeError(CertdError):

@@ -140,9 +140,8 @@ class Certd:
         from certd.errors import ConfigError
 
         found, pairs = self._known(names), dict[str, str]()
-        certificates = self._running().config.certificates
         for name in found:
-            spec = certificates[name]
+            spec = self._running().config.certificates[name]
             if spec.csr:
                 raise ConfigError(
                     f"{name} cannot be served from here",
@@ -221,8 +220,8 @@ class Certd:
         """Go over to another configuration, or to the file as it is now.
 
         Raises:
-            certd.errors.CertdError: it is wrong, or has another state folder; the one before
-                stays.
+            certd.errors.CertdError: it is wrong, or has another state folder or seal; the
+                one before stays.
         """
         from certd.errors import ConfigError
 
@@ -230,8 +229,9 @@ class Certd:
             resident = self._running()
             source = self._source if config is None else config
             found = self._read(source)
-            if found.state != resident.config.state:
-                raise ConfigError("[certd] state has changed", "", "stop and start to move it")
+            for key in ("state", "seal"):
+                if getattr(found, key) != getattr(resident.config, key):
+                    raise ConfigError(f"[certd] {key} has changed", "", "it takes a stop and start")
             resident.follow(found)
             self._source = source
 

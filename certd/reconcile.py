@@ -20,7 +20,7 @@ from certd.budget import NO_LIMITS, Limits
 from certd.ca.issuer import Issuer
 from certd.config import Config
 from certd.consulting import consult
-from certd.errors import CertdError, StoreError, bug
+from certd.errors import CertdError, SecretError, StoreError, bug
 from certd.issue import Issuance, Look
 from certd.model import CertificateSpec, Lineage, Order
 from certd.ordering import Say
@@ -42,8 +42,6 @@ QUIET = 20.0  # seconds in the life of an order in which only the order is looke
 STORE_PAUSE = 30.0  # seconds before another try when the store itself fails
 SAME_NAMES = 2.0  # seconds between looks while another certificate's order is in the way
 
-Clock = Callable[[], datetime]
-
 
 class Reconciler:
     """Shared by all threads of an engine; one thread at a time steps one certificate."""
@@ -54,7 +52,7 @@ class Reconciler:
         store: Store,
         client: Callable[[str], Issuer],
         publisher: Publisher,
-        clock: Clock,
+        clock: Callable[[], datetime],
         draw: Callable[[], float],
         say: Say,
     ) -> None:
@@ -92,6 +90,8 @@ class Reconciler:
         except StoreError as error:
             log.error("%s: %s", name, error)
             return Look(STORE_PAUSE)
+        except SecretError as error:  # one sealed value does not open: the others' do
+            return self._stumbled(name, error)
         except Exception as error:  # the boundary of a job: a bug stops one certificate
             log.exception("%s: this is a bug in certd, please report it", name)
             return self._stumbled(name, bug(error))
@@ -136,8 +136,8 @@ class Reconciler:
                 return look
             lineage = self._lineage(spec)
         lineage, ours = self._rollout.step(spec, lineage)
-        now = self._clock()
-        lineage = renewal.ask(spec, lineage, self._client, self._store, self._draw, now)
+        client, store, draw = self._client, self._store, self._draw
+        lineage = renewal.ask(spec, lineage, client, store, draw, self._clock())
         now = self._clock()
         if look is None and due.over(spec, lineage, now):
             self._store.lineages.keep_failure(name, None, 0, None)

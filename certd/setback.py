@@ -11,7 +11,13 @@ from certd.authorize import OrderFailed
 from certd.budget import Limits
 from certd.ca.problem import Problem
 from certd.consulting import Consulted
-from certd.errors import BadCertificate, CAError, CertdError, ChallengeError
+from certd.errors import (
+    BadCertificate,
+    CAError,
+    CertdError,
+    ChallengeError,
+    ExpiredCertificate,
+)
 from certd.failpoint import failpoint
 from certd.issue import Issuance
 from certd.model import CertificateSpec, Failure, Lineage, Park
@@ -47,7 +53,9 @@ def keep(attempt: Attempt, error: CertdError, store: Store, draw: float, now: da
     left = lineage.current.certificate.not_after - now if lineage.current else None
     allowed = caa is not None and bool(caa.allowed)
     reaction = _reaction(error, failures, left, allowed=allowed)
-    lost = reaction.lost or (issuance is not None and _hopeless(error, issuance, lineage, now))
+    late = issuance is not None and _too_late(error, issuance)
+    hopeless = issuance is not None and _hopeless(error, issuance, lineage, now)
+    lost = reaction.lost or late or hopeless
     if issuance and lost:
         store.orders.end(issuance.order, "failed", str(error), now)
     if isinstance(error, OrderFailed) and issuance:
@@ -60,7 +68,7 @@ def keep(attempt: Attempt, error: CertdError, store: Store, draw: float, now: da
     following = due.challenge_after(spec, tried)
     # One after the other: only when the last has failed, it is waited.
     wait = reaction.wait if following else max(due.backoff(failures, left, draw), reaction.wait)
-    if orphaned and failures == 1:
+    if (orphaned or late) and failures == 1:
         # No reason to wait. Only once, so that a crash loop is slowed down all the same.
         wait = timedelta(0)
     again = due.NEVER if reaction.stop else now + wait
@@ -136,6 +144,11 @@ def _hopeless(error: CertdError, issuance: Issuance, lineage: Lineage, now: date
         and lineage.failure.what == error.what
         and now - issuance.order.created_at > HOPELESS
     )
+
+
+def _too_late(error: CertdError, issuance: Issuance) -> bool:
+    """The certificate was good when it was ordered: its time is over, and no clock is wrong."""
+    return isinstance(error, ExpiredCertificate) and issuance.order.created_at < error.at
 
 
 def _when(at: datetime) -> str:

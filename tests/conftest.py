@@ -22,6 +22,7 @@ from certd.testing import pebble_binary
 from certd.testing.nginx import Nginx
 from certd.testing.pebble import Pebble, RunningPebble
 from certd.testing.processes import NotInstalled, Ports
+from tests.warm import Warm, shared
 
 # A shell ignores it for what it starts in the background, and so would all that is started here.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -32,6 +33,12 @@ def free_port() -> Iterator[Callable[[], int]]:
     """``free_port()`` is a port of this machine that no other test has meanwhile."""
     with Ports() as ports:
         yield ports.take
+
+
+@pytest.fixture(scope="session")
+def warm() -> Warm:
+    """certd as a process, without the time that its imports take."""
+    return shared()
 
 
 @pytest.fixture(scope="session")

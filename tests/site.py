@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import shutil
 import subprocess
 import sys
@@ -12,12 +11,14 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Protocol, Self
 
+from certd import config as configuration
 from certd.model import Bundle
 from certd.store import Store
+from certd.store.keyfile import add_key
 from certd.testing.processes import Child
+from tests import warm
 
 CERTD = Path(sys.executable).with_name("certd")
-SECONDS = 60.0  # for one command; far more than any takes
 
 
 class CA(Protocol):
@@ -78,14 +79,20 @@ class Site:
             self.tables["certd"]["resolver"] = ca.resolver
 
     def write(self) -> None:
-        # Strings, numbers, booleans and lists of them are the same in JSON and TOML.
         self.path.write_text(
             "".join(
                 f"[{table}]\n"
-                + "".join(f"{key} = {json.dumps(value)}\n" for key, value in settings.items())
+                + "".join(f"{key} = {_toml(value)}\n" for key, value in settings.items())
                 for table, settings in self.tables.items()
             )
         )
+
+    def sealed(self, key: str = "key") -> Self:
+        """The secrets in the database are sealed, by a key that is made in this file."""
+        add_key(self.folder / key)
+        self.tables["certd"]["seal"] = {"file": key}
+        self.write()
+        return self
 
     def certificate(self, name: str, *names: str, **settings: Any) -> Self:
         """Want this certificate; in place of what was wanted under that name."""
@@ -116,16 +123,8 @@ class Site:
         return [str(CERTD), "-c", str(self.path), *words]
 
     def certd(self, *words: str, **environment: str) -> subprocess.CompletedProcess[str]:
-        """Run a command to its end; ``environment`` is added to ours."""
-        return subprocess.run(
-            self.argv(*words),
-            check=False,
-            capture_output=True,
-            text=True,
-            timeout=SECONDS,
-            stdin=subprocess.DEVNULL,
-            env={**os.environ, **environment},
-        )
+        """Run a command to its end, without its imports; ``environment`` is added to ours."""
+        return warm.shared().run(self.argv(*words), environment)
 
     def renew(self, *words: str, **environment: str) -> subprocess.CompletedProcess[str]:
         """``certd renew``, which must go well."""
@@ -135,7 +134,8 @@ class Site:
 
     def start(self, *words: str, **environment: str) -> Child:
         """Start a command, such as ``run``; its output goes to ``certd.log``."""
-        return Child(self.argv(*words), self.folder / "certd.log", environment=environment)
+        log = self.folder / "certd.log"
+        return warm.WarmChild(self.argv(*words), log, environment=environment)
 
     # -- what became of it -----------------------------------------------------------------
 
@@ -148,7 +148,7 @@ class Site:
     @contextlib.contextmanager
     def store(self) -> Iterator[Store]:
         """The store, to read only."""
-        store = Store.look(self.state)
+        store = Store.look(self.state, configuration.seal(self.path))
         try:
             yield store
         finally:
@@ -159,3 +159,12 @@ class Site:
         with self.store() as store:
             current = store.lineages.get(name).current
             return store.lineages.bundle(name, current.number) if current else None
+
+
+def _toml(value: Any) -> str:
+    """Strings, numbers and booleans are the same in JSON and TOML."""
+    if isinstance(value, list):
+        return f"[{', '.join(map(_toml, value))}]"
+    if isinstance(value, dict):
+        return f"{{ {', '.join(f'{json.dumps(key)} = {_toml(value[key])}' for key in value)} }}"
+    return json.dumps(value)

@@ -49,7 +49,7 @@ def at(context: click.Context, ca: str) -> Iterator[Desk]:
 
     config = configuration.load(config_path(context))
     directory_of(config, ca)
-    store = Store.open(config.state)
+    store = Store.open(config.state, config.seal)
     clients = Clients(config.cas, store.accounts, config.contact)
     try:
         client = clients(ca)

@@ -74,7 +74,7 @@ def export(context: click.Context, ca: str, path: Path, form: str) -> int:
 
     config = configuration.load(config_path(context))
     directory = ca if ca.startswith("https://") else directory_of(config, ca)
-    store = Store.look(config.state)
+    store = Store.look(config.state, config.seal)
     try:
         account = store.accounts.account(directory)
     finally:

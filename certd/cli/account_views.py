@@ -29,7 +29,7 @@ def list_(context: click.Context, as_json: bool) -> int:
     from certd.store import Store
 
     config = configuration.load(config_path(context))
-    store = Store.look(config.state)
+    store = Store.look(config.state, config.seal)
     try:
         accounts = {account.directory: account for account in store.accounts.all()}
     finally:

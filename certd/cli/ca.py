@@ -16,7 +16,6 @@ from certd.errors import CertdError, ConfigError
 
 if TYPE_CHECKING:
     from certd.config import Config
-    from certd.model import Authority
     from certd.trust import Root, Step
 
 LONGEST_LABEL = 32  # characters: a common name has 64, and more stands behind it
@@ -61,7 +60,7 @@ def init(
 
     config, now = _config(context, name), datetime.now(UTC)
     trees = tuple(dict.fromkeys(identifiers.subtree(text) for text in permitted))
-    store = Store.open(config.state)
+    store = Store.open(config.state, config.seal)
     try:
         there = store.authorities.newest(name, "root")
         if there is not None and not replace:
@@ -76,7 +75,7 @@ def init(
         store.parks.lift(name, users, now)
         made = store.authorities.newest(name, "root")
         assert made is not None  # noqa: S101 - it was kept just now
-        for line in _facts(made):
+        for line in _facts(made.certificate_pem):
             say(line)
     finally:
         store.close()
@@ -104,13 +103,13 @@ def root(
     found = _roots(_config(context, name), name)
     if fingerprint is not None:
         wanted = fingerprint.replace(":", "").lower()
-        found = [one for one in found if wanted and of(one.certificate_pem).startswith(wanted)]
+        found = [one for one in found if wanted and of(one).startswith(wanted)]
         if not found:
             todo = f"`certd ca root --all{_named(name)}` shows them"
             raise CertdError(f"no root of {name} has a fingerprint that begins so", "", todo)
     elif not every:
         del found[1:]
-    pem = "".join(one.certificate_pem for one in found)
+    pem = "".join(found)
     if output is None:
         click.echo(pem, nl=False)
     else:
@@ -148,10 +147,7 @@ def trust(
     """
     from certd import trust as stores
 
-    if file:
-        wanted = _of_file(file)
-    else:
-        wanted = _of_pem(_roots(_config(context, name), name)[0].certificate_pem)
+    wanted = _of_file(file) if file else _of_pem(_roots(_config(context, name), name)[0])
     steps: list[Step] = []
     if only != "nss":
         steps += stores.system(wanted, install=not uninstall)
@@ -199,8 +195,8 @@ def _config(context: click.Context, name: str) -> Config:
     return config
 
 
-def _roots(config: Config, name: str) -> list[Authority]:
-    """The newest first, which signs.
+def _roots(config: Config, name: str) -> list[str]:
+    """In PEM, the newest first, which signs.
 
     Raises:
         CertdError: there is none yet.
@@ -209,7 +205,7 @@ def _roots(config: Config, name: str) -> list[Authority]:
 
     store = Store.look(config.state)
     try:
-        found = store.authorities.roots(name)
+        found = [pem for pem, _ in store.authorities.roots(name)]
     finally:
         store.close()
     if not found:
@@ -221,11 +217,11 @@ def _named(name: str) -> str:
     return "" if name == "local" else f" --ca {name}"
 
 
-def _facts(authority: Authority) -> Iterator[str]:
+def _facts(pem: str) -> Iterator[str]:
     from certd import x509
 
-    facts = x509.facts(x509.read_chain(authority.certificate_pem)[0])
-    permits = x509.permits(authority.certificate_pem)
+    facts = x509.facts(x509.read_chain(pem)[0])
+    permits = x509.permits(pem)
     yield f"{facts.issuer}, valid until {facts.not_after:%F}"
     yield f"SHA-256 {facts.fingerprint}"
     if permits:

@@ -35,10 +35,11 @@ def check(context: click.Context, file: Path | None) -> int:
     targets have is known. Exit status 1 when something is wrong; each line says what, and
     what to do. Changes nothing.
     """
+    from certd import config as configuration
     from certd.store.inspection import inspect
 
     path = file or _database(context)
-    found = inspect(path)
+    found = inspect(path, configuration.seal(config_path(context)))
     for finding in found.findings:
         say(f"{path}: {finding}")
     if not found.findings:
@@ -56,7 +57,7 @@ def backup(context: click.Context, file: Path | None) -> int:
 
     Also while the daemon runs. Without FILE it is named after the time, in the folder
     backups of the state folder. A copy that has the name already is replaced. It holds
-    every private key: only its owner may read it.
+    every private key, sealed if the database is: only its owner may read it.
     """
     from certd.store.backup import back_up
 
@@ -77,7 +78,7 @@ def restore(context: click.Context, file: Path) -> int:
     from certd.store.restoring import restore as put_back
 
     config = configuration.load(config_path(context))
-    aside = put_back(config.state, file, datetime.now(UTC))
+    aside = put_back(config.state, file, datetime.now(UTC), config.seal)
     say(f"{file} is the database now" + (f"; the one before is {aside}" if aside else ""))
     _adopt(config, list(config.certificates))
     return 0
@@ -113,7 +114,7 @@ def _adopt(config: Config, names: list[str]) -> Mapping[str, str]:
     from certd.adoption import adopt_all
     from certd.store import Store
 
-    store = Store.open(config.state)
+    store = Store.open(config.state, config.seal)
     try:
         store.lineages.take_over(config.certificates, config.digest, config.table_digests)
         specs = {name: config.certificates[name] for name in names}

@@ -39,6 +39,7 @@ COMMANDS = (
     "account",
     "ca",
     "db",
+    "seal",
 )
 
 

@@ -63,7 +63,7 @@ def command(
         raise configuration.BadConfig(lacking)
     for lack in lacking:  # every other certificate is worth more
         say(str(lack), err=True)
-    store = Store.open(config.state)
+    store = Store.open(config.state, config.seal)
     gc.freeze()  # modules and configuration stay: the collector need not look at them again
     try:
         with _progress() as progress:

@@ -59,7 +59,7 @@ def command(
     from certd.store import Store
 
     config = configuration.load(config_path(context))
-    store = Store.open(config.state)
+    store = Store.open(config.state, config.seal)
     try:
         wanted = {name: _version(store, name, number)}
         other = _second(config, name) if number is None else None

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from certd.config.findings import BadConfig, Finding
-from certd.config.source import Source, read, state_at_a_glance
+from certd.config.source import Source, certd_at_a_glance, read, state_at_a_glance
 from certd.config.values import (
     CASettings,
     Config,
@@ -22,6 +22,8 @@ from certd.config.values import (
     TargetSettings,
 )
 from certd.config.wellknown import WELL_KNOWN, WellKnownCA
+from certd.errors import ConfigError
+from certd.references import SecretReference, reference
 
 __all__ = [
     "WELL_KNOWN",
@@ -39,6 +41,7 @@ __all__ = [
     "load_tables",
     "refused_names",
     "schema",
+    "seal",
     "state_folder",
 ]
 
@@ -88,6 +91,22 @@ def state_folder(path: Path) -> tuple[Path, str]:
         return state, source.digest
     config = load(path)
     return config.state, config.digest
+
+
+def seal(path: Path) -> SecretReference | None:
+    """The place of the sealing key, as ``load`` would give it, read as ``state_folder`` does.
+
+    Raises:
+        BadConfig: the file cannot be read, or the whole of it had to be and is wrong.
+    """
+    source = read(path)
+    table = certd_at_a_glance(source)
+    try:
+        if table is not None:
+            return reference(table["seal"], source.folder) if "seal" in table else None
+    except ConfigError:
+        pass
+    return load(path).seal
 
 
 def schema() -> dict[str, Any]:

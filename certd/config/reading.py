@@ -80,6 +80,7 @@ def config(source: Source, path: Path) -> Config:
         digest=_digest(source, specs),
         tls_alpn=tls_alpn,
         resolver=certd.resolver,
+        seal=certd.seal,
         lacking=tuple(page.lacking),
         warnings=tuple(page.warnings),
     )

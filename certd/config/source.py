@@ -151,7 +151,16 @@ def read(path: Path) -> Source:
 
 
 def state_at_a_glance(source: Source) -> Path | None:
-    """The state folder, from the text of ``[certd]`` alone; None: it cannot be told.
+    """The state folder, from the text of ``[certd]`` alone; None: it cannot be told."""
+    table = certd_at_a_glance(source)
+    state = None if table is None else table.get("state", DEFAULT_STATE)
+    if not isinstance(state, str) or not state or "\0" in state or state.startswith("~"):
+        return None
+    return source.folder / state
+
+
+def certd_at_a_glance(source: Source) -> dict[str, Any] | None:
+    """The table ``[certd]`` as it is written; None: it cannot be told.
 
     Parsing 10,000 certificates takes half a second, in which ``certd status`` has long
     been printed. Only the plain forms of the table are understood, so that what is told
@@ -175,17 +184,13 @@ def state_at_a_glance(source: Source) -> Path | None:
     if len(headers) > 1:
         return None
     if not headers:
-        return Path(DEFAULT_STATE)
+        return {}
     begin = headers[0]
     following = _NEXT_HEADER.search(text, begin)
     try:
-        table = tomllib.loads(text[begin : following.start() if following else len(text)])
+        return tomllib.loads(text[begin : following.start() if following else len(text)])
     except (ValueError, RecursionError):
         return None
-    state = table.get("state", DEFAULT_STATE)
-    if not isinstance(state, str) or not state or "\0" in state or state.startswith("~"):
-        return None
-    return source.folder / state
 
 
 def _path_text(value: object) -> str:

@@ -54,6 +54,11 @@ class CertdTable(Table):
     resolver: Server | None = Field(
         None, description="DNS server to look names up at", examples=["192.0.2.53:53"]
     )
+    seal: Reference | None = Field(
+        None,
+        description="where the key is that seals the secrets in the database",
+        examples=[{"credential": "certd-seal"}],
+    )
     workers: int = Field(8, ge=1, le=MOST_WORKERS, description="threads that work on orders")
 
 

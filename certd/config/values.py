@@ -189,6 +189,7 @@ class Config:
     certificates: Mapping[str, CertificateSpec]
     digest: str  # SHA-256 of the file's bytes, and of what it names besides, lower-case hexadecimal
     tls_alpn: TLSALPNSettings = TLSALPNSettings()
+    seal: SecretReference | None = None  # where the key is that seals the database's secrets
     resolver: ListenAddress | None = None  # the DNS server for looks of our own; None: the system
     lacking: tuple[Finding, ...] = ()  # what this machine lacks of it; see certd.errors.NotHere
     warnings: tuple[Finding, ...] = ()  # what is right, but better done otherwise

@@ -45,11 +45,11 @@ def renew(
     store = node.store
     if new_key:
         _refuse_new_key(node.config, names)
-    node.watch(LISTS)
     before = _lineages(node, names)
     if named:
         for name in names:
             store.lineages.retry_now(name, now(), force=force, new_key=new_key)
+    node.watch(LISTS)  # after the operator's word is kept, and before it is decided what is due
     lineages = _lineages(node, names)
     plans = {name: _plan(node, lineage) for name, lineage in lineages.items()}
     todo = {

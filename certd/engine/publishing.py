@@ -134,7 +134,8 @@ class Showing:
     def _answered_elsewhere(self, address: Address) -> bool:
         token, answer = secrets.token_urlsafe(24), secrets.token_urlsafe(24)
         probe = self._store.tokens.apart("probe ")
-        probe.publish(token, {token: Secret(answer)}, datetime.now(UTC))
+        name = secrets.token_hex(8)
+        probe.publish(name, {token: Secret(answer)}, datetime.now(UTC))
         host, port = _local(address)
         connection = http.client.HTTPConnection(host, port, timeout=PROBE_SECONDS)
         try:
@@ -145,24 +146,25 @@ class Showing:
             return address[0] == "::"
         finally:
             connection.close()
-            probe.withdraw(token)
+            probe.withdraw(name)
 
     def _answered_by_tls(self, address: Address) -> bool:
         token = secrets.token_urlsafe(24)
         host = Identifier("dns", f"{secrets.token_hex(8)}.{PROBED}")
         secret = Secret(f"{token}.{secrets.token_urlsafe(24)}")
         probe = self._store.tokens.apart("probe ")
-        probe.publish(token, {token: secret}, datetime.now(UTC), {token: host})
+        name = secrets.token_hex(8)
+        probe.publish(name, {token: secret}, datetime.now(UTC), {token: host})
         try:
             at, port = _local(address)
             self._self_check.begin_tls(
-                Way(tls_port=port, seconds=PROBE_SECONDS), token, host, secret, at
+                Way(tls_port=port, seconds=PROBE_SECONDS), name, host, secret, at
             ).result()
             return True
         except (ChallengeError, CancelledError):
             return address[0] == "::"
         finally:
-            probe.withdraw(token)
+            probe.withdraw(name)
 
 
 def _local(address: Address) -> Address:

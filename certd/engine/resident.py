@@ -34,7 +34,7 @@ class Resident:
             StoreError: the state folder cannot be used.
         """
         self._changed = changed
-        self._store = Store.open(config.state)
+        self._store = Store.open(config.state, config.seal)
         self._node = Node(config, self._store, _say)
         self._seen: dict[str, int] = {}
         self._followed: str | None = None  # digest of the configuration of which it was said

@@ -14,28 +14,31 @@ import sqlalchemy as sa
 from certd.model import Account
 from certd.secrets import Secret
 from certd.store.database import Database
+from certd.store.envelope import of_account, of_next_account_key
 from certd.store.schema import account
+from certd.store.seal import Seal
 
 
 class Accounts:
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, seal: Seal) -> None:
         self._database = database
+        self._seal = seal
 
     def account(self, directory: str) -> Account | None:
-        return self._database.read(lambda connection: _account(connection, directory))
+        return self._database.read(lambda connection: self._account(connection, directory))
 
     def all(self) -> list[Account]:
         """By directory."""
         query = sa.select(account).order_by(account.c.directory)
-        return self._database.read(lambda c: [_of(row) for row in c.execute(query)])
+        return self._database.read(lambda c: [self._of(c, row) for row in c.execute(query)])
 
     def keep_account(self, new: Account) -> Account:
         """Write it down unless there is one; returns the one that is there now."""
 
         def work(connection: sa.Connection) -> Account:
-            there = _account(connection, new.directory)
+            there = self._account(connection, new.directory)
             if there is None:
-                connection.execute(sa.insert(account).values(_values(new)))
+                connection.execute(sa.insert(account).values(self._values(connection, new)))
             return there or new
 
         return self._database.write(work)
@@ -44,9 +47,9 @@ class Accounts:
         """Another key, for an account that no CA has heard of."""
 
         def work(connection: sa.Connection) -> None:
-            there = _account(connection, unregistered.directory)
+            there = self._account(connection, unregistered.directory)
             if there and there.uri is None:
-                _put(connection, replace(there, key_pem=unregistered.key_pem))
+                self._put(connection, replace(there, key_pem=unregistered.key_pem))
 
         self._database.write(work)
 
@@ -61,12 +64,12 @@ class Accounts:
         """
 
         def work(connection: sa.Connection) -> Account | None:
-            there = _account(connection, of.directory)
+            there = self._account(connection, of.directory)
             if there is None or there.key_pem != of.key_pem:
                 return None
             if there.next_key_pem is None:
                 there = replace(there, next_key_pem=key_pem)
-                _put(connection, there)
+                self._put(connection, there)
             return there
 
         return self._database.write(work)
@@ -88,12 +91,12 @@ class Accounts:
         """``new`` takes the place of ``old``; False: that is not what is there any more."""
 
         def work(connection: sa.Connection) -> bool:
-            if _account(connection, new.directory) != old:
+            if self._account(connection, new.directory) != old:
                 return False
             if old is None:
-                connection.execute(sa.insert(account).values(_values(new)))
+                connection.execute(sa.insert(account).values(self._values(connection, new)))
             else:
-                _put(connection, new)
+                self._put(connection, new)
             return True
 
         return self._database.write(work)
@@ -102,42 +105,42 @@ class Accounts:
         """False: there is another account, or it has another key."""
 
         def work(connection: sa.Connection) -> bool:
-            there = _account(connection, of.directory)
+            there = self._account(connection, of.directory)
             if there is None or there.key_pem != of.key_pem:
                 return False
-            _put(connection, replace(there, **fields))
+            self._put(connection, replace(there, **fields))
             return True
 
         return self._database.write(work)
 
+    def _put(self, connection: sa.Connection, of: Account) -> None:
+        here = account.c.directory == of.directory
+        connection.execute(sa.update(account).where(here).values(self._values(connection, of)))
 
-def _put(connection: sa.Connection, of: Account) -> None:
-    here = account.c.directory == of.directory
-    connection.execute(sa.update(account).where(here).values(_values(of)))
+    def _account(self, connection: sa.Connection, directory: str) -> Account | None:
+        row = connection.execute(sa.select(account).where(account.c.directory == directory)).first()
+        return self._of(connection, row) if row else None
 
+    def _of(self, connection: sa.Connection, row: Any) -> Account:
+        keys, url = self._seal.keys(connection), row.directory
+        following = row.next_key_pem
+        return Account(
+            url,
+            keys.open(row.key_pem, of_account(url)),
+            row.uri,
+            keys.open(following, of_next_account_key(url)) if following else None,
+            bool(row.deactivated),
+            row.terms,
+        )
 
-def _account(connection: sa.Connection, directory: str) -> Account | None:
-    row = connection.execute(sa.select(account).where(account.c.directory == directory)).first()
-    return _of(row) if row else None
-
-
-def _of(row: Any) -> Account:
-    return Account(
-        row.directory,
-        Secret(row.key_pem),
-        row.uri,
-        Secret(row.next_key_pem) if row.next_key_pem else None,
-        bool(row.deactivated),
-        row.terms,
-    )
-
-
-def _values(of: Account) -> dict[str, Any]:
-    return {
-        "directory": of.directory,
-        "key_pem": of.key_pem.reveal(),
-        "uri": of.uri,
-        "next_key_pem": of.next_key_pem and of.next_key_pem.reveal(),
-        "deactivated": of.deactivated,
-        "terms": of.terms,
-    }
+    def _values(self, connection: sa.Connection, of: Account) -> dict[str, Any]:
+        keys, url = self._seal.keys(connection), of.directory
+        following = of.next_key_pem
+        return {
+            "directory": url,
+            "key_pem": keys.seal(of.key_pem, of_account(url)),
+            "uri": of.uri,
+            "next_key_pem": following and keys.seal(following, of_next_account_key(url)),
+            "deactivated": of.deactivated,
+            "terms": of.terms,
+        }

@@ -9,9 +9,10 @@ import sqlalchemy as sa
 
 from certd.failpoint import failpoint
 from certd.model import Authority
-from certd.secrets import Secret
 from certd.store.database import Database
+from certd.store.envelope import Keys, of_authority
 from certd.store.schema import authority, issued
+from certd.store.seal import Seal
 
 Role = Literal["root", "intermediate"]
 
@@ -30,18 +31,26 @@ _ISSUED = sa.select(issued.c.chain_pem).where(issued.c.url == sa.bindparam("url"
 
 
 class Authorities:
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, seal: Seal) -> None:
         self._database = database
+        self._seal = seal
 
     def newest(self, ca: str, role: Role) -> Authority | None:
         """The one that signs now."""
-        return self._database.read(lambda connection: _newest(connection, ca, role))
 
-    def roots(self, ca: str) -> list[Authority]:
-        """All that it ever had, the newest first."""
-        return self._database.read(
-            lambda c: [_authority(row) for row in c.execute(_ROOTS, {"ca": ca})]
-        )
+        def work(connection: sa.Connection) -> Authority | None:
+            row = _newest(connection, ca, role)
+            return row and self._of(connection, row)
+
+        return self._database.read(work)
+
+    def roots(self, ca: str) -> list[tuple[str, datetime]]:
+        """All that it ever had, the newest first: in PEM, and their ends.
+
+        That needs no key, and no seal.
+        """
+        found = self._database.read(lambda c: c.execute(_ROOTS, {"ca": ca}).all())
+        return [(row.certificate_pem, row.not_after) for row in found]
 
     def keep(self, *made: Authority, instead_of: Authority | None) -> bool:
         """Write these down, unless another has come meanwhile: the newest is ``instead_of``.
@@ -54,7 +63,8 @@ class Authorities:
             there = _newest(connection, ca, role)
             if (there and there.id) != (instead_of and instead_of.id):
                 return False
-            connection.execute(sa.insert(authority), [_values(one) for one in made])
+            keys = self._seal.keys(connection)
+            connection.execute(sa.insert(authority), [_values(one, keys) for one in made])
             return True
 
         kept = self._database.write(work)
@@ -84,29 +94,29 @@ class Authorities:
         if self._database.read(lambda c: c.execute(sa.select(issued.c.url).where(over)).first()):
             self._database.write(lambda c: c.execute(sa.delete(issued).where(over)))
 
-
-def _newest(connection: sa.Connection, ca: str, role: Role) -> Authority | None:
-    row = connection.execute(_NEWEST, {"ca": ca, "role": role}).first()
-    return None if row is None else _authority(row)
-
-
-def _authority(row: Any) -> Authority:
-    return Authority(
-        row.ca,
-        cast(Role, row.role),
-        Secret(row.key_pem),
-        row.certificate_pem,
-        row.not_before,
-        row.not_after,
-        row.id,
-    )
+    def _of(self, connection: sa.Connection, row: Any) -> Authority:
+        place = of_authority(row.ca, row.certificate_pem)
+        return Authority(
+            row.ca,
+            cast(Role, row.role),
+            self._seal.keys(connection).open(row.key_pem, place),
+            row.certificate_pem,
+            row.not_before,
+            row.not_after,
+            row.id,
+        )
 
 
-def _values(made: Authority) -> dict[str, Any]:
+def _newest(connection: sa.Connection, ca: str, role: Role) -> Any:
+    """Its row, or None."""
+    return connection.execute(_NEWEST, {"ca": ca, "role": role}).first()
+
+
+def _values(made: Authority, keys: Keys) -> dict[str, Any]:
     return {
         "ca": made.ca,
         "role": made.role,
-        "key_pem": made.key_pem.reveal(),
+        "key_pem": keys.seal(made.key_pem, of_authority(made.ca, made.certificate_pem)),
         "certificate_pem": made.certificate_pem,
         "not_before": made.not_before,
         "not_after": made.not_after,

@@ -67,8 +67,10 @@ class Database:
             self._connection = engine.connect()
             self._raw = cast(sqlite3.Connection, self._connection.connection.dbapi_connection)
             wal = sqlite3.sqlite_version_info >= (3, 51, 3) and path is not None
-            self._connection.exec_driver_sql(f"PRAGMA journal_mode={'WAL' if wal else 'DELETE'}")
-            self._connection.exec_driver_sql("PRAGMA synchronous=FULL")
+            mode = f"journal_mode={'WAL' if wal else 'DELETE'}"
+            # Keys and tokens that are over are not left in the file's free space.
+            for pragma in (mode, "synchronous=FULL", "secure_delete=ON"):
+                self._connection.exec_driver_sql(f"PRAGMA {pragma}")
         self._engine = engine
 
     @classmethod
@@ -164,6 +166,16 @@ class Database:
         for job in deferred:
             if job.error is not None:
                 raise job.error
+
+    def rebuild(self) -> None:
+        """Write the file anew, without what was in its free space.
+
+        Raises:
+            StoreError: others use it for too long, or there is no room for it twice.
+        """
+        with self._lock, self._explained():
+            self._do("VACUUM")
+            self._do("PRAGMA wal_checkpoint(TRUNCATE)")
 
     def close(self) -> None:
         with self._lock:

@@ -22,7 +22,7 @@ from typing import Any
 from certd import model
 from certd.errors import StoreError
 from certd.model import CertificateSpec, Failure, Lineage, TargetState
-from certd.store import rows
+from certd.store import rows, wanted
 from certd.store.changes import changes
 from certd.store.files import HEAD, advice, database_file, newer
 
@@ -232,7 +232,7 @@ def _seen(connection: sqlite3.Connection, name: str | None) -> Seen:
             revoked.get(row.name, ()),
         )
         if row.configured:
-            seen.wanted.append((rows.spec(row.name, row.wanted), lineage))
+            seen.wanted.append((wanted.spec(row.name, row.wanted), lineage))
         else:
             seen.left.append(lineage)
     return seen

@@ -13,10 +13,21 @@ from pathlib import Path
 from certd import x509
 from certd.errors import CertdError, StoreError
 from certd.model import keyless
+from certd.references import SecretReference
 from certd.secrets import Secret
-from certd.store import rows
+from certd.store import rows, wanted
 from certd.store.backup import opened
+from certd.store.envelope import (
+    Keys,
+    of_account,
+    of_authority,
+    of_next_account_key,
+    of_next_key,
+    of_order,
+    of_version,
+)
 from certd.store.files import HEAD, newer
+from certd.store.sealed import keys_of
 
 MOST = 5  # of SQLite's own findings: one page can be the cause of hundreds
 _RESTORE = "restore a backup with `certd db restore FILE`"
@@ -26,6 +37,7 @@ _SINCE = {
     "0005": {"authority", "issued"},
     "0006": {"revocation", "compromised_key", "crl"},
     "0007": {"next_key"},
+    "0009": {"seal_key"},
 }  # by the migration that made them
 
 
@@ -50,8 +62,10 @@ class Inspection:
     orders: int = 0  # under way
 
 
-def inspect(path: Path) -> Inspection:
+def inspect(path: Path, seal: SecretReference | None = None) -> Inspection:
     """Look at all of a database of certd's, of this release or of one before.
+
+    ``seal`` is where its sealing key is; what does not open with it is a finding.
 
     Raises:
         StoreError: there is none, it cannot be opened, or it is a newer certd's.
@@ -65,6 +79,7 @@ def inspect(path: Path) -> Inspection:
                 return Inspection(tuple(_damage(words)))
             _recognise(connection, path)
             found = tuple(finding for look in _LOOKS for finding in look(connection))
+            found += tuple(_secrets(connection, seal))
             return Inspection(
                 found,
                 _count(connection, "lineage WHERE configured"),
@@ -111,7 +126,7 @@ def _lineages(connection: sqlite3.Connection) -> Iterator[Finding]:
     for row in connection.execute(query):
         name = row["name"]
         try:
-            rows.spec(name, row["wanted"])
+            wanted.spec(name, row["wanted"])
             rows.failure(row["failure"])
         except rows.Unreadable:
             yield Finding(f"{name}: its row cannot be read", _RESTORE)
@@ -122,7 +137,18 @@ def _lineages(connection: sqlite3.Connection) -> Iterator[Finding]:
             yield Finding(what, _restore(name))
 
 
-def _versions(connection: sqlite3.Connection) -> Iterator[Finding]:
+def _secrets(connection: sqlite3.Connection, seal: SecretReference | None) -> Iterator[Finding]:
+    """What is sealed opens, and each key belongs to what is beside it."""
+    try:
+        keys = keys_of(connection, seal)
+    except CertdError as error:
+        yield Finding(f"{error.what}: {error.why}", error.next)
+        return
+    for look in (_versions, _orders, _next_keys, _accounts, _authorities):
+        yield from look(connection, keys)
+
+
+def _versions(connection: sqlite3.Connection, keys: Keys) -> Iterator[Finding]:
     """Those that are current, or that a target goes back to, are whole pairs."""
     query = """SELECT version.* FROM version
         WHERE EXISTS (SELECT 1 FROM lineage WHERE name = lineage AND current = number)
@@ -131,26 +157,26 @@ def _versions(connection: sqlite3.Connection) -> Iterator[Finding]:
     for row in connection.execute(query):
         what = f"{row['lineage']}: version {row['number']}"
         todo = f"{_RESTORE}, or `certd renew {row['lineage']} --force` gets another"
-        key = Secret(row["key_pem"])
         try:
+            key = keys.open(row["key_pem"], of_version(row["lineage"], row["number"]))
             leaf = x509.read_chain(row["leaf_pem"])[0]
             if row["chain_pem"]:
                 x509.read_chain(row["chain_pem"])
             if x509.facts(leaf).fingerprint != row["fingerprint"]:
                 yield Finding(f"{what}: its leaf has another fingerprint than its row says", todo)
-            if not _keyless(row) and not x509.pair_matches(row["leaf_pem"], key):
+            if not _keyless(row, key) and not x509.pair_matches(row["leaf_pem"], key):
                 x509.type_of(key)  # which says so if it cannot be read
                 yield Finding(f"{what}: its private key does not belong to its leaf", todo)
         except CertdError as error:
             yield Finding(f"{what}: {error.what}: {error.why}", todo)
 
 
-def _keyless(row: sqlite3.Row) -> bool:
+def _keyless(row: sqlite3.Row, key: Secret) -> bool:
     """Whether its key is one that certd never had; an older database knows none such."""
-    return "wishes" in row.keys() and keyless(row["wishes"]) and not row["key_pem"]  # noqa: SIM118
+    return "wishes" in row.keys() and keyless(row["wishes"]) and not key.reveal()  # noqa: SIM118
 
 
-def _orders(connection: sqlite3.Connection) -> Iterator[Finding]:
+def _orders(connection: sqlite3.Connection, keys: Keys) -> Iterator[Finding]:
     """At most one is under way for a certificate, with its key and signing request."""
     query = "SELECT * FROM certificate_order WHERE state = 'live' ORDER BY id"
     seen: set[str] = set()
@@ -160,19 +186,21 @@ def _orders(connection: sqlite3.Connection) -> Iterator[Finding]:
             yield Finding(f"{what}: another one is under way", _RESTORE)
         seen.add(row["lineage"])
         try:
-            if not _keyless(row):
-                x509.type_of(Secret(row["key_pem"] or ""))
+            key = keys.open(row["key_pem"] or "", of_order(row["lineage"], row["csr_pem"]))
+            if not _keyless(row, key):
+                x509.type_of(key)
             x509.csr_der(row["csr_pem"])
         except (CertdError, ValueError):
             yield Finding(f"{what}: its key or signing request cannot be read", _RESTORE)
 
 
-def _next_keys(connection: sqlite3.Connection) -> Iterator[Finding]:
+def _next_keys(connection: sqlite3.Connection, keys: Keys) -> Iterator[Finding]:
     if not connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'next_key'").fetchone():
         return  # an older certd's
     for row in connection.execute("SELECT lineage, spki_sha256, key_pem FROM next_key"):
         try:
-            good = x509.pin(Secret(row["key_pem"])) == row["spki_sha256"]
+            place = of_next_key(row["lineage"], row["spki_sha256"])
+            good = x509.pin(keys.open(row["key_pem"], place)) == row["spki_sha256"]
         except CertdError:
             good = False
         if not good:
@@ -201,23 +229,29 @@ def _orphans(connection: sqlite3.Connection) -> Iterator[Finding]:
             yield Finding(f"{table} has rows of {row['lineage']}, which has none", _RESTORE)
 
 
-def _accounts(connection: sqlite3.Connection) -> Iterator[Finding]:
+def _accounts(connection: sqlite3.Connection, keys: Keys) -> Iterator[Finding]:
     for row in connection.execute("SELECT * FROM account"):
+        directory = row["directory"]
         try:
-            x509.type_of(Secret(row["key_pem"]))
+            x509.type_of(keys.open(row["key_pem"], of_account(directory)))
             # Not in a database of a release before.
             if "next_key_pem" in row.keys() and row["next_key_pem"]:  # noqa: SIM118 - of a Row
-                x509.type_of(Secret(row["next_key_pem"]))
+                x509.type_of(keys.open(row["next_key_pem"], of_next_account_key(directory)))
         except CertdError:
             yield Finding(f"the key of the account at {row['directory']} cannot be read", _RESTORE)
 
 
-def _authorities(connection: sqlite3.Connection) -> Iterator[Finding]:
+def _authorities(connection: sqlite3.Connection, keys: Keys) -> Iterator[Finding]:
     """Every root and intermediate of our own is a pair."""
     if not connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'authority'").fetchone():
         return
     for row in connection.execute("SELECT ca, role, key_pem, certificate_pem FROM authority"):
-        if not x509.pair_matches(row["certificate_pem"], Secret(row["key_pem"])):
+        try:
+            key = keys.open(row["key_pem"], of_authority(row["ca"], row["certificate_pem"]))
+            good = x509.pair_matches(row["certificate_pem"], key)
+        except CertdError:
+            good = False
+        if not good:
             what = f"the {row['role']} of {row['ca']}, or its key, cannot be read, or is another's"
             yield Finding(what, _RESTORE)
 
@@ -228,7 +262,4 @@ def _restore(name: str) -> str:
     )
 
 
-_LOOKS = (
-    *(_lineages, _versions, _orders, _next_keys, _targets, _orphans),
-    *(_accounts, _authorities),
-)
+_LOOKS = (_lineages, _targets, _orphans)

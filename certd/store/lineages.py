@@ -19,12 +19,13 @@ from certd.model import (
     RenewalInfo,
     TargetState,
 )
-from certd.store import parks, revocations, rows
-from certd.store.changes import AGAIN, AT_ONCE, changes
+from certd.store import parks, revocations, rows, wanted
 from certd.store.database import Database
+from certd.store.envelope import of_version
+from certd.store.following import follow
 from certd.store.leases import HELD, Leases
-from certd.store.rows import EPOCH
 from certd.store.schema import lineage, meta, next_key, order, park, target, version
+from certd.store.seal import Seal
 
 # Statements are made once: building one costs more than running it. The PEM texts stay
 # out of the look at a lineage: 10,000 of them are most of what the database holds.
@@ -75,10 +76,6 @@ _SINCE = sa.select(sa.func.count()).where(
     version.c.lineage == _NAME,
     version.c.created_at > sa.bindparam("instant", type_=version.c.created_at.type),
 )
-_THERE = sa.select(lineage.c.name, lineage.c.wanted, lineage.c.configured)
-_WHICH = sa.update(lineage).where(lineage.c.name == sa.bindparam("which"))
-_WANT = _WHICH.values(configured=True, wanted=sa.bindparam("text"), due_at=EPOCH, **AT_ONCE)
-_LEAVE = _WHICH.values(configured=False)
 _NOW = sa.bindparam("now", type_=lineage.c.due_at.type)
 # Due in the order of expiry: who is due longest is leased first. New ones come last.
 _LONG = 10 * 366 * 86_400 * 1_000_000  # microseconds: more than any certificate has
@@ -98,9 +95,10 @@ _KEEP_TARGET = sa.update(target).where(
 
 
 class Lineages:
-    def __init__(self, database: Database, leases: Leases) -> None:
+    def __init__(self, database: Database, leases: Leases, seal: Seal) -> None:
         self._database = database
         self._leases = leases
+        self._seal = seal
 
     # -- what is wanted --------------------------------------------------------------------
 
@@ -119,7 +117,7 @@ class Lineages:
         that has changed need not wait.
         """
         if self.configuration() != digest:
-            self._database.write(lambda connection: _follow(connection, specs, digest, tables))
+            self._database.write(lambda connection: follow(connection, specs, digest, tables))
 
     def configuration(self) -> str | None:
         """The digest of the configuration that the rows follow."""
@@ -188,12 +186,14 @@ class Lineages:
         return self._database.read(_lineages)
 
     def bundle(self, name: str, number: int) -> Bundle:
-        row = self._database.read(
-            lambda c: c.execute(_BUNDLE, {"name": name, "number": number}).first()
-        )
-        if row is None:
-            raise StoreError(f"version {number} of {name} is not in the store")
-        return rows.bundle(row)
+        def work(connection: sa.Connection) -> Bundle:
+            row = connection.execute(_BUNDLE, {"name": name, "number": number}).first()
+            if row is None:
+                raise StoreError(f"version {number} of {name} is not in the store")
+            key = self._seal.keys(connection).open(row.key_pem, of_version(name, number))
+            return rows.bundle(row, key)
+
+        return self._database.read(work)
 
     def versions_since(self, name: str, instant: datetime) -> int:
         """How many versions there have been since then."""
@@ -253,53 +253,6 @@ class Lineages:
         self._database.write(work)
 
 
-def _follow(
-    connection: sa.Connection,
-    specs: Mapping[str, CertificateSpec],
-    digest: str,
-    tables: Mapping[str, str],
-) -> None:
-    there = {row.name: row for row in connection.execute(_THERE)}
-    followed = {name: rows.spec(name, row.wanted) for name, row in there.items() if row.configured}
-    kept = {row.key: row.value for row in connection.execute(sa.select(meta))}
-    found = changes(specs, tables, followed, kept)
-    if new := [_new_row(spec) for name, spec in specs.items() if name not in there]:
-        connection.execute(sa.insert(lineage), new)
-    if known := found.at_once & there.keys():
-        connection.execute(
-            _WANT, [{"which": name, "text": rows.spec_text(specs[name])} for name in known]
-        )
-        parks.lift(connection, known)
-    if left := followed.keys() - specs.keys():
-        connection.execute(_LEAVE, [{"which": name} for name in left])
-    for name in found.again:
-        _do_again(connection, name)
-    parks.lift_for_all(connection, found.cas)
-    now = {"configuration": digest, **tables}
-    connection.execute(sa.delete(meta).where(meta.c.key.in_(list(now))))
-    connection.execute(sa.insert(meta), [{"key": k, "value": v} for k, v in now.items()])
-
-
-def _do_again(connection: sa.Connection, name: str) -> None:
-    """Deploy to this target again, whatever is there."""
-    connection.execute(sa.update(target).where(target.c.target == name).values(AGAIN))
-    served = sa.select(target.c.lineage).where(target.c.target == name)
-    connection.execute(sa.update(lineage).where(lineage.c.name.in_(served)).values(due_at=EPOCH))
-
-
-def _new_row(spec: CertificateSpec) -> dict[str, Any]:
-    return {
-        "name": spec.name,
-        "configured": True,
-        "wanted": rows.spec_text(spec),
-        "due_at": EPOCH,
-        "epoch": 0,
-        "forced": False,
-        "failures": 0,
-        "ask_failures": 0,
-    }
-
-
 def _lineages(
     connection: sa.Connection, name: str | None = None
 ) -> list[tuple[CertificateSpec, Lineage]]:
@@ -313,7 +266,7 @@ def _lineages(
     revoked = revocations.of_lineage(connection, name) if any(r.revoked for r in found) else {}
     return [
         (
-            rows.spec(row.name, row.wanted),
+            wanted.spec(row.name, row.wanted),
             rows.lineage(
                 row, targets.get(row.name, {}), row.order_url, parked, revoked.get(row.name, ())
             ),

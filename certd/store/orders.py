@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
 from datetime import datetime, timedelta
-from types import MappingProxyType
 from typing import Any
 
 import sqlalchemy as sa
@@ -14,12 +12,12 @@ from certd.model import Certificate, Identifier, KeyType, Order
 from certd.secrets import Secret
 from certd.store import rows
 from certd.store.database import Database
+from certd.store.envelope import of_order, of_version
 from certd.store.leases import HELD, Leases
 from certd.store.next_keys import USED
 from certd.store.revocations import also_compromised, refuse_compromised
-from certd.store.schema import lineage, order, park, token, version
-
-LONG = timedelta(days=8)  # after which nobody waits for a token any more
+from certd.store.schema import lineage, order, park, version
+from certd.store.seal import Seal
 
 # Statements are made once: building one costs more than running it.
 _LIVE = sa.select(order).where(order.c.lineage == sa.bindparam("name"), order.c.state == "live")
@@ -40,46 +38,25 @@ _SAME_KEY = sa.select(lineage.c.name).where(
     version.c.number == lineage.c.current,
     version.c.spki_sha256 == sa.bindparam("pin"),
 )
-_PUBLISH = sa.insert(token).prefix_with("OR REPLACE")
-_ANSWER = sa.select(token.c.key_authorization).where(
-    token.c.token == sa.bindparam("token"), token.c.host.is_(None)
-)
-_ANSWER_FOR = (
-    sa.select(token.c.key_authorization)
-    .where(token.c.host == sa.bindparam("host"))
-    .order_by(token.c.created_at.desc())
-    .limit(1)
-)
-_BY_HOST = sa.select(token.c.token).where(token.c.host.is_not(None))
-_PUBLISHED = sa.select(token.c.token).where(token.c.lineage == sa.bindparam("name"))
-# Of a certificate without an order under way, or of a dry run or probe that is long over.
-_ORPHANED = (
-    sa.select(token.c.lineage)
-    .distinct()
-    .where(
-        sa.or_(
-            token.c.created_at < sa.bindparam("long_ago", type_=token.c.created_at.type),
-            sa.and_(
-                token.c.lineage.in_(sa.select(lineage.c.name)),
-                token.c.lineage.not_in(sa.select(order.c.lineage).where(order.c.state == "live")),
-            ),
-        )
-    )
-)
-_WITHDRAW = sa.delete(token).where(token.c.lineage == sa.bindparam("name"))
 
 
 class Orders:
-    def __init__(self, database: Database, leases: Leases) -> None:
+    def __init__(self, database: Database, leases: Leases, seal: Seal) -> None:
         self._database = database
         self._leases = leases
+        self._seal = seal
 
     def live(self, name: str) -> Order | None:
         """The order under way for this certificate, whoever began it."""
-        row = self._database.read(
-            lambda connection: connection.execute(_LIVE, {"name": name}).first()
-        )
-        return rows.order(row) if row else None
+
+        def work(connection: sa.Connection) -> Order | None:
+            row = connection.execute(_LIVE, {"name": name}).first()
+            if row is None:
+                return None
+            place = of_order(name, row.csr_pem)
+            return rows.order(row, self._seal.keys(connection).open(row.key_pem, place))
+
+        return self._database.read(work)
 
     def finalizing(self, directory: str) -> list[str]:
         """The certificates that this CA may have issued, and that are still to be fetched."""
@@ -124,7 +101,7 @@ class Orders:
                     "ca": ca,
                     "identifiers": rows.identifiers_text(identifiers),
                     "key_type": key_type,
-                    "key_pem": key_pem.reveal(),
+                    "key_pem": self._sealed(connection, name, key_pem, csr_pem),
                     "csr_pem": csr_pem,
                     "replaces": replaces,
                     "state": "live",
@@ -173,8 +150,14 @@ class Orders:
 
     def with_new_key(self, live: Order, key_pem: Secret, csr_pem: str) -> Order:
         """The CA refused the CSR: nothing was signed for the key before."""
-        self.refuse_compromised(csr_pem)
-        self._update(live, {"key_pem": key_pem.reveal(), "csr_pem": csr_pem})
+
+        def work(connection: sa.Connection) -> None:
+            self._leases.guard(connection, live.name)
+            refuse_compromised(connection, csr_pem)
+            sealed = self._sealed(connection, live.name, key_pem, csr_pem)
+            connection.execute(_DONE, {"which": live.id, "key_pem": sealed, "csr_pem": csr_pem})
+
+        self._database.write(work)
         return replace(live, key_pem=key_pem, csr_pem=csr_pem)
 
     def refuse_compromised(self, csr_pem: str) -> None:
@@ -218,7 +201,9 @@ class Orders:
                     "ca": live.ca,
                     "directory": live.directory,
                     "key_type": live.key_type,
-                    "key_pem": live.key_pem.reveal(),
+                    "key_pem": self._seal.keys(connection).seal(
+                        live.key_pem, of_version(live.name, number)
+                    ),
                     "leaf_pem": leaf_pem,
                     "chain_pem": chain_pem,
                     "created_at": now,
@@ -240,6 +225,9 @@ class Orders:
             return number
 
         return self._database.write(work)
+
+    def _sealed(self, connection: sa.Connection, name: str, key_pem: Secret, csr_pem: str) -> str:
+        return self._seal.keys(connection).seal(key_pem, of_order(name, csr_pem))
 
     def _update(self, live: Order, values: dict[str, Any]) -> None:
         self._leases.write(live.name, _KEEP, {"which": live.id, **values})
@@ -264,78 +252,3 @@ def fresh(now: datetime) -> dict[str, Any]:
         "challenge": None,
         "crl_url": None,
     }
-
-
-class Tokens:
-    """The journal of tokens, which is also what the responders answer from."""
-
-    def __init__(self, database: Database, owner: str = "") -> None:
-        """``owner`` keeps the tokens of a dry run apart from the daemon's."""
-        self._database = database
-        self._owner = owner
-
-    def apart(self, owner: str) -> Tokens:
-        """The same journal, for somebody whose tokens are none of the others' business."""
-        return Tokens(self._database, owner)
-
-    def publish(
-        self,
-        name: str,
-        answers: Mapping[str, Secret],
-        now: datetime,
-        hosts: Mapping[str, Identifier] = MappingProxyType({}),
-    ) -> None:
-        """``answers``: token to key authorization; publishing again is no error.
-
-        ``hosts``: of the tokens for TLS-ALPN-01, whom the CA will ask for.
-        """
-
-        def work(connection: sa.Connection) -> None:
-            connection.execute(
-                _PUBLISH,
-                [
-                    {
-                        "token": text,
-                        "key_authorization": secret.reveal(),
-                        "lineage": self._owner + name,
-                        "created_at": now,
-                        "host": rows.identifiers_text(filter(None, [hosts.get(text)])) or None,
-                    }
-                    for text, secret in answers.items()
-                ],
-            )
-
-        self._database.write(work)
-
-    def answer(self, text: str) -> str | None:
-        """The key authorization of a token of HTTP-01."""
-        return self._database.read(
-            lambda connection: connection.execute(_ANSWER, {"token": text}).scalar()
-        )
-
-    def answer_for(self, host: Identifier) -> str | None:
-        """The key authorization of the newest TLS-ALPN-01 challenge for this identifier."""
-        values = {"host": rows.identifiers_text([host])}
-        return self._database.read(lambda c: c.execute(_ANSWER_FOR, values).scalar())
-
-    def by_host(self) -> set[str]:
-        """The tokens of all TLS-ALPN-01 challenges, whoever published them."""
-        return set(self._database.read(lambda c: c.execute(_BY_HOST).scalars().all()))
-
-    def published(self, name: str) -> list[str]:
-        return list(
-            self._database.read(
-                lambda c: c.execute(_PUBLISHED, {"name": self._owner + name}).scalars().all()
-            )
-        )
-
-    def withdraw(self, name: str) -> None:
-        self._database.defer(lambda c: c.execute(_WITHDRAW, {"name": self._owner + name}))
-
-    def orphaned(self, now: datetime) -> list[str]:
-        """Whose tokens nobody needs any more: their process was killed before it withdrew them."""
-        return list(
-            self._database.read(
-                lambda c: c.execute(_ORPHANED, {"long_ago": now - LONG}).scalars().all()
-            )
-        )

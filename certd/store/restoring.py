@@ -8,18 +8,24 @@ from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
 
-from certd.errors import StoreError
+from certd.errors import CertdError, StoreError
 from certd.failpoint import failpoint
+from certd.references import SecretReference
 from certd.store.backup import copy, opened, stamp, sync
 from certd.store.files import advice, backups, daemon_lock, database_file, gate, make_own, workers
 from certd.store.inspection import inspect
 from certd.store.locks import FileLock
+from certd.store.sealed import keys_of
 
 _BESIDE = ("-journal", "-wal", "-shm")  # a transaction under way: part of the database
 
 
-def restore(state: Path, file: Path, now: datetime) -> Path | None:
+def restore(
+    state: Path, file: Path, now: datetime, seal: SecretReference | None = None
+) -> Path | None:
     """Make a copy of ``file`` the database; returns what the one before is called now.
+
+    ``seal`` is where the key is, if the copy is sealed.
 
     Killed at any instant, the state folder has the database of before or the new one.
 
@@ -35,7 +41,8 @@ def restore(state: Path, file: Path, now: datetime) -> Path | None:
         try:
             with opened(file) as source:
                 copy(source, new, path)
-            if findings := inspect(new).findings:
+            _check_key(file, new, seal)
+            if findings := inspect(new, seal).findings:
                 raise StoreError(
                     f"{file} was not restored",
                     "; ".join(finding.what for finding in findings[:5]),
@@ -62,6 +69,16 @@ def restore(state: Path, file: Path, now: datetime) -> Path | None:
             with contextlib.suppress(OSError):
                 new.unlink(missing_ok=True)
         return aside
+
+
+def _check_key(file: Path, new: Path, seal: SecretReference | None) -> None:
+    """A copy that does not open is of no use: better said while the one of before is there."""
+    try:
+        with opened(new) as connection:
+            keys_of(connection, seal)
+    except CertdError as error:
+        why = f"{error.what}: {error.why}"
+        raise StoreError(f"{file} was not restored", why, error.next) from error
 
 
 def _keep_aside(path: Path, now: datetime) -> Path | None:

@@ -13,7 +13,6 @@ from certd.model import (
     SERVER,
     Bundle,
     Certificate,
-    CertificateSpec,
     Failure,
     Identifier,
     KeyType,
@@ -24,7 +23,6 @@ from certd.model import (
     RenewalInfo,
     Revocation,
     Signer,
-    SigningRequest,
     TargetPhase,
     TargetState,
     Usage,
@@ -58,63 +56,6 @@ def identifiers_text(identifiers: Iterable[Identifier]) -> str:
 def identifiers(text: str) -> tuple[Identifier, ...]:
     parts = (item.partition(":") for item in text.split())
     return tuple(Identifier("ip" if kind == "ip" else "dns", value) for kind, _, value in parts)
-
-
-def spec_text(spec: CertificateSpec) -> str:
-    """A line of names, and a line of JSON, which is the same for most certificates."""
-    rest: dict[str, Any] = {
-        "cas": spec.cas,
-        # As it was kept when there was one at most.
-        "challenge": spec.challenges if len(spec.challenges) > 1 else spec.challenges[0],
-        "targets": spec.targets,
-        "key_type": spec.key_type,
-        "renew_after": spec.renew_after,
-    }
-    if spec.self_check is not None:
-        rest["self_check"] = spec.self_check
-    if spec.usages != SERVER:
-        rest["usages"] = spec.usages
-    if spec.preferred_chain is not None:
-        rest["preferred_chain"] = spec.preferred_chain
-    if spec.profile is not None:
-        rest |= {"profile": spec.profile, "fallback_profile": spec.fallback_profile}
-    if spec.lifetime is not None:
-        rest["lifetime"] = spec.lifetime.total_seconds()
-    if spec.reuse_key or spec.backup_key:
-        rest |= {"reuse_key": spec.reuse_key, "backup_key": spec.backup_key}
-    if spec.csr is not None:
-        rest["csr"] = [spec.csr.pem, spec.csr.spki_sha256]
-    return f"{identifiers_text(spec.identifiers)}\n{json.dumps(rest)}"
-
-
-def spec(name: str, text: str) -> CertificateSpec:
-    try:
-        names, _, rest = text.partition("\n")
-        return CertificateSpec(name, identifiers(names), *_rest(rest))
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise Unreadable(f"what is wanted of {name}") from error
-
-
-@lru_cache(maxsize=64)
-def _rest(text: str) -> tuple[Any, ...]:
-    it = json.loads(text)
-    lifetime = it.get("lifetime")
-    return (
-        tuple(it["cas"]),
-        (it["challenge"],) if isinstance(it["challenge"], str) else tuple(it["challenge"]),
-        tuple(it["targets"]),
-        it["key_type"],
-        it["renew_after"],
-        it.get("self_check"),
-        tuple(it.get("usages", SERVER)),
-        it.get("preferred_chain"),
-        it.get("profile"),
-        it.get("fallback_profile"),
-        None if lifetime is None else timedelta(seconds=lifetime),
-        it.get("reuse_key", False),
-        it.get("backup_key", False),
-        SigningRequest(*it["csr"]) if it.get("csr") else None,
-    )
 
 
 def usages_text(usages: Iterable[Usage]) -> str | None:
@@ -166,16 +107,16 @@ def version(row: Any) -> Version:
     )
 
 
-def bundle(row: Any) -> Bundle:
+def bundle(row: Any, key_pem: Secret) -> Bundle:
     """
     Raises:
         StoreError: its key is gone.
     """
-    if not row.key_pem and not keyless(row.wishes):
+    if not key_pem.reveal() and not keyless(row.wishes):
         what = f"version {row.number} of {row.lineage} has lost its private key"
         raise StoreError(what, "", DAMAGED)
-    facts, key = version(row).certificate, Secret(row.key_pem)
-    return Bundle(row.lineage, row.number, row.leaf_pem, row.chain_pem, key, facts)
+    facts = version(row).certificate
+    return Bundle(row.lineage, row.number, row.leaf_pem, row.chain_pem, key_pem, facts)
 
 
 def facts_values(facts: Certificate) -> dict[str, Any]:
@@ -239,14 +180,14 @@ def target_values(state: TargetState) -> dict[str, Any]:
     }
 
 
-def order(row: Any) -> Order:
+def order(row: Any, key_pem: Secret) -> Order:
     return Order(
         row.id,
         row.lineage,
         row.ca,
         identifiers(row.identifiers),
         cast(KeyType, row.key_type),
-        Secret(row.key_pem),
+        key_pem,
         row.csr_pem,
         row.replaces,
         row.url,

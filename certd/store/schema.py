@@ -37,7 +37,7 @@ account = sa.Table(
     "account",
     metadata,
     sa.Column("directory", sa.String, primary_key=True),
-    sa.Column("key_pem", sa.String, nullable=False),
+    sa.Column("key_pem", sa.String, nullable=False),  # sealed, where a key is configured
     sa.Column("uri", sa.String),
     # Kept before the CA hears of it; until it is known which, either may be the account's key.
     sa.Column("next_key_pem", sa.String),
@@ -148,7 +148,7 @@ next_key = sa.Table(
 token = sa.Table(
     "token",
     metadata,
-    sa.Column("token", sa.String, primary_key=True),
+    sa.Column("token", sa.String, primary_key=True),  # sealed: what stands for it
     sa.Column("key_authorization", sa.String, nullable=False),
     sa.Column("lineage", sa.String, nullable=False),
     sa.Column("created_at", Instant, nullable=False),
@@ -244,4 +244,15 @@ crl = sa.Table(
     sa.Column("look_at", Instant, nullable=False),
     sa.Column("failures", sa.Integer, nullable=False),
     sa.Column("failure", sa.String),  # JSON
+)
+
+# The data keys: the newest seals, the others open what it does not seal yet. No row: the
+# database is not sealed.
+seal_key = sa.Table(
+    "seal_key",
+    metadata,
+    sa.Column("number", sa.Integer, primary_key=True),
+    sa.Column("sealed_by", sa.String, nullable=False),  # the id of the operator's key
+    sa.Column("wrapped", sa.String, nullable=False),
+    sa.Column("state", sa.String, nullable=False),  # new, sealed, whole: see resealing
 )

@@ -10,10 +10,12 @@ import sqlalchemy as sa
 from certd.model import Bundle
 from certd.store import rows
 from certd.store.database import Database
+from certd.store.envelope import Keys, of_version
 from certd.store.leases import Leases
 from certd.store.next_keys import USED
 from certd.store.orders import fresh
 from certd.store.schema import lineage, order, target, version
+from certd.store.seal import Seal
 
 # Made once: it is asked before each order, and building it costs more than running it.
 _MINE = version.c.lineage == lineage.c.name
@@ -31,9 +33,10 @@ _CURRENT = sa.select(lineage.c.name, lineage.c.current).where(
 
 
 class Versions:
-    def __init__(self, database: Database, leases: Leases) -> None:
+    def __init__(self, database: Database, leases: Leases, seal: Seal) -> None:
         self._database = database
         self._leases = leases
+        self._seal = seal
 
     def whole(self, name: str) -> bool:
         """Whether the current version is there; where none is current, that there is none."""
@@ -67,7 +70,8 @@ class Versions:
             self._leases.guard(connection, name)
             number = _number(connection, found)
             if number is None:
-                number = _insert(connection, found, key_type, ca, wishes, now)
+                keys = self._seal.keys(connection)
+                number = _insert(connection, found, key_type, ca, wishes, now, keys)
             connection.execute(
                 sa.update(lineage)
                 .where(lineage.c.name == name)
@@ -98,7 +102,13 @@ def _number(connection: sa.Connection, found: Bundle) -> int | None:
 
 
 def _insert(
-    connection: sa.Connection, found: Bundle, key_type: str, ca: str, wishes: str, now: datetime
+    connection: sa.Connection,
+    found: Bundle,
+    key_type: str,
+    ca: str,
+    wishes: str,
+    now: datetime,
+    keys: Keys,
 ) -> int:
     mine = version.c.lineage == found.name
     newest = connection.execute(sa.select(sa.func.max(version.c.number)).where(mine)).scalar()
@@ -116,7 +126,7 @@ def _insert(
             directory=known.directory if known else None,
             key_type=key_type,
             wishes=wishes or None,
-            key_pem=found.key_pem.reveal(),
+            key_pem=keys.seal(found.key_pem, of_version(found.name, number)),
             leaf_pem=found.leaf_pem,
             chain_pem=found.chain_pem,
             created_at=min(found.certificate.not_before, now),  # as far as anybody can tell

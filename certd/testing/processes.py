@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import IO, Protocol, Self
 
 from certd.errors import CertdError
 
@@ -83,6 +83,16 @@ def _unused(port: int) -> bool:
     return True
 
 
+class Process(Protocol):
+    """What is asked of a ``subprocess.Popen``, or of what stands for one."""
+
+    @property
+    def pid(self) -> int: ...
+    def poll(self) -> int | None: ...
+    def wait(self, timeout: float | None = None) -> int: ...
+    def send_signal(self, sig: int) -> None: ...
+
+
 class Child:
     """A process in a group of its own, with its output in ``log``.
 
@@ -102,16 +112,21 @@ class Child:
         self.name = Path(self.argv[0]).name
         self.log = log
         with log.open("ab") as output:
-            self._process = subprocess.Popen(
-                self.argv,
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=subprocess.STDOUT,
-                env={**os.environ, **(environment or {})},
-                cwd=cwd,
-                start_new_session=True,
-            )
+            self._process = self._started(output, {**os.environ, **(environment or {})}, cwd)
         atexit.register(self.stop)
+
+    def _started(
+        self, output: IO[bytes], environment: Mapping[str, str], cwd: Path | None
+    ) -> Process:
+        return subprocess.Popen(
+            self.argv,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            env=environment,
+            cwd=cwd,
+            start_new_session=True,
+        )
 
     @property
     def pid(self) -> int:

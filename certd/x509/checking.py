@@ -10,7 +10,7 @@ from cryptography import x509
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from certd.errors import BadCertificate, CertdError, plain
+from certd.errors import BadCertificate, CertdError, ExpiredCertificate, plain
 from certd.model import SERVER, Certificate, Identifier, Usage
 from certd.secrets import Secret
 from certd.x509.keys import load_key, pin, pin_of, spki
@@ -114,7 +114,8 @@ def _check_leaf(
         raise _refused(wanted, "it has names that are neither DNS names nor IP addresses")
     clock = "compare this machine's clock with the CA's"
     if found.not_after <= now:
-        raise _refused(wanted, f"it expired at {found.not_after:%Y-%m-%d %H:%M} UTC", clock)
+        why = f"it expired at {found.not_after:%Y-%m-%d %H:%M} UTC"
+        raise ExpiredCertificate(_refused_one(wanted), why, clock, found.not_after)
     # The other way round needs no limit: CAs back-date, Let's Encrypt by an hour.
     if found.not_before > now + CLOCK_SKEW:
         raise _refused(
@@ -185,4 +186,8 @@ def _certificate_for(wanted: Sequence[Identifier]) -> str:
 
 
 def _refused(wanted: Sequence[Identifier], why: str, next: str = ASK_AGAIN) -> BadCertificate:
-    return BadCertificate(f"{_certificate_for(wanted)} is refused", why, next)
+    return BadCertificate(_refused_one(wanted), why, next)
+
+
+def _refused_one(wanted: Sequence[Identifier]) -> str:
+    return f"{_certificate_for(wanted)} is refused"

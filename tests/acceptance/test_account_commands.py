@@ -7,7 +7,7 @@ import os
 import re
 import stat
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -15,40 +15,22 @@ import pytest
 from certd.ca.keys import new_account_key
 from certd.testing.pebble import Pebble
 from tests.acceptance.test_terminal import on_terminal
-from tests.faults.warm import Warm
-from tests.site import CA, Site
+from tests.site import Site
 
 MAIL = "mailto:ops@example.com"
 
 
-@pytest.fixture(scope="module")
-def warm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Warm]:
-    with Warm(tmp_path_factory.mktemp("warm")) as warm:
-        yield warm
-
-
-class _Site(Site):
-    """Whose commands do without the time that their imports take."""
-
-    def __init__(self, folder: Path, ca: CA, warm: Warm) -> None:
-        self.warm = warm
-        super().__init__(folder, ca)
-
-    def certd(self, *words: str, **environment: str) -> subprocess.CompletedProcess[str]:
-        return self.warm.certd(self, *words, started=lambda pid: None, **environment)
-
-
 @pytest.fixture
-def site(pebble: Pebble, tmp_path: Path, warm: Warm) -> Site:
-    site = _Site(tmp_path / "site", pebble, warm)
+def site(pebble: Pebble, tmp_path: Path) -> Site:
+    site = Site(tmp_path / "site", pebble)
     site.tables["certd"]["contact"] = [MAIL]
     return site.certificate("www", "www.example.com")
 
 
 @pytest.fixture
-def ours(pebble: Pebble, tmp_path: Path, warm: Warm) -> Site:
+def ours(pebble: Pebble, tmp_path: Path) -> Site:
     """Another certd's, at the same CA."""
-    return _Site(tmp_path / "ours", pebble, warm).certificate("www", "www.example.com")
+    return Site(tmp_path / "ours", pebble).certificate("www", "www.example.com")
 
 
 def good(site: Site, *words: str) -> str:

@@ -85,13 +85,15 @@ until_says() {
 }
 journal() { journalctl --no-pager -o cat -u certd.service; }
 fetch() { /opt/certd/bin/python /opt/exchange/fetch.py; }
+shake() { runuser -u certd -- /opt/certd/bin/python - </opt/exchange/shake.py; }
 
 say booted yes
-systemctl start certd.socket
+systemctl start certd.socket certd-tls.socket
 say before "$(show ActiveState)"
 say answer "$(fetch)"
 until_says '^active$' show ActiveState >/dev/null
 say started "$(show Type) $(show ActiveState) $(show StatusText)"
+say tls "$(shake)"
 say state "$(stat -c '%a %U' /var/lib/certd)"
 say user "$(ps -o user= -p "$(show MainPID)")"
 pid=$(show MainPID)
@@ -142,6 +144,28 @@ except OSError as error:
     print(error)
 """
 
+# The same by TLS-ALPN-01, for a challenge that another certd has published.
+SHAKE = """\
+import secrets, socket, ssl
+from datetime import UTC, datetime
+from pathlib import Path
+from certd.model import Identifier
+from certd.secrets import Secret
+from certd.store import Store
+from certd.x509 import objection
+token, host = secrets.token_urlsafe(32), Identifier("dns", "www.example.com")
+proof = Secret(f"{token}.{token}")
+store = Store.open(Path("/var/lib/certd"))
+store.tokens.apart("probe ").publish(token, {token: proof}, datetime.now(UTC), {token: host})
+context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+context.set_alpn_protocols(["acme-tls/1"])
+with socket.create_connection(("127.0.0.1", 443), timeout=20) as sock:
+    with context.wrap_socket(sock, server_hostname=host.value) as tls:
+        print(tls.version(), objection(tls.getpeercert(binary_form=True), host, proof) or "right")
+store.close()
+"""
+
 TRIAL_UNIT = """\
 [Service]
 ExecStart=/bin/sh /opt/exchange/trial.sh
@@ -171,6 +195,7 @@ def write_all(exchange: Path) -> None:
         "install.sh": INSTALL,
         "trial.sh": TRIAL,
         "fetch.py": FETCH,
+        "shake.py": SHAKE,
         "certd-2.toml": CONFIGURATION + CERTIFICATE,
         "files/etc/certd/certd.toml": CONFIGURATION,
         "files/etc/systemd/system/trial.service": TRIAL_UNIT,
@@ -192,7 +217,7 @@ def write_all(exchange: Path) -> None:
         path.write_text(text)
     (exchange / "files/opt/certd/bin/certd").chmod(0o755)
     (exchange / "files/opt/certd/bin/python").symlink_to(f"/opt/python/bin/{version}")
-    for unit in ("certd.service", "certd.socket"):
+    for unit in ("certd.service", "certd.socket", "certd-tls.socket"):
         shutil.copy(SOURCE / "systemd" / unit, exchange / "files/etc/systemd/system")
     # Laid over the machine's own folders, whose modes they would change.
     for folder in (exchange / "files").rglob("*/"):
@@ -258,6 +283,7 @@ def test_a_boot_with_the_shipped_units(tmp_path: Path) -> None:
         "before": "inactive",
         "answer": "404",  # certd's: the connection itself has started it
         "started": "notify active 0 certificates, 0 in progress",
+        "tls": "TLSv1.3 right",
         "state": "700 certd",
         "user": "certd",
         "reload": "yes",

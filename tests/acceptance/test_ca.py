@@ -9,28 +9,21 @@ import ssl
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from certd import trust
 from certd.testing.processes import NotInstalled
-from tests.faults.warm import Warm, WarmSite
 from tests.site import CERTD, Site
 
 NAME = "www.example.internal"
 
 
-@pytest.fixture(scope="module")
-def warm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Warm]:
-    with Warm(tmp_path_factory.mktemp("warm")) as warm:
-        yield warm
-
-
 @pytest.fixture
-def site(warm: Warm, tmp_path: Path) -> Site:
-    return WarmSite(tmp_path / "site", None, warm).certificate("www", NAME, targets=["web"]).disk()
+def site(tmp_path: Path) -> Site:
+    return Site(tmp_path / "site", None).certificate("www", NAME, targets=["web"]).disk()
 
 
 def test_from_nothing_to_a_certificate(site: Site) -> None:

@@ -26,6 +26,7 @@ from certd.secrets import Secret
 from certd.store import Store
 from certd.testing.pebble import Pebble
 from tests.site import CERTD, Site
+from tests.warm import shared
 
 MANY = 10_000
 
@@ -59,14 +60,7 @@ def issued(pebble: Pebble, tmp_path: Path) -> Site:
 
 def run(*words: str, **environment: str) -> subprocess.CompletedProcess[str]:
     """certd without ``-c``."""
-    return subprocess.run(
-        [str(CERTD), *words],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        stdin=subprocess.DEVNULL,
-        env={**os.environ, **environment},
-    )
+    return shared().run([str(CERTD), *words], environment)
 
 
 def result(done: subprocess.CompletedProcess[str], status: int = 0) -> str:

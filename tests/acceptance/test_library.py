@@ -257,6 +257,19 @@ def shown_to(kind: str, context: ssl.SSLContext, listening: socket.socket, host:
     return hashlib.sha256(ssl.PEM_cert_to_DER_cert(pem[0])).hexdigest()
 
 
+def test_under_a_seal_it_is_the_same_and_the_seal_stays(site: Site, host: str) -> None:
+    with Certd(site.sealed().path) as certd:
+        certd.wait("www", SECONDS)
+        with socket.create_server(("127.0.0.1", 0)) as listening:
+            shown = shown_to("ECDSA+SHA256", certd.ssl_context("www"), listening, host)
+        assert shown == certd.status()["www"]["fingerprint"]
+        assert b"PRIVATE KEY" not in (site.state / "certd.db").read_bytes()
+        del site.tables["certd"]["seal"]
+        site.write()
+        with pytest.raises(ConfigError, match="seal has changed"):
+            certd.reload()
+
+
 def test_a_certificate_whose_key_is_elsewhere_is_issued_and_not_served(
     site: Site, host: str
 ) -> None:

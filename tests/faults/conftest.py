@@ -11,7 +11,6 @@ import pytest
 from certd.store import Store
 from certd.testing.pebble import RunningPebble
 from certd.testing.proxy import FaultyCA
-from tests.faults.warm import Warm
 from tests.site import Site
 
 
@@ -36,13 +35,6 @@ def site(faulty: FaultyCA, _tables: Path, tmp_path: Path) -> Site:
     site = Site(tmp_path / "site", faulty)
     shutil.copytree(_tables, site.state)
     return site.certificate("www", "www.example.com")
-
-
-@pytest.fixture
-def warm(tmp_path: Path) -> Iterator[Warm]:
-    """certd as a process, without the time that its imports take."""
-    with Warm(tmp_path / "warm") as warm:
-        yield warm
 
 
 @pytest.fixture

@@ -9,8 +9,8 @@ from certd.store import Store
 from certd.testing.exchanges import Exchange, Forward, Reply
 from certd.testing.pebble import Pebble
 from certd.testing.proxy import FaultyCA
-from tests.faults.warm import Warm
 from tests.site import Site
+from tests.warm import Warm
 
 NAME = "www.example.com"
 DAY = timedelta(days=1)

@@ -16,8 +16,8 @@ from certd.testing.exchanges import Exchange, Reply
 from certd.testing.pebble import Pebble
 from certd.testing.proxy import FaultyCA
 from tests.faults.driving import Driver
-from tests.faults.warm import Warm
 from tests.site import Site
+from tests.warm import Warm
 
 KID = "kid-1"
 HMAC = "zWNDZM6eQGHWpSRTPal5eIUYFTu7EajVIoguysqZ9wG44nMEtx3MUAsUDkMTQ12W"

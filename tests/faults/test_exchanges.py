@@ -22,8 +22,8 @@ from certd.testing.proxy import FaultyCA
 from tests.faults import invariants, scenes
 from tests.faults.invariants import Books
 from tests.faults.scenes import Scene
-from tests.faults.warm import Warm
-from tests.site import SECONDS, Site
+from tests.site import Site
+from tests.warm import SECONDS, Warm
 
 ISSUED = {"new-order", "authorization", "challenge", "order", "finalize", "certificate"}
 SCENES = {

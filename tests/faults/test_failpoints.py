@@ -18,8 +18,8 @@ from certd.testing.proxy import FaultyCA
 from tests.faults import invariants, scenes
 from tests.faults.invariants import Books
 from tests.faults.scenes import Scene
-from tests.faults.warm import Warm
 from tests.site import Site
+from tests.warm import Warm
 
 ENOUGH = 100  # failpoints; a sweep ends at the first run that survives
 COMMIT = "store: about to commit"

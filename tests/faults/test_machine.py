@@ -18,6 +18,7 @@ from certd.testing.proxy import FaultyCA
 from tests.site import Site
 
 LIFETIME = 8  # seconds: the certificate is due after half of it
+BRIEF = 8  # seconds of a certificate's life
 ASLEEP = 5.0  # seconds; it becomes due meanwhile
 AWAKE = 60.0  # seconds after waking in which certd must have looked
 ZONES = ["Asia/Tokyo", "America/New_York", "UTC"]
@@ -64,6 +65,19 @@ def test_what_became_due_while_it_slept_is_done_soon_after_waking(
         daemon.wait_until(lambda: "version 2 issued" in daemon.output(), AWAKE)
         daemon.send(signal.SIGTERM)
         assert daemon.wait(10) == 0
+
+
+@pytest.mark.fault(row=55)
+def test_a_certificate_that_expired_before_it_was_fetched_is_ordered_anew_at_once(
+    start_pebble: Callable[..., Pebble], tmp_path: Path
+) -> None:
+    pebble = start_pebble(profiles={"short": BRIEF}, retry_after=(1, 1))
+    site = Site(tmp_path / "site", pebble).certificate("www", "www.example.com")
+    assert site.certd("renew", CERTD_KILL_AT="issue: finalized").returncode == -signal.SIGKILL
+    time.sleep(BRIEF + 1)
+    done = site.certd("renew")
+    assert "issued, version" in done.stdout, done.stdout + done.stderr
+    assert len(pebble.ledger()) == 2
 
 
 @pytest.mark.fault(row=55)

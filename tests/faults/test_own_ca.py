@@ -18,8 +18,8 @@ from certd.store.files import database_file
 from tests.faults import invariants
 from tests.faults.driving import Driver
 from tests.faults.scenes import Scene
-from tests.faults.warm import Warm
 from tests.site import Site
+from tests.warm import Warm
 
 ENOUGH = 60  # failpoints; a sweep ends at the first run that survives
 DAY = timedelta(days=1)

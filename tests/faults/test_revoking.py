@@ -8,7 +8,6 @@ import pty
 import shutil
 import signal
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -22,26 +21,20 @@ from certd.testing.pebble import RunningPebble
 from certd.testing.proxy import FaultyCA
 from tests import signing
 from tests.faults.driving import Driver
-from tests.faults.warm import Warm, WarmSite
+from tests.site import Site
 
 COMPROMISED = ("revoke", "www", "--reason", "keyCompromise", "--yes")
 
 
-@pytest.fixture(scope="module")
-def warm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Warm]:
-    with Warm(tmp_path_factory.mktemp("warm")) as warm:
-        yield warm
-
-
 @pytest.fixture
-def site(faulty: FaultyCA, warm: Warm, tmp_path: Path) -> WarmSite:
+def site(faulty: FaultyCA, tmp_path: Path) -> Site:
     """Version 1 is in place."""
-    site = WarmSite(tmp_path / "site", faulty, warm)
+    site = Site(tmp_path / "site", faulty)
     site.disk().certificate("www", "www.test", targets=["web"]).renew()
     return site
 
 
-def ca_says(ca: RunningPebble, site: WarmSite, number: int) -> tuple[str, int | None]:
+def ca_says(ca: RunningPebble, site: Site, number: int) -> tuple[str, int | None]:
     """What the CA has of a version: its status, and the number of the reason."""
     with site.store() as store:
         serial = store.lineages.bundle("www", number).certificate.serial
@@ -49,14 +42,14 @@ def ca_says(ca: RunningPebble, site: WarmSite, number: int) -> tuple[str, int | 
     return status["Status"], status.get("Reason")
 
 
-def in_place(site: WarmSite) -> str:
+def in_place(site: Site) -> str:
     return x509.facts(
         x509.read_chain((site.folder / "web/www/current/cert.pem").read_text())[0]
     ).serial
 
 
 def test_a_compromised_certificate_is_revoked_and_replaced_with_another_key(
-    site: WarmSite, pebble: RunningPebble
+    site: Site, pebble: RunningPebble
 ) -> None:
     before = site.bundle("www")
     assert before is not None
@@ -89,9 +82,9 @@ def test_a_compromised_certificate_is_revoked_and_replaced_with_another_key(
     ],
 )
 def test_a_compromised_key_is_not_kept_whatever_is_configured(
-    keys: dict[str, bool], next_one: bool, faulty: FaultyCA, warm: Warm, tmp_path: Path
+    keys: dict[str, bool], next_one: bool, faulty: FaultyCA, tmp_path: Path
 ) -> None:
-    site = WarmSite(tmp_path / "site", faulty, warm)
+    site = Site(tmp_path / "site", faulty)
     site.certificate("www", "www.test", **keys).renew()
     first = site.status()["www"]
     done = site.certd("revoke", "www", "--reason", "superseded", "--yes")
@@ -110,10 +103,8 @@ def test_a_compromised_key_is_not_kept_whatever_is_configured(
     assert site.status()["www"]["spki_sha256"] == third["spki_sha256"]
 
 
-def test_both_of_a_pair_are_revoked_and_the_second_alone(
-    faulty: FaultyCA, warm: Warm, tmp_path: Path
-) -> None:
-    site = WarmSite(tmp_path / "site", faulty, warm)
+def test_both_of_a_pair_are_revoked_and_the_second_alone(faulty: FaultyCA, tmp_path: Path) -> None:
+    site = Site(tmp_path / "site", faulty)
     site.certificate("www", "www.test", key=["ec-p256", "rsa-2048"]).renew()
     done = site.certd(*COMPROMISED)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -126,9 +117,9 @@ def test_both_of_a_pair_are_revoked_and_the_second_alone(
 
 
 def test_a_compromised_key_of_the_operators_own_waits_for_another_request(
-    faulty: FaultyCA, warm: Warm, tmp_path: Path
+    faulty: FaultyCA, tmp_path: Path
 ) -> None:
-    site = WarmSite(tmp_path / "site", faulty, warm)
+    site = Site(tmp_path / "site", faulty)
     signing.make(site.folder, "DNS:www.test")
     site.certificate("www", "www.test", csr="www.csr").renew()
     refused = site.certd("revoke", "www", "--with-key", "--yes")
@@ -156,9 +147,9 @@ def test_a_compromised_key_of_the_operators_own_waits_for_another_request(
     ],
 )
 def test_the_certificates_own_key_can_sign(
-    key: str, reason: str, number: int, faulty: FaultyCA, warm: Warm, tmp_path: Path
+    key: str, reason: str, number: int, faulty: FaultyCA, tmp_path: Path
 ) -> None:
-    site = WarmSite(tmp_path / "site", faulty, warm)
+    site = Site(tmp_path / "site", faulty)
     site.certificate("www", "www.test", key=key).renew()
     done = site.certd("revoke", "www", "--reason", reason, "--with-key", "--yes")
     assert done.returncode == 0, done.stderr
@@ -168,9 +159,7 @@ def test_the_certificates_own_key_can_sign(
     assert "kid" not in asked.protected
 
 
-def test_where_the_account_is_lost_the_key_is_the_way(
-    site: WarmSite, pebble: RunningPebble
-) -> None:
+def test_where_the_account_is_lost_the_key_is_the_way(site: Site, pebble: RunningPebble) -> None:
     shutil.rmtree(site.state)
     assert site.certd("db", "adopt").returncode == 0
     refused = site.certd("revoke", "www", "--yes")
@@ -184,7 +173,7 @@ def test_where_the_account_is_lost_the_key_is_the_way(
 
 
 def test_an_earlier_version_is_revoked_without_touching_what_is_in_place(
-    site: WarmSite, pebble: RunningPebble
+    site: Site, pebble: RunningPebble
 ) -> None:
     site.renew("--force", "www")
     done = site.certd("revoke", "www", "--version", "1", "--yes")
@@ -196,7 +185,7 @@ def test_an_earlier_version_is_revoked_without_touching_what_is_in_place(
 
 
 def test_one_that_is_not_configured_any_more_can_be_revoked(
-    site: WarmSite, pebble: RunningPebble
+    site: Site, pebble: RunningPebble
 ) -> None:
     del site.tables["certificate.www"]
     site.write()
@@ -208,7 +197,7 @@ def test_one_that_is_not_configured_any_more_can_be_revoked(
 
 
 def test_one_that_is_not_configured_any_more_is_shown_until_it_is_revoked(
-    site: WarmSite, faulty: FaultyCA
+    site: Site, faulty: FaultyCA
 ) -> None:
     faulty.on("revoke", lambda _, __: Reply(503, {}, b"busy"))
     assert site.certd("revoke", "www", "--yes").returncode == 1
@@ -228,7 +217,7 @@ def test_one_that_is_not_configured_any_more_is_shown_until_it_is_revoked(
 
 
 def test_a_ca_that_is_away_is_asked_later_and_the_key_is_given_up_at_once(
-    site: WarmSite, faulty: FaultyCA
+    site: Site, faulty: FaultyCA
 ) -> None:
     pebble = faulty.pebble
     faulty.on("revoke", lambda _, __: Reply(503, {}, b"busy"))
@@ -247,9 +236,7 @@ def test_a_ca_that_is_away_is_asked_later_and_the_key_is_given_up_at_once(
     assert site.status()["www"]["state"] == "ok"
 
 
-def test_the_daemon_goes_on_with_what_was_to_be_revoked(
-    site: WarmSite, pebble: RunningPebble
-) -> None:
+def test_the_daemon_goes_on_with_what_was_to_be_revoked(site: Site, pebble: RunningPebble) -> None:
     killed = site.certd(*COMPROMISED, CERTD_KILL_AT="revocation: it is kept what is to be revoked")
     assert killed.returncode == -signal.SIGKILL
     assert ca_says(pebble, site, 1)[0] == "Valid"
@@ -268,7 +255,7 @@ def test_the_daemon_goes_on_with_what_was_to_be_revoked(
 
 
 def test_an_order_under_way_is_not_finalized_for_a_key_that_is_given_up(
-    site: WarmSite, faulty: FaultyCA
+    site: Site, faulty: FaultyCA
 ) -> None:
     with Driver(site) as driver:
         key, names = x509.new_key("ec-p256"), driver.spec("www").identifiers
@@ -302,7 +289,7 @@ def test_an_order_under_way_is_not_finalized_for_a_key_that_is_given_up(
     ],
 )
 def test_a_refusal_is_explained_and_leaves_everything_as_it_was(
-    type: str, words: str, site: WarmSite, faulty: FaultyCA
+    type: str, words: str, site: Site, faulty: FaultyCA
 ) -> None:
     faulty.on("revoke", lambda _, __: Reply.problem(403, type, "no"))
     done = site.certd("revoke", "www", "--reason", "superseded", "--yes")
@@ -313,7 +300,7 @@ def test_a_refusal_is_explained_and_leaves_everything_as_it_was(
 
 
 def test_a_ca_that_does_not_revoke_is_told_and_not_asked_again(
-    site: WarmSite, faulty: FaultyCA
+    site: Site, faulty: FaultyCA
 ) -> None:
     def without(_: Exchange, forward: Forward) -> Reply:
         return forward().but(revokeCert=None)
@@ -327,14 +314,14 @@ def test_a_ca_that_does_not_revoke_is_told_and_not_asked_again(
     assert (entry["state"], entry["version"], entry["revocations"]) == ("ok", 2, [])
 
 
-def test_already_revoked_is_as_good_as_revoked(site: WarmSite, faulty: FaultyCA) -> None:
+def test_already_revoked_is_as_good_as_revoked(site: Site, faulty: FaultyCA) -> None:
     faulty.on("revoke", lambda _, __: Reply.problem(400, "alreadyRevoked", "it is"))
     done = site.certd("revoke", "www", "--yes")
     assert done.returncode == 0, done.stderr
     assert site.status()["www"]["state"] == "ok"
 
 
-def test_what_is_revoked_is_not_taken_back_in_from_a_target(site: WarmSite) -> None:
+def test_what_is_revoked_is_not_taken_back_in_from_a_target(site: Site) -> None:
     aside = site.folder / "aside"
     shutil.copytree(site.folder / "web", aside, symlinks=True)
     assert site.certd("revoke", "www", "--yes").returncode == 0
@@ -364,7 +351,7 @@ def test_what_is_revoked_is_not_taken_back_in_from_a_target(site: WarmSite) -> N
     ],
 )
 def test_a_wrong_command_line_revokes_nothing(
-    words: tuple[str, ...], told: str, site: WarmSite, pebble: RunningPebble
+    words: tuple[str, ...], told: str, site: Site, pebble: RunningPebble
 ) -> None:
     done = site.certd("revoke", *words)
     assert done.returncode == 2
@@ -372,7 +359,7 @@ def test_a_wrong_command_line_revokes_nothing(
     assert ca_says(pebble, site, 1)[0] == "Valid"
 
 
-def test_no_is_no(site: WarmSite, pebble: RunningPebble) -> None:
+def test_no_is_no(site: Site, pebble: RunningPebble) -> None:
     ours, theirs = pty.openpty()
     with subprocess.Popen(
         site.argv("revoke", "www"), stdin=theirs, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
@@ -387,7 +374,7 @@ def test_no_is_no(site: WarmSite, pebble: RunningPebble) -> None:
     assert ca_says(pebble, site, 1)[0] == "Valid"
 
 
-def test_no_key_is_shown(site: WarmSite) -> None:
+def test_no_key_is_shown(site: Site) -> None:
     before = site.bundle("www")
     assert before is not None
     done = site.certd(*COMPROMISED, "--with-key")

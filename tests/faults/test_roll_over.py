@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import shutil
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,18 +20,11 @@ from certd.model import Account
 from certd.testing.exchanges import Exchange, Forward, Reply
 from certd.testing.proxy import FaultyCA
 from tests.faults.driving import Driver
-from tests.faults.warm import Warm
 from tests.site import Site
+from tests.warm import Warm
 
 ENOUGH = 20  # failpoints
 KEY = "account.pem"
-
-
-@pytest.fixture(scope="module")
-def warm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Warm]:
-    """One for all tests here: their commands are short."""
-    with Warm(tmp_path_factory.mktemp("warm")) as warm:
-        yield warm
 
 
 def kept(site: Site) -> Account:

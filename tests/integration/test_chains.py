@@ -16,7 +16,6 @@ from certd.testing.pebble import Pebble
 from certd.testing.proxy import FaultyCA
 from certd.x509 import new_key
 from tests.faults.driving import Driver
-from tests.faults.warm import Warm, WarmSite
 from tests.site import Site
 
 ROOTS = 3
@@ -34,15 +33,9 @@ def faulty(pebble: Pebble, tmp_path: Path) -> Iterator[FaultyCA]:
         yield proxy
 
 
-@pytest.fixture(scope="module")
-def warm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Warm]:
-    with Warm(tmp_path_factory.mktemp("warm")) as warm:
-        yield warm
-
-
 @pytest.fixture
-def site(faulty: FaultyCA, warm: Warm, tmp_path: Path) -> Site:
-    site = WarmSite(tmp_path / "site", faulty, warm)
+def site(faulty: FaultyCA, tmp_path: Path) -> Site:
+    site = Site(tmp_path / "site", faulty)
     return site.disk().certificate("www", "www.test", targets=["web"])
 
 

@@ -7,7 +7,7 @@ import socket
 import ssl
 import subprocess
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -19,23 +19,16 @@ from certd.store import Store
 from certd.testing.nginx import Nginx
 from certd.testing.processes import NotInstalled
 from tests import signing
-from tests.faults.warm import Warm, WarmSite
 from tests.site import Site
 
 NAMES = ("www.example.internal", "*.dev.example.internal", "10.0.0.5")
 SECONDS = 10.0  # for a handshake
 
 
-@pytest.fixture(scope="module")
-def warm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Warm]:
-    with Warm(tmp_path_factory.mktemp("warm")) as warm:
-        yield warm
-
-
 @pytest.fixture
-def site(warm: Warm, tmp_path: Path) -> Site:
+def site(tmp_path: Path) -> Site:
     """A root for example.internal and 10.0.0.0/8, and nothing issued yet."""
-    site = WarmSite(tmp_path / "site", None, warm)
+    site = Site(tmp_path / "site", None)
     permitted = ("--permit", "example.internal", "--permit", "10.0.0.0/8")
     done = site.certd("ca", "init", *permitted)
     assert done.returncode == 0, done.stderr
@@ -145,9 +138,9 @@ def test_openssl_refuses_what_the_root_does_not_permit(
     [("10.0.0.0/8", Identifier("dns", "www.example.com")), ("internal", Identifier("ip", "::1"))],
 )
 def test_a_root_of_one_kind_is_good_for_no_other(
-    warm: Warm, tmp_path: Path, permit: str, name: Identifier
+    tmp_path: Path, permit: str, name: Identifier
 ) -> None:
-    site = WarmSite(tmp_path / "site", None, warm)
+    site = Site(tmp_path / "site", None)
     assert site.certd("ca", "init", "--permit", permit).returncode == 0
     assert site.certd("ca", "root", "-o", str(root_of(site))).returncode == 0
     option = "-verify_ip" if name.type == "ip" else "-verify_hostname"

@@ -16,8 +16,8 @@ from certd.store import Store
 from certd.testing.caddy import Caddy
 from certd.testing.openbao import OpenBao
 from certd.testing.pebble_binary import Binaries
-from tests.faults.warm import Warm
 from tests.site import Site
+from tests.warm import Warm
 
 NAMES = ("www.example.com", "example.com")
 
@@ -39,12 +39,6 @@ def customers(tmp_path: Path, _pebble_binaries: Binaries) -> Iterator[OpenBao]:
     """It makes accounts of its customers only."""
     with OpenBao(tmp_path / "openbao", _pebble_binaries, "always-required") as ca:
         yield ca
-
-
-@pytest.fixture(scope="module")
-def warm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Warm]:
-    with Warm(tmp_path_factory.mktemp("warm")) as warm:
-        yield warm
 
 
 def site_of(ca: Caddy | OpenBao, folder: Path, **wishes: str) -> Site:
