@@ -205,7 +205,7 @@ def _roots(config: Config, name: str) -> list[str]:
 
     store = Store.look(config.state)
     try:
-        found = store.authorities.roots(name)
+        found = [pem for pem, _ in store.authorities.roots(name)]
     finally:
         store.close()
     if not found:

@@ -101,9 +101,9 @@ class Node:
             return
         self._roots_at = now + ROOTS
         for name in self.config.own_cas:
-            root = self.store.authorities.newest(name, "root")
-            if root and (text := due.root_ending(name, root.not_after, now)):
-                log.warning("%s", text)
+            for _, ends in self.store.authorities.roots(name)[:1]:
+                if text := due.root_ending(name, ends, now):
+                    log.warning("%s", text)
 
     def revoke(self, asked: Revocation) -> str:
         """Ask the CA that issued it; see ``certd.revocation.ask``."""

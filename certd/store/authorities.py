@@ -44,11 +44,13 @@ class Authorities:
 
         return self._database.read(work)
 
-    def roots(self, ca: str) -> list[str]:
-        """All that it ever had in PEM, the newest first; which needs no key, and no seal."""
-        return self._database.read(
-            lambda c: [str(row.certificate_pem) for row in c.execute(_ROOTS, {"ca": ca})]
-        )
+    def roots(self, ca: str) -> list[tuple[str, datetime]]:
+        """All that it ever had, the newest first: in PEM, and their ends.
+
+        That needs no key, and no seal.
+        """
+        found = self._database.read(lambda c: c.execute(_ROOTS, {"ca": ca}).all())
+        return [(row.certificate_pem, row.not_after) for row in found]
 
     def keep(self, *made: Authority, instead_of: Authority | None) -> bool:
         """Write these down, unless another has come meanwhile: the newest is ``instead_of``.
