@@ -20,7 +20,6 @@ from certd.model import (
     TargetState,
 )
 
-ROOT_AHEAD = timedelta(days=365)  # before the end of a root of ours, when its successor is due
 SHORT_LIFETIME = timedelta(days=10)
 LAST_RESORT = 0.05  # of the lifetime: from here on no window and no wish counts
 SHORTEST = timedelta(seconds=5)  # back-off, however little lifetime is left
@@ -297,13 +296,3 @@ def _targets(spec: CertificateSpec, lineage: Lineage, now: datetime) -> Iterator
             if state.failure:
                 reason = f"failed: {state.failure.what}"
             yield TargetDecision(name, "deploy", Decision(at, reason))
-
-
-def root_ending(ca: str, not_after: datetime, now: datetime) -> str:
-    """What to say of a root of our own in its last year, and after it; before, ""."""
-    if not_after - now >= ROOT_AHEAD:
-        return ""
-    verb = "expires" if not_after > now else "expired"
-    named = "" if ca == "local" else f" --ca {ca}"
-    todo = f"`certd ca init --replace{named}`, and let the clients trust the new one"
-    return f"{ca}: its root {verb} at {not_after:%F}: {todo}"

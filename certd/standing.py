@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Literal, TypedDict
 
 from certd import due
@@ -11,6 +11,8 @@ from certd.due import NEVER
 from certd.model import CertificateSpec, Failure, Lineage, Revocation, TargetState
 
 State = Literal["expired", "revoked", "failing", "issuing", "new", "due", "deploying", "ok"]
+
+ROOT_AHEAD = timedelta(days=365)  # before the end of a root of ours, when its successor is due
 
 
 class ErrorDocument(TypedDict):
@@ -189,3 +191,13 @@ def _error(failure: Failure | None) -> ErrorDocument | None:
         "next": failure.next,
         "at": _iso(failure.at),
     }
+
+
+def root_ending(ca: str, not_after: datetime, now: datetime) -> str:
+    """What to say of a root of our own in its last year, and after it; before, ""."""
+    if not_after - now >= ROOT_AHEAD:
+        return ""
+    verb = "expires" if not_after > now else "expired"
+    named = "" if ca == "local" else f" --ca {ca}"
+    todo = f"`certd ca init --replace{named}`, and let the clients trust the new one"
+    return f"{ca}: its root {verb} at {not_after:%F}: {todo}"

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 
 import click
 
-from certd import config, due
+from certd import config, standing
 from certd.cli.options import command as certd_command
 from certd.cli.options import config_path, count, say
 from certd.errors import StoreError
@@ -63,5 +63,5 @@ def _roots(found: config.Config) -> Iterator[str]:
         yield from (
             text
             for ca in found.own_cas
-            if (at := there.get(ca)) and (text := due.root_ending(ca, at, now))
+            if (at := there.get(ca)) and (text := standing.root_ending(ca, at, now))
         )

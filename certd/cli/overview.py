@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from certd import config as configuration
-from certd import due
+from certd import standing
 from certd.errors import StoreError
 from certd.model import Revocation
 from certd.standing import Entry
@@ -58,6 +58,6 @@ def overview(path: Path, name: str | None = None) -> Overview:
         if lineage.name not in wanted and one.pending(now)
     )
     used = {ca for entry in entries for ca in entry.spec.cas}
-    ending = [due.root_ending(ca, at, now) for ca, at in roots(state).items() if ca in used]
+    ending = [standing.root_ending(ca, at, now) for ca, at in roots(state).items() if ca in used]
     holder = lock.holder() if lock.held() else ""
     return Overview(entries, holder, now, tuple(filter(None, ending)), left)

@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
-from certd import crls, due, revocation
+from certd import crls, revocation, standing
 from certd.authorize import Publisher, clean_up
 from certd.ca.clients import Clients
 from certd.ca.local import LocalCA
@@ -102,7 +102,7 @@ class Node:
         self._roots_at = now + ROOTS
         for name in self.config.own_cas:
             for _, ends in self.store.authorities.roots(name)[:1]:
-                if text := due.root_ending(name, ends, now):
+                if text := standing.root_ending(name, ends, now):
                     log.warning("%s", text)
 
     def revoke(self, asked: Revocation) -> str:
