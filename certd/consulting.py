@@ -30,12 +30,13 @@ Server = tuple[str, int]
 @dataclass(frozen=True, slots=True)
 class Consulted:
     """``said`` and ``advice`` are for the operator; ``allowed`` are the other CAs of the
-    certificate's that may issue by what was found.
+    certificate's that may issue by what was found. ``certain``: the records do forbid this one.
     """
 
     said: str
     advice: str = ""
     allowed: frozenset[str] = frozenset()
+    certain: bool = False
 
 
 def consult(
@@ -71,6 +72,7 @@ def consult(
         _shown(forbidding),
         _advice(forbidding[0], ours),
         frozenset(other for other in others if _may(issuer, other, found)),
+        certain=True,
     )
 
 

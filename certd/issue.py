@@ -247,6 +247,8 @@ class Issuance:
     def _finalize(self, order: CAOrder) -> CAOrder:
         if self.order.finalizing is None:
             self.order = self._store.orders.keep_finalizing(self.order, 0)
+        else:  # its key may have been given up since
+            self._store.orders.refuse_compromised(self.order.csr_pem)
         failpoint("issue: about to finalize")
         self._asked = "finalize"
         try:

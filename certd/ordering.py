@@ -10,6 +10,7 @@ from datetime import datetime
 from certd import due, x509
 from certd.authorize import OrderFailed
 from certd.ca.issuer import Issuer
+from certd.errors import SecretError
 from certd.failpoint import failpoint
 from certd.model import CertificateSpec, Lineage, NextKey, Order, Version, keyless
 from certd.react import Refusal
@@ -107,11 +108,18 @@ def _key(spec: CertificateSpec, lineage: Lineage, store: Store) -> Secret:
     if current and keyless(current.wishes):
         current = None  # its key was never ours
     if spec.reuse_key and current and not lineage.new_key and current.key_type == spec.key_type:
-        bundle = store.lineages.bundle(spec.name, current.number)
-        if x509.pair_matches(bundle.leaf_pem, bundle.key_pem):
-            return bundle.key_pem
-        log.warning("%s: its key in the store is not the leaf's: making another", spec.name)
-    made = store.next_keys.get(spec.name) if spec.backup_key else None
+        try:
+            bundle = store.lineages.bundle(spec.name, current.number)
+            if x509.pair_matches(bundle.leaf_pem, bundle.key_pem):
+                return bundle.key_pem
+            log.warning("%s: its key in the store is not the leaf's: making another", spec.name)
+        except SecretError as error:
+            log.warning("%s: its key is lost, making another: %s", spec.name, error)
+    try:
+        made = store.next_keys.get(spec.name) if spec.backup_key else None
+    except SecretError as error:
+        made = None
+        log.warning("%s: the next key is lost, and its pin with it: %s", spec.name, error)
     if made and x509.type_of(made) == spec.key_type:
         return made
     return x509.new_key(spec.key_type)

@@ -62,7 +62,8 @@ class Situation:
     done: frozenset[str] = frozenset()  # of ``Do``: what this attempt has tried already
     failures: int = 1  # of this certificate in a row, this attempt included
     left: timedelta | None = None  # of the certificate that is served; None: there is none
-    allowed: bool = False  # another CA of the certificate's is, by the names' CAA records
+    # Whether another CA of the certificate's is, by the names' CAA records; None: not known.
+    allowed: bool | None = False
     lifetime: bool = False  # the order says how long the certificate is to be valid
     fallback: bool = False  # there is another profile that it may ask for
 
@@ -190,7 +191,13 @@ def _known(kind: str, situation: Situation) -> Reaction | None:
     if kind == "badPublicKey" and situation.asked != "finalize":
         return _ACCOUNT_KEY
     found = _TABLE.get(kind)
-    return replace(found, fail_over=situation.allowed) if found and kind == "caa" else found
+    if found is None or kind != "caa":
+        return found
+    if situation.allowed is None:
+        # Perhaps mended already: the usual back-off, and whoever is left when time is short.
+        short = situation.left is not None and situation.left <= DAILY
+        return replace(found, wait=timedelta(0), fail_over=short)
+    return replace(found, fail_over=situation.allowed)
 
 
 def _at_once(refusal: Refusal, situation: Situation) -> Do | None:

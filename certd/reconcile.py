@@ -181,7 +181,7 @@ class Reconciler:
     ) -> Look | None:
         """One step of the order; None when it is over, well or not."""
         ca = issuance.order.ca if issuance else self._ca(spec, lineage)
-        if issuance is None and self._twins.has(spec.name, claims(spec, ca)):
+        if issuance is None and self._in_the_way(spec, lineage, ca):
             return Look(SAME_NAMES)
         try:
             issuance = issuance or self._resume(spec, lineage, ca)
@@ -209,6 +209,17 @@ class Reconciler:
             if order.ca in spec.cas and (issued or not (parked and parked.holds(now))):
                 return order.ca
         return (due.askable(spec, lineage, now) or spec.cas)[0]
+
+    def _in_the_way(self, spec: CertificateSpec, lineage: Lineage | None, ca: str) -> bool:
+        """Whether another certificate's order is, here or, for just these names, elsewhere."""
+        if self._twins.has(spec.name, claims(spec, ca)):
+            return True
+        if lineage is None or lineage.ordering:  # who has one already does not wait
+            return False
+        if self._store.orders.elsewhere(spec.name, ca, spec.identifiers):
+            self._twins.leave(spec.name)
+            return True
+        return False
 
     def _forget(self, name: str) -> Issuance | None:
         """The order is over here, or is given back to the store."""

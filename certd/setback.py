@@ -51,7 +51,7 @@ def keep(attempt: Attempt, error: CertdError, store: Store, draw: float, now: da
     lineage = store.lineages.get(spec.name)
     failures = 1 if _passing_by(error, issuance) else lineage.failures + 1
     left = lineage.current.certificate.not_after - now if lineage.current else None
-    allowed = caa is not None and bool(caa.allowed)
+    allowed = None if caa and not caa.certain else bool(caa and caa.allowed)
     reaction = _reaction(error, failures, left, allowed=allowed)
     late = issuance is not None and _too_late(error, issuance)
     hopeless = issuance is not None and _hopeless(error, issuance, lineage, now)
@@ -99,7 +99,7 @@ def _park(attempt: Attempt, parked: Park, store: Store) -> None:
     """This CA, and all that are no better off by the names' CAA records."""
     spec, caa = attempt.spec, attempt.consulted
     # First the others: whoever reads in between must not go on to one of them.
-    for other in set(spec.cas) - caa.allowed - {attempt.ca} if caa else ():
+    for other in set(spec.cas) - caa.allowed - {attempt.ca} if caa and caa.certain else ():
         store.parks.keep(spec.name, other, replace(parked, everyone=False))
     store.parks.keep(spec.name, attempt.ca, parked)
 
@@ -120,7 +120,7 @@ def _failure(
 
 
 def _reaction(
-    error: CertdError, failures: int, left: timedelta | None, *, allowed: bool
+    error: CertdError, failures: int, left: timedelta | None, *, allowed: bool | None
 ) -> Reaction:
     if isinstance(error, Problem | OrderFailed) and error.refusal:
         asked = error.asked or "new order"

@@ -7,13 +7,14 @@ its mind. So they stop `certd check` and `certd renew NAME`, but no daemon.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 
 from certd.config.findings import BadConfig, Finding
 from certd.config.page import Page
-from certd.config.policy import objections
+from certd.config.policy import NamePolicy, Objection, objections
 from certd.config.source import Source, read
 from certd.config.values import Config
+from certd.model import CertificateSpec
 
 
 def refused_names(config: Config, names: Collection[str]) -> list[Finding]:
@@ -23,12 +24,19 @@ def refused_names(config: Config, names: Collection[str]) -> list[Finding]:
         spec = config.certificates[name]
         for ca in spec.cas:
             policy = config.cas[ca].names
-            for item in objections(spec.identifiers, policy, spec.profile) if policy else ():
+            for item in _objections(spec, policy) if policy else ():
                 page = page or _page(config)
                 place = ("certificate", name, "names")
                 where = place if item.index is None else (*place, item.index)
                 page.add(where, f"{ca} does not certify {item.what}", item.why, item.next)
     return page.findings if page else []
+
+
+def _objections(spec: CertificateSpec, policy: NamePolicy) -> Iterable[Objection]:
+    """By whichever of its profiles is ordered."""
+    profiles = dict.fromkeys((spec.profile, spec.fallback_profile or spec.profile))
+    every = (item for one in profiles for item in objections(spec.identifiers, policy, one))
+    return dict.fromkeys(every)
 
 
 def _page(config: Config) -> Page:

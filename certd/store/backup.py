@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sqlite3
+import time
 from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
@@ -15,6 +16,8 @@ from certd.store.files import advice, backups, database_file, hand_over, make_ow
 from certd.store.rows import DAMAGED, is_damage
 
 KEPT = 3  # copies from before a migration
+RESTORED = "restored.db"  # a copy that is about to be the database
+LONG = 3600.0  # seconds after which an unfinished copy is nobody's any more
 TIMEOUT = 30.0  # seconds to wait for another process's transaction
 _HEAD = b"SQLite format 3\0"
 
@@ -68,6 +71,18 @@ def before_migration(source: sqlite3.Connection, path: Path, head: str, now: dat
     for old in found[:-KEPT]:
         old.unlink(missing_ok=True)
     return to
+
+
+def forget_unfinished(state: Path) -> None:
+    """Remove what a backup or restore that was killed has left: there are keys in it.
+
+    The caller has the gate, so that no restore is under way; a backup may be.
+    """
+    long_ago = time.time() - LONG
+    for path in (*state.glob(RESTORED), *state.glob(".*.tmp"), *backups(state).glob(".*.tmp")):
+        with contextlib.suppress(OSError):
+            if path.name == RESTORED or path.stat().st_mtime < long_ago:
+                path.unlink()
 
 
 def copy(source: sqlite3.Connection, to: Path, path: Path) -> None:

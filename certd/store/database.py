@@ -175,7 +175,9 @@ class Database:
         """
         with self._lock, self._explained():
             self._do("VACUUM")
-            self._do("PRAGMA wal_checkpoint(TRUNCATE)")
+            busy = self._do("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+            if busy and busy[0]:
+                raise StoreError(f"{self.path} was not written anew", "others read it", "")
 
     def close(self) -> None:
         with self._lock:
@@ -257,10 +259,10 @@ class Database:
         self._damage = how
         return StoreError(f"the database {self.path or 'in memory'} failed", how, DAMAGED)
 
-    def _do(self, statement: str) -> None:
+    def _do(self, statement: str) -> sqlite3.Cursor:
         # Straight to the driver: these are most of all statements, and have no values.
         try:
-            self._raw.execute(statement)
+            return self._raw.execute(statement)
         except sqlite3.Error as error:
             raise sa.exc.DBAPIError(statement, None, error) from error
 

@@ -8,7 +8,6 @@ a value that was moved to another row does not open.
 from __future__ import annotations
 
 import base64
-import binascii
 import hashlib
 import hmac
 import os
@@ -175,7 +174,7 @@ def sealing_keys(secret: Secret) -> tuple[SealingKey, ...]:
             continue
         try:
             key = base64.b64decode(line.strip(), validate=True)
-        except binascii.Error:
+        except ValueError:  # binascii's, or of what is not ASCII
             key = b""
         if len(key) != _OCTETS:
             why = f"line {number} is not {_OCTETS} octets in base64"

@@ -22,6 +22,20 @@ from certd.store.seal import Seal
 
 # Statements are made once: building one costs more than running it.
 _LIVE = sa.select(order).where(order.c.lineage == sa.bindparam("name"), order.c.state == "live")
+# Which another process works on just now.
+_ELSEWHERE = (
+    sa.select(order.c.id)
+    .join(lineage, lineage.c.name == order.c.lineage)
+    .where(
+        lineage.c.holder.is_not(None),
+        lineage.c.holder != sa.bindparam("me"),
+        order.c.lineage != sa.bindparam("name"),
+        order.c.state == "live",
+        order.c.ca == sa.bindparam("at"),
+        order.c.identifiers == sa.bindparam("names"),
+    )
+    .limit(1)
+)
 _BEGIN = sa.insert(order)
 _DONE = sa.update(order).where(order.c.id == sa.bindparam("which"))
 _KEEP = _DONE.where(HELD)
@@ -160,6 +174,12 @@ class Orders:
 
         self._database.write(work)
         return replace(live, key_pem=key_pem, csr_pem=csr_pem)
+
+    def elsewhere(self, name: str, ca: str, identifiers: tuple[Identifier, ...]) -> bool:
+        """Whether another process has an order for just these names there: a pair's other leaf."""
+        names = rows.identifiers_text(identifiers)
+        values = {"me": self._leases.me, "name": name, "at": ca, "names": names}
+        return self._database.read(lambda c: c.execute(_ELSEWHERE, values).first() is not None)
 
     def refuse_compromised(self, csr_pem: str) -> None:
         """Raise CompromisedKey if this signing request is for such a key."""

@@ -15,7 +15,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from certd.errors import StoreError
+from certd.errors import SecretError, StoreError
 from certd.failpoint import failpoint
 from certd.store.database import Database
 from certd.store.envelope import (
@@ -33,6 +33,7 @@ from certd.store.seal import Seal
 
 log = logging.getLogger(__name__)
 
+MOST_NAMED = 20  # values that do not open, in the log
 AT_ONCE = 200  # values in a transaction: others wait for its end
 _rowid: sa.ColumnClause[int] = sa.literal_column("rowid", sa.Integer)
 
@@ -90,7 +91,7 @@ def take_up(database: Database, seal: Seal) -> None:
         database.write(lambda c: seal.begin(c, by))
         failpoint("seal: there is a data key")
         log.info("the database is sealed with the key %s", by.id)
-    _go_on(database, seal)
+    _go_on(database, seal)  # what does not open has been logged, and holds up nothing else
 
 
 def rotate(database: Database, seal: Seal) -> bool:
@@ -98,13 +99,21 @@ def rotate(database: Database, seal: Seal) -> bool:
 
     False: it was so already, and what had been begun is done. The database must have been
     taken up.
+
+    Raises:
+        StoreError: some values do not open; all others are sealed by then.
     """
     by = seal.fetch()
     if database.read(lambda c: c.execute(_NEWEST).scalar()) == by.id:
         return False
     database.write(lambda c: seal.begin(c, by))
     failpoint("seal: there is a data key")
-    _go_on(database, seal)
+    if lost := _go_on(database, seal):
+        raise StoreError(
+            f"{lost} values in the database do not open, and are left as they are",
+            "the log names them; all others are sealed with the new key",
+            "keep the older keys; `certd renew --force` makes another key for a certificate",
+        )
     return True
 
 
@@ -116,19 +125,29 @@ def _state(connection: sa.Connection) -> str:
     return connection.execute(_STATE).scalar() or ""
 
 
-def _go_on(database: Database, seal: Seal) -> None:
+def _go_on(database: Database, seal: Seal) -> int:
+    """Returns how many values there are that do not open: their older key stays for them."""
     while database.read(_state) == "new":
+        lost: list[str] = []
         for which in SEALED:
             last: int | None = 0
             while last is not None:
-                last = _batch(database, seal, which, last)
+                last = _batch(database, seal, which, last, lost)
         database.write(lambda c: _finish(c, seal))
+        if lost:
+            for why in lost[:MOST_NAMED]:
+                log.error("%s", why)
+            return len(lost)
     if database.read(_state) == "sealed":
         _scrub(database)
+    return 0
 
 
-def _batch(database: Database, seal: Seal, which: Sealed, last: int) -> int | None:
-    """Seal the next few values after row ``last``; returns the last row of them; None: no more."""
+def _batch(database: Database, seal: Seal, which: Sealed, last: int, lost: list[str]) -> int | None:
+    """Seal the next few values after row ``last``; returns the last row of them; None: no more.
+
+    ``lost`` is told which do not open. Tokens are made anew with each order, and go.
+    """
 
     def work(connection: sa.Connection) -> int | None:
         keys = seal.keys(connection)
@@ -138,11 +157,18 @@ def _batch(database: Database, seal: Seal, which: Sealed, last: int) -> int | No
             .order_by(_rowid)
             .limit(AT_ONCE)
         ).all()
-        if found:
-            connection.execute(
-                sa.update(which.column.table).where(_rowid == sa.bindparam("which")),
-                [{"which": row.rowid, **which.again(row, keys)} for row in found],
-            )
+        values = []
+        for row in found:
+            try:
+                values.append({"which": row.rowid, **which.again(row, keys)})
+            except SecretError as error:
+                if which.column.table is token:
+                    connection.execute(sa.delete(token).where(_rowid == row.rowid))
+                else:
+                    lost.append(str(error))
+        if values:
+            table = which.column.table
+            connection.execute(sa.update(table).where(_rowid == sa.bindparam("which")), values)
         return int(found[-1].rowid) if len(found) == AT_ONCE else None
 
     after = database.write(work)

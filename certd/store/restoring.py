@@ -11,7 +11,7 @@ from pathlib import Path
 from certd.errors import CertdError, StoreError
 from certd.failpoint import failpoint
 from certd.references import SecretReference
-from certd.store.backup import copy, opened, stamp, sync
+from certd.store.backup import RESTORED, copy, opened, stamp, sync
 from certd.store.files import advice, backups, daemon_lock, database_file, gate, make_own, workers
 from certd.store.inspection import inspect
 from certd.store.locks import FileLock
@@ -37,7 +37,7 @@ def restore(
     with _alone(state):
         if path.exists() and file.exists() and path.samefile(file):
             raise StoreError(f"{file} was not restored", "it is the database itself", "")
-        new = path.with_name("restored.db")
+        new = path.with_name(RESTORED)
         try:
             with opened(file) as source:
                 copy(source, new, path)

@@ -11,6 +11,7 @@ from certd.references import SecretReference
 from certd.room import Lack, lack
 from certd.store.accounts import Accounts
 from certd.store.authorities import Authorities
+from certd.store.backup import forget_unfinished
 from certd.store.budgets import Budgets
 from certd.store.crls import CRLs
 from certd.store.database import Database
@@ -84,6 +85,7 @@ class Store:
             # A worker by now: whoever is about to put another database here sees it, or
             # has the gate, and is waited for.
             opening.try_acquire(str(os.getpid()), wait=True)
+            forget_unfinished(state)
             database = Database.open(database_file(state))
             database.look_over()
             sealing = Seal(seal)

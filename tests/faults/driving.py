@@ -66,6 +66,11 @@ class Driver:
             self.store.leases.release(name, None)
         return self.store.lineages.get(name)
 
+    def step(self, name: str) -> float | None:
+        """One step of a certificate that is claimed; the seconds until the next."""
+        look = self._node.reconciler.step(name)
+        return look.seconds if look else None
+
     def retry(self, name: str) -> Lineage:
         """The next attempt, at the time that was set for it.
 

@@ -11,8 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from certd import verify
+from certd import verify, x509
+from certd.store import Store
 from certd.testing.proxy import FaultyCA
+from tests.faults.driving import Driver
 from tests.site import Site
 
 NAME = "www.example.com"
@@ -89,3 +91,23 @@ def test_a_second_kind_orders_the_second_certificate_only(site: Site, faulty: Fa
     assert len(faulty.acted_on("finalize")) == 2
     site.certificate("www", NAME)  # and is left alone when it goes
     assert list(site.status()) == ["www"]
+
+
+def test_one_waits_for_the_other_in_another_process(pair: Site, faulty: FaultyCA) -> None:
+    """A CA has one order for both as long as it is open, and it is finalized once."""
+    with Driver(pair) as driver, contextlib.closing(Store.open(pair.state)) as other:
+        names = driver.spec("www.rsa").identifiers
+        key = x509.new_key("rsa-2048")
+        assert other.leases.claim(["www.rsa"]) == ["www.rsa"]
+        other.orders.begin(
+            *("www.rsa", "test", faulty.directory, names, "rsa-2048", key, x509.csr(key, names)),
+            *(None, driver.now()),
+        )
+        assert driver.store.leases.claim(["www"]) == ["www"]
+        assert driver.step("www") == 2
+        assert not faulty.seen("new-order")
+        other.leases.release("www.rsa", driver.now())
+        driver.store.leases.release("www", None)
+        assert driver.attempt("www").current is not None
+        assert driver.attempt("www.rsa").current is not None
+    assert len(faulty.acted_on("finalize")) == 2

@@ -297,8 +297,9 @@ def wait_for(true: Callable[[], bool]) -> None:
         time.sleep(0.05)
 
 
+@pytest.mark.parametrize("asked", [False, True], ids=["not yet asked", "asked in vain"])
 def test_an_order_under_way_is_not_finalized_for_a_key_that_is_given_up(
-    site: Site, faulty: FaultyCA
+    asked: bool, site: Site, faulty: FaultyCA
 ) -> None:
     with Driver(site) as driver:
         key, names = x509.new_key("ec-p256"), driver.spec("www").identifiers
@@ -308,15 +309,20 @@ def test_an_order_under_way_is_not_finalized_for_a_key_that_is_given_up(
             *("www", "test", faulty.directory, names, "ec-p256", key, csr, None, driver.now())
         )
         driver.store.leases.release("www", None)
+        if asked:
+            faulty.on("finalize", lambda _, __: Reply(503))
+            assert driver.attempt("www").ordering
+            faulty.honest()
+        finalized = len(faulty.acted_on("finalize"))
         had = x509.facts(Authority.root().leaf(key, "www.test"))
         gone = Version(9, "test", had, "ec-p256")  # long ago: only its key is known by now
         assert (
             driver.store.revocations.intend("www", gone, "keyCompromise", "account", driver.now())
             == []
         )
-        assert not driver.attempt("www").ordering
+        assert not (driver.retry if asked else driver.attempt)("www").ordering
         assert len(faulty.acted_on("new-order")) == 2
-        assert len(faulty.acted_on("finalize")) == 1  # version 1's
+        assert len(faulty.acted_on("finalize")) == finalized == 1  # version 1's
         lineage = driver.force("www")
         assert lineage.current is not None
         assert lineage.current.number == 2

@@ -274,6 +274,20 @@ def test_a_copy_is_whole_and_its_owners_only(state: Path) -> None:
     assert [path.name for path in to.parent.iterdir()] == [to.name]
 
 
+def test_what_a_killed_backup_or_restore_has_left_is_removed(state: Path) -> None:
+    backups = state / "backups"
+    backups.mkdir()
+    left = (state / "restored.db", state / ".restored.db.tmp", backups / ".certd-1.db.tmp")
+    young = backups / ".certd-2.db.tmp"
+    for path in (*left, young):
+        path.write_text("keys")
+    for path in left:
+        os.utime(path, (0, 0))
+    Store.open(state).close()
+    assert young.exists()
+    assert not any(path.exists() for path in left)
+
+
 def test_a_copy_made_while_others_write_is_one_instant(state: Path) -> None:
     """Each write moves all rows to the next epoch: a copy of two instants would show two."""
     change(state, "UPDATE lineage SET epoch = 0")

@@ -136,6 +136,7 @@ def test_one_key_a_line_the_first_seals() -> None:
     ("text", "said"),
     [
         ("correct horse battery staple", "line 1 is not 32 octets in base64"),
+        (f"\ufeff{'A' * 43}=", "line 1 is not 32 octets in base64"),
         (f"{'A' * 43}=\nAAAA\n", "line 2 is not 32 octets in base64"),
         ("# nothing\n", "no line has one"),
     ],

@@ -204,6 +204,21 @@ def test_a_ca_of_ones_own_is_told_nothing_and_a_configuration_without_a_file_has
     assert str(found).startswith("[certificate.both] names: letsencrypt does not certify nas.local")
 
 
+def test_the_fallback_profile_counts_too(write: Write) -> None:
+    profiles = 'profile = "shortlived"\nfallback_profile = "classic"\n'
+    path = write(
+        f"[ca.letsencrypt]\nagree_tos = true\n[certificate.a]\n{profiles}names = {list(many(30))}\n"
+    )
+    config = configuration.load(path)
+    [found] = configuration.refused_names(config, config.certificates)
+    assert "30 names: at most 25 are allowed in one certificate of the profile shortlived" in str(
+        found
+    )
+    path.write_text(path.read_text().replace("classic", "tlsserver"))
+    config = configuration.load(path)
+    assert len(configuration.refused_names(config, config.certificates)) == 2
+
+
 def test_lines_are_told_of_the_file_that_was_read_only(write: Write) -> None:
     path = write(NAMES)
     config = configuration.load(path)

@@ -183,6 +183,20 @@ def test_within_an_attempt(refusal: Refusal, situation: Situation, do: str, wait
         pytest.param(seen("caa"), Situation(), "l", DAILY.total_seconds(), id="caa"),
         pytest.param(
             seen("caa"),
+            Situation(allowed=None, left=MONTH),
+            "l",
+            0,
+            id="caa, and what it says is not known",
+        ),
+        pytest.param(
+            seen("caa"),
+            Situation(allowed=None, left=DAILY),
+            "lf",
+            0,
+            id="and little time is left",
+        ),
+        pytest.param(
+            seen("caa"),
             Situation(allowed=True),
             "lf",
             DAILY.total_seconds(),

@@ -306,6 +306,28 @@ def test_another_key_is_taken_up_beside_whoever_works(sealed: Sealed) -> None:
         Store.open(sealed.state, sealed.seal)
 
 
+def test_a_value_that_does_not_open_holds_up_nothing_else(
+    sealed: Sealed, caplog: pytest.LogCaptureFixture
+) -> None:
+    with sealed.store() as store:
+        secrets = fill(store)
+        store.tokens.publish("mail", {"second-token": Secret("a.b")}, NOW)
+    with contextlib.closing(sqlite3.connect(sealed.state / "certd.db")) as connection:
+        [lost] = connection.execute("SELECT max(number) FROM version WHERE lineage = 'www'")
+        connection.execute("UPDATE version SET lineage = 'other' WHERE number = ?", lost)
+        connection.execute("UPDATE token SET lineage = 'other'")
+        connection.commit()
+    add_key(sealed.key)
+    with sealed.store() as store, pytest.raises(StoreError, match="1 values in the database do"):
+        store.seal_anew()
+    with sealed.store() as store:
+        assert "version other" in caplog.text
+        assert store.accounts.account("https://ca0.example/dir") is not None
+        store.tokens.publish("www", {"third-token": Secret("a.c")}, NOW)
+        assert store.tokens.answer("third-token") == "a.c"
+    assert not any(secret in caplog.text for secret in secrets)
+
+
 def test_whoever_lacks_the_new_key_writes_nothing_until_it_has_it(sealed: Sealed) -> None:
     first = SecretReference("plain", Secret(sealed.key.read_text()))  # as a credential: read once
     with sealed.store(first) as daemon:
