@@ -179,7 +179,7 @@ def test_a_daemon_that_has_the_port_answers_for_the_command_beside_it(
     site.certificate("www", name, challenge=TLS)
     with running(site) as daemon:
         wait_for_version(daemon, site, 1)
-        assert free(ca.tls_port)
+        daemon.wait_until(lambda: free(ca.tls_port))
         with contextlib.closing(Store.open(site.state)) as store:
             other = store.tokens.apart("probe ")
             token = secrets.token_urlsafe(24)
