@@ -77,7 +77,9 @@ def test_a_certificate_that_expired_before_it_was_fetched_is_ordered_anew_at_onc
     time.sleep(BRIEF + 1)
     done = site.certd("renew")
     assert "issued, version" in done.stdout, done.stdout + done.stderr
-    assert len(pebble.ledger()) == 2
+    orders = [one.order for one in pebble.ledger()]
+    # More than two where this machine is slow: so brief a certificate is soon due again.
+    assert len(set(orders)) == len(orders) >= 2
 
 
 @pytest.mark.fault(row=55)
