@@ -12,7 +12,16 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from certd.errors import CertdError, ConfigError, NotHere, ProviderError, TargetError
+from certd.errors import (
+    CertdError,
+    ConfigError,
+    NotHere,
+    ProviderBusy,
+    ProviderDenied,
+    ProviderError,
+    TargetError,
+    plain,
+)
 from certd.failpoint import failpoint
 from certd.model import Bundle, Certificate, Identifier, Pair, TxtRecord
 from certd.program import check_program, run_program, said
@@ -31,6 +40,8 @@ __all__ = [
     "Lack",
     "NotHere",
     "Pair",
+    "ProviderBusy",
+    "ProviderDenied",
     "ProviderError",
     "Secret",
     "SecretReference",
@@ -39,19 +50,49 @@ __all__ = [
     "check_program",
     "failpoint",
     "lack",
+    "plain",
     "run_program",
     "said",
 ]
 
 
 class DNSProvider(Protocol):
-    """Writes TXT records in zones of one account."""
+    """Writes TXT records in zones of one account.
+
+    The core works out the record, retries, waits for the name servers, and calls from several
+    threads, but never twice at once for one name. Either method may be called again for the
+    same record, after a time-out say, of which nobody knows what it did.
+
+    It may have any of these besides:
+
+    ``credential``, a class variable: for the operator, where the credential is made, and the least
+    that it must be allowed.
+
+    ``zones() -> Collection[str]``: the zones of the account, lower-case, without a final dot.
+    Where a name is below several, the core takes the longest.
+
+    ``exclusive``, a class variable: "name" (the default), or "zone" where a change writes
+    more than the one name, so that a zone must be left alone until it is done.
+
+    ``rate``, a class variable: how many changes the service allows, as in "20/1s" (s, m, h, d).
+
+    ``most_values``, a class variable: how many values one name can have, where that is limited.
+
+    ``settled(record) -> bool``: whether its own name servers have what was written, where the
+    service can tell; it is asked again until they have.
+    """
 
     def add_txt(self, record: TxtRecord) -> None:
-        """Publish the value; the other values at that name MUST stay."""
+        """Publish the value; the other values at that name MUST stay.
+
+        Raises:
+            ProviderBusy: a passing failure (429, 5xx, a time-out); tried again soon.
+            ProviderDenied: the credential is refused (401, 403), with the permission it needs.
+            ProviderError: anything else, such as a zone that is not of the account.
+        """
 
     def remove_txt(self, record: TxtRecord) -> None:
-        """Remove this value only; an absent one counts as success."""
+        """Remove this value only; an absent one counts as success. Raises as ``add_txt``."""
 
 
 class DeployTarget(Protocol):

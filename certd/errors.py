@@ -61,7 +61,24 @@ class ChallengeError(CertdError):
 
 
 class ProviderError(CertdError):
-    """A DNS provider failed; tried again later."""
+    """A DNS provider failed, and would fail again; tried again after a back-off."""
+
+
+class ProviderBusy(ProviderError):
+    """It, or the way to it, failed for a passing reason; the same is tried again soon.
+
+    ``retry_after``: the seconds that it asks to wait; None: it does not say.
+    """
+
+    def __init__(
+        self, what: str, why: str = "", next: str = "", retry_after: float | None = None
+    ) -> None:
+        super().__init__(what, why, next)
+        self.retry_after = retry_after
+
+
+class ProviderDenied(ProviderError):
+    """It refuses the credential, for this or for all: nobody asks it before somebody acts."""
 
 
 class TargetError(CertdError):

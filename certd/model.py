@@ -368,9 +368,18 @@ class Lineage:
 
 @dataclass(frozen=True, slots=True)
 class TxtRecord:
-    """A TXT record that proves control of a name; all of it worked out by the core."""
+    """A TXT record that proves control of a name; all of it worked out by the core.
+
+    Names are lower-case A-labels without a final dot; ``value`` is what a resolver shows, without
+    quotes, and may be longer than the 255 bytes of one character-string.
+    """
 
     zone: str
     name: str
     value: str
-    ttl: int  # seconds
+    ttl: int  # seconds; a provider that allows only longer ones takes the shortest that it does
+
+    @property
+    def label(self) -> str:
+        """The name within its zone; "" for the zone's own."""
+        return self.name[: -len(self.zone)].rstrip(".") if self.name != self.zone else ""

@@ -1,0 +1,147 @@
+"""What every DNS provider must do, as checks that run against a real account or a fake one.
+
+``certd.testing.dns`` runs them in tests, ``certd dns test`` at the operator's own provider.
+All of it happens at one name that nobody uses, and is taken away again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Callable, Collection, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any
+
+from certd.api import DNSProvider, ProviderError, TxtRecord
+
+# What a challenge's value looks like (RFC 8555 section 8.4): 43 characters, base64url.
+FIRST = "LoqXcYV8q5ONbJQxbmR7SCTNo3tiAXDfowyjxAjEuX0"
+SECOND = "IirZk-Rd_6hQJ5KLMcI0vYeGLN8YWzIRi-tZUcPq1EM"
+THREADS = 4
+TTL = 60  # seconds
+
+
+class Broken(Exception):
+    """The provider does not keep the contract; the text says how."""
+
+
+@dataclass
+class Trial:
+    """A provider at work in one zone.
+
+    ``published`` gives the values at a name, as its name servers have them by now. ``calls``
+    is how a provider is called: the core's way by default, once at a time for one name.
+    """
+
+    provider: DNSProvider
+    zone: str
+    name: str  # in the zone, and nobody's
+    published: Callable[[str], Collection[str]]
+    ttl: int = TTL
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    @property
+    def most_values(self) -> int | None:
+        most: int | None = getattr(self.provider, "most_values", None)
+        return most
+
+    def record(self, value: str, name: str = "") -> TxtRecord:
+        return TxtRecord(self.zone, name or self.name, value, self.ttl)
+
+    def expect(self, wanted: Collection[str], after: str, name: str = "") -> None:
+        found = sorted(self.published(name or self.name))
+        if found != sorted(wanted):
+            raise Broken(f"after {after} there are {found or 'no values'} instead of {wanted}")
+
+    @contextlib.contextmanager
+    def clean(self, *values: str, names: Collection[str] = ()) -> Iterator[None]:
+        """Whatever happens within, these values are gone afterwards."""
+        try:
+            yield
+        finally:
+            for name in names or (self.name,):
+                for value in values:
+                    self.provider.remove_txt(self.record(value, name))
+
+
+def one_value(trial: Trial) -> None:
+    """a value is published and removed"""
+    with trial.clean(FIRST):
+        trial.provider.add_txt(trial.record(FIRST))
+        trial.expect([FIRST], "one was added")
+        trial.provider.remove_txt(trial.record(FIRST))
+        trial.expect([], "it was removed")
+
+
+def two_values(trial: Trial) -> None:
+    """two values at one name, and one removed leaves the other"""
+    with trial.clean(FIRST, SECOND):
+        trial.provider.add_txt(trial.record(FIRST))
+        trial.provider.add_txt(trial.record(SECOND))
+        trial.expect([FIRST, SECOND], "two were added")
+        trial.provider.remove_txt(trial.record(FIRST))
+        trial.expect([SECOND], "the first was removed")
+
+
+def added_twice(trial: Trial) -> None:
+    """adding the same again changes nothing"""
+    with trial.clean(FIRST):
+        trial.provider.add_txt(trial.record(FIRST))
+        trial.provider.add_txt(trial.record(FIRST))
+        trial.expect([FIRST], "the same was added twice")
+
+
+def removed_twice(trial: Trial) -> None:
+    """removing what is not there is success"""
+    trial.provider.remove_txt(trial.record(FIRST))
+    with trial.clean(FIRST):
+        trial.provider.add_txt(trial.record(FIRST))
+        trial.provider.remove_txt(trial.record(FIRST))
+        trial.provider.remove_txt(trial.record(FIRST))
+        trial.expect([], "it was removed twice")
+
+
+def at_once(trial: Trial) -> None:
+    """several names changed at the same time"""
+    names = [f"{index}.{trial.name}" for index in range(THREADS)]
+    with trial.clean(FIRST, names=names), ThreadPoolExecutor(THREADS) as pool:
+        once = getattr(trial.provider, "exclusive", "name") == "zone"
+
+        def add(name: str) -> None:
+            # The core lets nobody else write to such a zone at the same time.
+            with trial._lock if once else contextlib.nullcontext():
+                trial.provider.add_txt(trial.record(FIRST, name))
+
+        list(pool.map(add, names))
+        for name in names:
+            trial.expect([FIRST], "several names were written at once", name)
+
+
+def unknown_zone(trial: Trial) -> None:
+    """a zone that is not of the account is refused, and says so"""
+    stranger = TxtRecord(
+        "not-of-this-account.invalid", "_acme-challenge.not-of-this-account.invalid", FIRST, TTL
+    )
+    try:
+        trial.provider.add_txt(stranger)
+    except ProviderError:
+        return
+    raise Broken("it took a record for a zone that is not of the account")
+
+
+Check = Callable[[Trial], None]
+CHECKS: tuple[Check, ...] = (
+    one_value,
+    two_values,
+    added_twice,
+    removed_twice,
+    at_once,
+    unknown_zone,
+)
+
+
+def checks(provider: Any) -> list[Check]:
+    """Those that can be asked of this one: not two values of who has room for one."""
+    single = getattr(provider, "most_values", None) == 1
+    return [check for check in CHECKS if not (single and check is two_values)]

@@ -1,0 +1,97 @@
+"""What every DNS provider must do: a suite for pytest that its author subclasses.
+
+class TestMine(DNSProviderContract):
+    @pytest.fixture
+    def account(self, ...): return Account(Mine(...), "example.com", values)
+"""
+
+# ruff: noqa: S101 - pytest's assertions, in a module that is shipped
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+
+from certd import contract
+from certd.api import DNSProvider, ProviderDenied, ProviderError, TxtRecord
+from certd.contract import FIRST, SECOND, Check, Trial
+
+LONG = "v=certd; " + "x" * 400 + "; end"  # more than one character-string holds
+
+
+@dataclass
+class Account:
+    """A provider at a server that behaves as the real one does.
+
+    ``values`` gives what is published at a name, unquoted, as a resolver would see it.
+    ``denied`` is the same provider with a credential that the server refuses; None where
+    there is no credential. ``secrets`` are texts that no error may hold.
+    """
+
+    provider: DNSProvider
+    zone: str
+    values: Callable[[str], Collection[str]]
+    denied: DNSProvider | None = None
+    secrets: tuple[str, ...] = ()
+
+
+class DNSProviderContract:
+    """The tests; ``account`` is a fixture of the subclass."""
+
+    @pytest.mark.parametrize("check", contract.CHECKS, ids=lambda check: check.__name__)
+    def test_contract(self, account: Account, check: Check) -> None:
+        if check not in contract.checks(account.provider):
+            pytest.skip("this provider has room for one value at a name")
+        for name in (f"_acme-challenge.www.{account.zone}", f"_acme-challenge.{account.zone}"):
+            check(Trial(account.provider, account.zone, name, account.values))
+
+    def test_values_of_others_stay(self, account: Account) -> None:
+        """Not only our own two: whoever was there before."""
+        if getattr(account.provider, "most_values", None) == 1:
+            pytest.skip("this provider has room for one value at a name")
+        name = f"_acme-challenge.{account.zone}"
+        account.provider.add_txt(TxtRecord(account.zone, name, "of somebody else", 60))
+        with Trial(account.provider, account.zone, name, account.values).clean(FIRST):
+            account.provider.add_txt(TxtRecord(account.zone, name, FIRST, 60))
+        assert list(account.values(name)) == ["of somebody else"]
+
+    def test_a_long_value_is_published_whole_or_refused(self, account: Account) -> None:
+        record = TxtRecord(account.zone, f"_acme-challenge.long.{account.zone}", LONG, 60)
+        try:
+            account.provider.add_txt(record)
+        except ProviderError:
+            assert list(account.values(record.name)) == []
+            return
+        assert list(account.values(record.name)) == [LONG]
+        account.provider.remove_txt(record)
+        assert list(account.values(record.name)) == []
+
+    def test_a_wrong_credential_is_told_as_such(self, account: Account) -> None:
+        if account.denied is None:
+            pytest.skip("this provider has no credential")
+        name = f"_acme-challenge.{account.zone}"
+        for change in (account.denied.add_txt, account.denied.remove_txt):
+            with pytest.raises(ProviderDenied) as refused:
+                change(TxtRecord(account.zone, name, SECOND, 60))
+            assert refused.value.next, "it says what the credential must be allowed"
+            assert not [secret for secret in account.secrets if secret in str(refused.value)]
+        assert SECOND not in account.values(name)
+
+    def test_the_zones_of_the_account_are_known(self, account: Account) -> None:
+        zones = getattr(account.provider, "zones", None)
+        if not callable(zones):
+            pytest.skip("this provider cannot tell its zones")
+        assert account.zone in zones()
+
+    def test_no_secret_is_in_its_repr(self, account: Account) -> None:
+        assert not [secret for secret in account.secrets if secret in repr(account.provider)]
+
+    def test_its_settings_pass_their_own_checks(self, account: Account) -> None:
+        provider: Any = account.provider
+        for setting in dataclasses.fields(provider):
+            value = getattr(provider, setting.name)
+            if "check" in setting.metadata and value is not None:
+                setting.metadata["check"](value)

@@ -1,0 +1,187 @@
+"""What providers with an HTTP API have in common: a request, its time, what a refusal means."""
+
+from __future__ import annotations
+
+import email.utils
+import json
+from collections.abc import Callable, Collection, Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+import requests
+
+from certd.api import ProviderBusy, ProviderDenied, ProviderError, plain
+
+CONNECT, READ = 10.0, 30.0  # seconds until it is reached, and of silence
+LARGEST = 16 * 2**20  # bytes of an answer: a zone of 100,000 records
+DENIED = frozenset({401, 403})
+BUSY = frozenset({408, 425, 429})
+
+
+class Answer:
+    """What came back: ``status``, ``text`` and what JSON is in it (None where there is none)."""
+
+    def __init__(self, status: int, headers: Mapping[str, str], text: str) -> None:
+        self.status = status
+        self.headers = headers
+        self.text = text
+
+    @property
+    def json(self) -> Any:
+        try:
+            return json.loads(self.text)
+        except (ValueError, RecursionError):
+            return None
+
+
+class API:
+    """One provider's HTTP API, as one operation sees it; ``with`` closes its connection.
+
+    ``permission`` says what the credential must be allowed, and where it is given: it is the
+    advice where it is refused. ``explain`` finds the vendor's own words in an answer. None of
+    ``secrets`` is in any error, whatever the vendor repeats.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        url: str,
+        *,
+        headers: Mapping[str, str] | None = None,
+        permission: str = "",
+        explain: Callable[[Any], str] | None = None,
+        secrets: Collection[str] = (),
+        denied: Collection[int] = DENIED,
+    ) -> None:
+        self._name = name
+        self._url = url.rstrip("/")
+        self._permission = permission
+        self._explain = explain or _message
+        self._secrets = [secret for secret in secrets if secret]
+        self._denied = denied
+        self._session = requests.Session()
+        self._session.auth = _unchanged  # or a ~/.netrc would replace our own
+        self._session.headers.update({"User-Agent": "certd", **(headers or {})})
+
+    def __enter__(self) -> API:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._session.close()
+
+    def get(self, path: str, **how: Any) -> Answer:
+        return self.call("GET", path, **how)
+
+    def call(
+        self,
+        method: str,
+        path: str,
+        *,
+        accept: Collection[int] = (),
+        params: Mapping[str, Any] | None = None,
+        body: Any = None,
+        form: Mapping[str, Any] | None = None,
+        data: str | bytes | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> Answer:
+        """One request. ``accept``: what is no failure besides 2xx, such as 404.
+
+        ``body`` is sent as JSON, ``form`` as a form, ``data`` as it is. ``path`` may be a whole
+        URL of the same server: where the next page is.
+
+        Raises:
+            ProviderBusy, ProviderDenied, ProviderError: see ``certd.api.DNSProvider``.
+        """
+        answer = self._exchange(method, path, params, body, form, data, headers)
+        if 200 <= answer.status < 300 or answer.status in accept:
+            return answer
+        raise self.failure(answer)
+
+    def failure(self, answer: Answer, why: str = "") -> ProviderError:
+        """What this answer means, for one that says with 200 that it failed too."""
+        why = self._clean(why or self._words(answer))
+        said = f"HTTP {answer.status}: {why}" if why else f"HTTP {answer.status}"
+        if answer.status in self._denied:
+            return self.denied(said)
+        if answer.status in BUSY or answer.status >= 500:
+            return self.busy(said, _retry_after(answer.headers))
+        return ProviderError(f"{self._name} refuses the change", said, "correct what it names")
+
+    def denied(self, why: str) -> ProviderDenied:
+        what = f"{self._name} refuses the credential"
+        return ProviderDenied(what, self._clean(why), self._permission)
+
+    def busy(self, why: str, retry_after: float | None = None) -> ProviderBusy:
+        todo = "it is tried again by itself"
+        return ProviderBusy(f"{self._name} is not able to now", self._clean(why), todo, retry_after)
+
+    def _exchange(
+        self,
+        method: str,
+        path: str,
+        params: Mapping[str, Any] | None,
+        body: Any,
+        form: Mapping[str, Any] | None,
+        data: str | bytes | None,
+        headers: Mapping[str, str] | None,
+    ) -> Answer:
+        url = path if path.startswith(f"{self._url}/") else self._url + path
+        try:
+            with self._session.request(
+                method,
+                url,
+                params=params,
+                json=body,
+                data=data if form is None else form,
+                headers=headers,
+                timeout=(CONNECT, READ),
+                allow_redirects=False,  # a credential goes nowhere else
+                stream=True,
+            ) as response:
+                raw = bytearray()
+                for part in response.iter_content(65536):
+                    raw += part
+                    if len(raw) > LARGEST:
+                        raise ProviderError(f"{self._name} does not end its answer")
+                text = raw.decode(response.encoding or "utf-8", "replace")
+                return Answer(response.status_code, response.headers, text)
+        except (requests.RequestException, OSError, LookupError) as error:
+            # The texts of these hold the whole URL, and some credentials are in that.
+            raise self.busy(f"no answer ({type(error).__name__})") from None
+
+    def _words(self, answer: Answer) -> str:
+        try:
+            found = self._explain(answer.json)
+        except (KeyError, IndexError, TypeError, AttributeError, ValueError):
+            found = ""
+        return found or answer.text[:200]
+
+    def _clean(self, text: str) -> str:
+        for secret in self._secrets:
+            text = text.replace(secret, "***")
+        return plain(text)
+
+
+def _unchanged(request: requests.PreparedRequest) -> requests.PreparedRequest:
+    return request
+
+
+def _message(body: Any) -> str:
+    """Where most have their words."""
+    for key in ("message", "detail", "error", "error_description", "title"):
+        if isinstance(body, dict) and isinstance(body.get(key), str):
+            return str(body[key])
+    return ""
+
+
+def _retry_after(headers: Mapping[str, str]) -> float | None:
+    """Seconds, from either form (RFC 9110 section 10.2.3)."""
+    text = headers.get("Retry-After", "").strip()
+    if text.isascii() and text.isdigit():
+        return float(text)
+    try:
+        at = email.utils.parsedate_to_datetime(text)
+    except (ValueError, TypeError):
+        return None
+    at = at if at.tzinfo else at.replace(tzinfo=UTC)
+    return max((at - datetime.now(UTC)).total_seconds(), 0.0)
