@@ -22,6 +22,8 @@ IPNetwork = IPv4Network | IPv6Network
 Subtree = str | IPNetwork  # a DNS name and all below it, or a network (RFC 5280 section 4.2.1.10)
 Signer = Literal["account", "key", "ca"]  # of a revocation
 KEY_COMPROMISE = "keyCompromise"
+WRITTEN = ("dns-01", "dns-account-01")  # challenges that a DNS provider answers
+BY_DNS = (*WRITTEN, "dns-persist-01")
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -66,8 +68,18 @@ class CertificateSpec:
     reuse_key: bool = False  # a renewal keeps the key
     backup_key: bool = False  # the next key is made in advance
     csr: SigningRequest | None = None  # in place of keys of certd's own
+    # Which [dns] tables write its records: (name, table), the longest name first, "*" last.
+    dns: tuple[tuple[str, str], ...] = ()
     # The other of a pair from one table; the store need not know.
     sibling: str | None = field(default=None, compare=False)
+
+    def dns_for(self, name: str) -> str | None:
+        """The ``[dns]`` table for the challenge of this name, or of its wildcard's parent."""
+        name = name.removeprefix("*.")
+        for part, table in self.dns:
+            if part == "*" or name == part or name.endswith(f".{part}"):
+                return table
+        return None
 
     @property
     def wishes(self) -> str:
