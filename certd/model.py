@@ -73,6 +73,16 @@ class CertificateSpec:
     # The other of a pair from one table; the store need not know.
     sibling: str | None = field(default=None, compare=False)
 
+    @property
+    def accounts(self) -> list[str]:
+        """Its [dns] tables, as they are named among ``Lineage.parks``."""
+        return [f"dns {table}" for _, table in self.dns]
+
+    @property
+    def asks(self) -> tuple[str, ...]:
+        """Whom ``Lineage.parks`` may keep from being asked for it."""
+        return (*self.cas, *self.accounts)
+
     def dns_for(self, name: str) -> str | None:
         """The ``[dns]`` table for the challenge of this name, or of its wildcard's parent."""
         name = name.removeprefix("*.")
@@ -315,7 +325,10 @@ def keyless(wishes: str | None) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Park:
-    """A CA that is not asked, and why. ``until`` is None until the operator acts."""
+    """A CA, or a DNS provider, that is not asked, and why.
+
+    ``until`` is None until the operator acts.
+    """
 
     until: datetime | None
     failure: Failure
@@ -363,7 +376,8 @@ class Lineage:
     ordering: bool = False  # an order is under way: key and CSR are written down
     placed: bool = False  # and the CA has it: its URL is known
     targets: Mapping[str, TargetState] = field(default_factory=dict)
-    parks: Mapping[str, Park] = field(default_factory=dict)  # by the CA's name
+    # By the CA's name; a DNS provider's by that of its table: "dns main".
+    parks: Mapping[str, Park] = field(default_factory=dict)
     held_until: datetime | None = None  # a CA's limit: no order before
     held_for: str = ""  # which one, for people
     new_key: bool = False  # the operator asked for another key, whatever is configured
