@@ -488,7 +488,7 @@ targets = "web"
         ),
         pytest.param(
             AGREED + WWW + 'challenge = "dns-01"',
-            "5: [certificate.www] dns: missing: dns-01 needs to know who writes its records; there is "
+            "3: [certificate.www] dns: missing: dns-01 needs to know who writes its records; there is "
             "no [dns] table; add a table [dns.NAME]",
             id="dns-01",
         ),
@@ -499,8 +499,9 @@ targets = "web"
         ),
         pytest.param(
             AGREED + WWW + 'challenge = ["http-01", "tls-alpn-1"]',
-            '5: [certificate.www] challenge: unknown challenge "tls-alpn-1": this version knows '
-            'http-01 and tls-alpn-01; write challenge = "tls-alpn-01"',
+            '5: [certificate.www] challenge: unknown challenge "tls-alpn-1": known are '
+            "http-01, tls-alpn-01, dns-01, dns-account-01 and dns-persist-01; "
+            'write challenge = "tls-alpn-01"',
             id="an unknown one of several challenges",
         ),
         pytest.param(
