@@ -7,21 +7,38 @@ says is no help: it may keep a denial for hours.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from certd.challenges.delegation import NameServer
 from certd.errors import ChallengeError, plain
 from certd.model import TxtRecord
 
+if TYPE_CHECKING:
+    from dns.message import Message
+
 TRY_SECONDS = 2.0  # for one datagram; a second one is sent, for the first may be lost
 TRIES = 2
 FIRST, LONGEST = 0.1, 10.0  # seconds between looks, which are ever longer
 PAYLOAD = 1232  # bytes of a datagram (https://www.dnsflagday.net/2020/)
+LONGEST_VALUE = 4096  # characters
 MOST_NAMED = 5  # name servers in an error
 
 Kind = Literal["all", "quorum"]
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What is waited for: ``good`` says of a name's TXT values whether it is among them."""
+
+    zone: str
+    name: str
+    good: Callable[[Collection[str]], bool]
+
+    @classmethod
+    def record(cls, record: TxtRecord, zone: str) -> Wanted:
+        return cls(zone, record.name, lambda values: record.value in values)
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +51,7 @@ class Verdict:
 
 
 async def wait_for(
-    record: TxtRecord,
+    wanted: Wanted,
     servers: Sequence[NameServer],
     port: int,
     kind: Kind,
@@ -56,15 +73,15 @@ async def wait_for(
     pause = FIRST
     while True:
         todo = [one for one in servers if not (one.name in verdicts and verdicts[one.name].has)]
-        found = await asyncio.gather(*(turn(_verdict(one, record, port)) for one in todo))
+        found = await asyncio.gather(*(turn(_verdict(one, wanted, port)) for one in todo))
         verdicts.update({one.name: verdict for one, verdict in zip(todo, found, strict=True)})
         have = sum(verdict.has for verdict in verdicts.values())
         if have >= needed:
             return
         missing = "; ".join(_missing(servers, verdicts)[:MOST_NAMED])
         if loop.time() >= until:
-            raise _too_late(record, missing, have, len(servers), kind, verdicts)
-        tell(f"{have} of {len(servers)} name servers of {record.zone} have it: {missing}")
+            raise _too_late(wanted, missing, have, len(servers), kind, verdicts)
+        tell(f"{have} of {len(servers)} name servers of {wanted.zone} have it: {missing}")
         await asyncio.sleep(min(pause, max(until - loop.time(), 0.0)))
         pause = min(pause * 1.5, LONGEST)
 
@@ -74,7 +91,7 @@ def _missing(servers: Sequence[NameServer], verdicts: dict[str, Verdict]) -> lis
 
 
 def _too_late(
-    record: TxtRecord,
+    wanted: Wanted,
     missing: str,
     have: int,
     total: int,
@@ -93,29 +110,29 @@ def _too_late(
             'propagation = "wait"'
         )
     return ChallengeError(
-        f"{record.name} is not to be seen in time, so the CA was not told to look",
-        f"{have} of {total} name servers of {record.zone} have it: {missing}",
+        f"{wanted.name} is not to be seen in time, so the CA was not told to look",
+        f"{have} of {total} name servers of {wanted.zone} have it: {missing}",
         step,
     )
 
 
-async def _verdict(server: NameServer, record: TxtRecord, port: int) -> Verdict:
+async def _verdict(server: NameServer, wanted: Wanted, port: int) -> Verdict:
     """All of its addresses count: who does not answer at one may at another."""
     if not server.addresses:
         return Verdict(False, False, "has no address")
-    found = await asyncio.gather(*(_ask(one, port, record) for one in server.addresses))
+    found = await asyncio.gather(*(_ask(one, port, wanted) for one in server.addresses))
     lacking = [one for one in found if one.answers and not one.has]
     having = [one for one in found if one.has]
     return (lacking or having or list(found))[0]
 
 
-async def _ask(address: str, port: int, record: TxtRecord) -> Verdict:
+async def _ask(address: str, port: int, wanted: Wanted) -> Verdict:
     import dns.exception
 
     why = ""
     for _ in range(TRIES):
         try:
-            return await _exchange(address, port, record)
+            return await _exchange(address, port, wanted)
         except dns.exception.Timeout:
             why = f"does not answer at {address}"
         except (OSError, EOFError) as error:
@@ -125,14 +142,45 @@ async def _ask(address: str, port: int, record: TxtRecord) -> Verdict:
     return Verdict(False, False, why)
 
 
-async def _exchange(address: str, port: int, record: TxtRecord) -> Verdict:
+async def _exchange(address: str, port: int, wanted: Wanted) -> Verdict:
+    import dns.flags
+    import dns.rcode
+
+    answer = await _answer(address, port, wanted.name)
+    code = answer.rcode()
+    if code not in (dns.rcode.NOERROR, dns.rcode.NXDOMAIN):
+        why = f"says {dns.rcode.to_text(code)} at {address}"
+        lame = ": it does not serve the zone" if code == dns.rcode.REFUSED else ""
+        return Verdict(False, False, why + lame)
+    if not answer.flags & dns.flags.AA:
+        return Verdict(False, False, f"is lame: at {address} it does not speak for the zone")
+    values = _values(answer)
+    if wanted.good(values):
+        return Verdict(True, True)
+    return Verdict(False, True, f"has {'another' if values else 'none'} at {address}")
+
+
+async def values_at(address: str, port: int, name: str) -> frozenset[str] | None:
+    """The TXT values that a name server has at a name; None: it does not say."""
+    import dns.exception
+    import dns.flags
+
+    for _ in range(TRIES):
+        try:
+            answer = await _answer(address, port, name)
+            return _values(answer) if answer.flags & dns.flags.AA else None
+        except (dns.exception.DNSException, OSError, EOFError, ValueError):
+            continue
+    return None
+
+
+async def _answer(address: str, port: int, name: str) -> Message:
     import dns.asyncbackend
     import dns.asyncquery
     import dns.flags
     import dns.message
-    import dns.rcode
 
-    query = dns.message.make_query(record.name, "TXT", use_edns=0, payload=PAYLOAD)
+    query = dns.message.make_query(name, "TXT", use_edns=0, payload=PAYLOAD)
     query.flags &= ~dns.flags.RD
     answer, _ = await dns.asyncquery.udp_with_fallback(
         query,
@@ -141,18 +189,14 @@ async def _exchange(address: str, port: int, record: TxtRecord) -> Verdict:
         port=port,
         backend=dns.asyncbackend.get_backend("asyncio"),
     )
-    code = answer.rcode()
-    if code not in (dns.rcode.NOERROR, dns.rcode.NXDOMAIN):
-        why = f"says {dns.rcode.to_text(code)} at {address}"
-        return Verdict(False, False, f"{why}: it does not serve the zone" if code == 5 else why)
-    if not answer.flags & dns.flags.AA:
-        return Verdict(False, False, f"is lame: at {address} it does not speak for the zone")
-    values = {
-        plain(b"".join(item.strings).decode("utf-8", "replace"))
+    return answer
+
+
+def _values(answer: Message) -> frozenset[str]:
+    """Of all names in it: a server follows aliases within its own zones."""
+    return frozenset(
+        plain(b"".join(item.strings).decode("utf-8", "replace"), LONGEST_VALUE)
         for records in answer.answer
         for item in records
         if records.rdtype.name == "TXT"
-    }
-    if record.value in values:
-        return Verdict(True, True)
-    return Verdict(False, True, f"has {'another' if values else 'none'} at {address}")
+    )

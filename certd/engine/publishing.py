@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 
 from certd.authorize import TLS_ALPN
 from certd.ca.resources import CAChallenge
+from certd.challenges.dns01 import PERSIST
 from certd.challenges.http01 import (
     PortTaken,
     Responder,
@@ -196,6 +197,13 @@ class Shown:
     ) -> Future[None] | None:
         if challenge.type in WRITTEN:
             return self._showing.zones.publish(name, host, challenge, self._config)
+        if challenge.type == PERSIST:
+            names = self._config.certificates[name].identifiers
+            wildcard = Identifier("dns", f"*.{host}") in names
+            zones, account, issuers = self._showing.zones, challenge.account, challenge.issuers
+            return zones.lasting(
+                host.value, account, issuers, wildcard=wildcard, config=self._config
+            )
         if not self._config.looks_first(name, ca):
             return None
         return self._showing.look(name, host, challenge, self._config)

@@ -8,20 +8,18 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Collection
 from concurrent.futures import Future, wait
 from datetime import datetime, timedelta
-from typing import TypeVar
 
 from certd import due
 from certd.ca.resources import CAChallenge
 from certd.challenges.background import Background, in_thread
-from certd.challenges.delegation import Resolving
 from certd.challenges.dns01 import record_name, record_value
-from certd.challenges.propagation import Verdict, wait_for
-from certd.challenges.resolving import Unresolved
+from certd.challenges.propagation import Wanted
+from certd.challenges.view import Vantage, View
 from certd.config import Config, DNSSettings
-from certd.engine.changing import Changing
+from certd.engine.changing import Change, Changing
 from certd.errors import CertdError, ChallengeError, ProviderDenied, ProviderError
 from certd.failpoint import failpoint
 from certd.model import Failure, Identifier, TxtRecord
@@ -31,10 +29,6 @@ from certd.store.records import Kept
 
 log = logging.getLogger(__name__)
 
-T = TypeVar("T")
-
-QUESTIONS = 128  # to name servers at once
-LOOKUPS = 3  # of aliases and zone, before it counts as failed
 REMOVING = 120.0  # seconds for one try of a removal
 SAY = 10.0  # seconds between two words about the same wait
 
@@ -58,8 +52,7 @@ class Zones:
         self._clock = clock
         self._background = Background("dns")
         self._changing = Changing(store, config.state / "dns", clock)
-        self._resolving: dict[tuple[tuple[str, int], ...], Resolving] = {}
-        self._questions = asyncio.Semaphore(QUESTIONS)
+        self._view = View()
         self._removing: set[tuple[str, str, str]] = set()
         self._said: dict[str, float] = {}
         self._sweeps: set[Future[None]] = set()
@@ -88,8 +81,7 @@ class Zones:
         loop = asyncio.get_running_loop()
         until = loop.time() + account.timeout
         wanted = record_name(host.value, challenge.type, challenge.account)
-        resolving = self._resolver(account, config)
-        target, cut = await _found(lambda: _place(resolving, wanted), wanted)
+        target, cut = await self._view.place(wanted, vantage(config, account))
         if not account.may_touch(target):
             raise ProviderError(
                 f"[dns.{account.name}] must not write {target}",
@@ -131,16 +123,12 @@ class Zones:
             await asyncio.sleep(pause)
             pause = min(pause * 1.5, 10.0)
         if account.propagation != "wait":
-            resolving = self._resolver(account, config)
-            servers = await _found(lambda: resolving.name_servers(cut), record.name)
-            await wait_for(
-                record,
-                servers,
-                config.name_server_port,
+            await self._view.wait_for(
+                Wanted.record(record, cut),
                 account.propagation,
+                vantage(config, account),
                 until,
                 lambda text: self._tell(name, text),
-                self._turn,
             )
         await asyncio.sleep(account.settle)
 
@@ -159,24 +147,43 @@ class Zones:
             "name another table by dns, or let the account have that zone",
         )
 
-    def _resolver(self, account: DNSSettings, config: Config) -> Resolving:
-        servers = tuple((one.host, one.port) for one in account.resolvers)
-        if not servers and config.name_server:
-            servers = (config.name_server,)
-        if servers not in self._resolving:
-            self._resolving[servers] = Resolving(servers)
-        return self._resolving[servers]
-
-    async def _turn(self, question: Awaitable[Verdict]) -> Verdict:
-        async with self._questions:
-            return await question
-
     def _tell(self, name: str, text: str) -> None:
         """Not each of two hundred records at every look."""
         now = time.monotonic()
         if now - self._said.get(name, 0.0) >= SAY:
             self._said[name] = now
             self._say(name, text)
+
+    # -- what others ask for ----------------------------------------------------------------
+
+    def lasting(
+        self, host: str, account: str, issuers: Collection[str], *, wildcard: bool, config: Config
+    ) -> Future[None]:
+        """Look whether the operator's record of dns-persist-01 is there for this name.
+
+        The future's exception is a ChallengeError, if it is not.
+        """
+        at, now = vantage(config), self._clock()
+        return self._background.run(
+            lambda: self._view.lasting(host, account, issuers, at, now, wildcard=wildcard)
+        )
+
+    def change(self, what: Change, account: DNSSettings, record: TxtRecord) -> Future[None]:
+        """One change, of what is in no journal. The future's exception is a ProviderError."""
+
+        async def run() -> None:
+            until = asyncio.get_running_loop().time() + account.timeout
+            await self._changing.change(what, account, record, until)
+
+        return self._background.run(run)
+
+    def values(self, name: str, at: Vantage) -> Future[list[Collection[str] | None]]:
+        """The TXT values of a name, by each address of its name servers; None: no answer."""
+        return self._background.run(lambda: self._view.values(name, at))
+
+    def place(self, name: str, at: Vantage) -> Future[tuple[str, str]]:
+        """Where its aliases end, and the zone which that is in."""
+        return self._background.run(lambda: self._view.place(name, at))
 
     # -- removing --------------------------------------------------------------------------
 
@@ -254,6 +261,14 @@ class Zones:
         self._store.records.later(kept, failure, now + pause)
 
 
+def vantage(config: Config, account: DNSSettings | None = None) -> Vantage:
+    """From where it is looked, for this account's zones or for any."""
+    servers = tuple((one.host, one.port) for one in account.resolvers) if account else ()
+    if not servers and config.name_server:
+        servers = (config.name_server,)
+    return Vantage(servers, config.name_server_port)
+
+
 def _account(name: str, host: Identifier, config: Config) -> DNSSettings:
     spec = config.certificates.get(name)
     table = spec.dns_for(host.value) if spec else None
@@ -262,25 +277,3 @@ def _account(name: str, host: Identifier, config: Config) -> DNSSettings:
             f"nobody writes the records of {host}", "", f"name a table by dns for {name}"
         )
     return config.dns[table]
-
-
-async def _place(resolving: Resolving, wanted: str) -> tuple[str, str]:
-    target = await resolving.follow(wanted)
-    return target, await resolving.zone(target)
-
-
-async def _found(look: Callable[[], Awaitable[T]], name: str) -> T:
-    """Some times, for a resolver may be slow the first time."""
-    for left in range(LOOKUPS - 1, -1, -1):
-        try:
-            return await look()
-        except Unresolved as error:
-            if not left:
-                raise ChallengeError(
-                    f"where {name} belongs is not known, so the CA was not told to look",
-                    str(error),
-                    "see whether its zone is served, and by whom; the DNS server that is asked "
-                    "is resolver in [certd], or resolvers in the [dns] table",
-                ) from error
-            await asyncio.sleep(0.5)
-    raise AssertionError

@@ -407,8 +407,8 @@ targets = "web"
         ),
         pytest.param(
             AGREED + '[certificate.www]\nnames = ["*.example.com"]',
-            "4: [certificate.www] names: *.example.com is a wildcard: CAs give one by a record in DNS "
-            'only, not by http-01; write challenge = "dns-01", and a [dns] table that says who',
+            "4: [certificate.www] names: *.example.com is a wildcard: CAs give one by a record in "
+            'DNS only, not by http-01; write challenge = "dns-01", and a [dns] table that says who',
             id="wildcard",
         ),
         pytest.param(
@@ -488,8 +488,8 @@ targets = "web"
         ),
         pytest.param(
             AGREED + WWW + 'challenge = "dns-01"',
-            "3: [certificate.www] dns: missing: dns-01 needs to know who writes its records; there is "
-            "no [dns] table; add a table [dns.NAME]",
+            "3: [certificate.www] dns: missing: dns-01 needs to know who writes its records; there "
+            "is no [dns] table; add a table [dns.NAME]",
             id="dns-01",
         ),
         pytest.param(
