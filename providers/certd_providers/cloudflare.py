@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 from certd.api import SecretReference, TxtRecord
-from certd_providers.rest import API, Answer, check_url
+from certd_providers.rest import ADDRESS, API, Answer, bearer
 from certd_providers.txt import quoted, unquoted
 
 MINIMUM_TTL = 60  # seconds
@@ -45,10 +45,7 @@ class Cloudflare:
             "missing": "cloudflare needs an API token",
         }
     )
-    url: str = field(
-        default="https://api.cloudflare.com/client/v4",
-        metadata={"description": "address of the API", "check": check_url},
-    )
+    url: str = field(default="https://api.cloudflare.com/client/v4", metadata=ADDRESS)
 
     def zones(self) -> list[str]:
         with self._api() as api:
@@ -76,15 +73,7 @@ class Cloudflare:
                 api.call("DELETE", f"{records}/{found['id']}", accept={404})
 
     def _api(self) -> API:
-        token = self.token.fetch().reveal()
-        return API(
-            "Cloudflare",
-            self.url,
-            headers={"Authorization": f"Bearer {token}"},
-            permission=_PERMISSION,
-            explain=_words,
-            secrets=[token],
-        )
+        return bearer("Cloudflare", self.url, self.token, _PERMISSION, explain=_words)
 
 
 def _records(api: API, zone: str) -> str:

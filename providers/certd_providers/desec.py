@@ -18,7 +18,7 @@ from typing import Any, ClassVar
 from requests.utils import parse_header_links
 
 from certd.api import SecretReference, TxtRecord
-from certd_providers.rest import API, Answer, check_url
+from certd_providers.rest import ADDRESS, API, Answer, bearer
 from certd_providers.txt import quoted, unquoted
 
 _PERMISSION = (
@@ -41,10 +41,7 @@ class DeSEC:
             "missing": "desec needs a token",
         }
     )
-    url: str = field(
-        default="https://desec.io/api/v1",
-        metadata={"description": "address of the API", "check": check_url},
-    )
+    url: str = field(default="https://desec.io/api/v1", metadata=ADDRESS)
 
     def zones(self) -> list[str]:
         found: list[str] = []
@@ -77,9 +74,7 @@ class DeSEC:
                 _write(api, record, {"records": kept})
 
     def _api(self) -> API:
-        token = self.token.fetch().reveal()
-        headers = {"Authorization": f"Token {token}"}
-        return API("deSEC", self.url, headers=headers, permission=_PERMISSION, secrets=[token])
+        return bearer("deSEC", self.url, self.token, _PERMISSION, scheme="Token")
 
 
 def _minimum_ttl(api: API, zone: str) -> int:

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 from certd.api import SecretReference, TxtRecord
-from certd_providers.rest import API, check_url
+from certd_providers.rest import ADDRESS, API, bearer
 from certd_providers.txt import unquoted
 
 MINIMUM_TTL = 30  # seconds
@@ -42,10 +42,7 @@ class DigitalOcean:
             "missing": "digitalocean needs a personal access token",
         }
     )
-    url: str = field(
-        default="https://api.digitalocean.com/v2",
-        metadata={"description": "address of the API", "check": check_url},
-    )
+    url: str = field(default="https://api.digitalocean.com/v2", metadata=ADDRESS)
 
     def zones(self) -> list[str]:
         with self._api() as api:
@@ -71,11 +68,7 @@ class DigitalOcean:
                 api.call("DELETE", path, accept={404})
 
     def _api(self) -> API:
-        token = self.token.fetch().reveal()
-        headers = {"Authorization": f"Bearer {token}"}
-        return API(
-            "DigitalOcean", self.url, headers=headers, permission=_PERMISSION, secrets=[token]
-        )
+        return bearer("DigitalOcean", self.url, self.token, _PERMISSION)
 
 
 def _ours(api: API, record: TxtRecord) -> Iterator[Mapping[str, Any]]:

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from typing import ClassVar
 
 from certd.api import SecretReference, TxtRecord
-from certd_providers.rest import API, check_url
+from certd_providers.rest import ADDRESS, API, bearer
 from certd_providers.txt import quoted, unquoted
 
 MINIMUM_TTL = 300  # seconds
@@ -41,10 +41,7 @@ class Gandi:
             "missing": "gandi needs a personal access token",
         }
     )
-    url: str = field(
-        default="https://api.gandi.net/v5/livedns",
-        metadata={"description": "address of the API", "check": check_url},
-    )
+    url: str = field(default="https://api.gandi.net/v5/livedns", metadata=ADDRESS)
 
     def zones(self) -> list[str]:
         found: list[str] = []
@@ -52,7 +49,8 @@ class Gandi:
             for page in itertools.count(1):
                 answer = api.get("/domains", params={"page": page, "per_page": PAGE})
                 found += [str(domain["fqdn"]).lower() for domain in answer.json]
-                if not answer.json or str(len(found)) == answer.headers.get("Total-Count"):
+                most = answer.headers.get("Total-Count", "")
+                if not answer.json or not most.isdigit() or len(found) >= int(most):
                     break
         return found
 
@@ -86,9 +84,7 @@ class Gandi:
         api.call("PUT", _path(record), body={"rrset_ttl": ttl, "rrset_values": values})
 
     def _api(self) -> API:
-        token = self.token.fetch().reveal()
-        headers = {"Authorization": f"Bearer {token}"}
-        return API("Gandi", self.url, headers=headers, permission=_PERMISSION, secrets=[token])
+        return bearer("Gandi", self.url, self.token, _PERMISSION)
 
 
 def _path(record: TxtRecord) -> str:

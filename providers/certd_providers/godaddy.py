@@ -19,7 +19,7 @@ from typing import Any, ClassVar
 from urllib.parse import parse_qsl, urlsplit
 
 from certd.api import SecretReference, TxtRecord
-from certd_providers.rest import API, check_url
+from certd_providers.rest import ADDRESS, API, bearer
 from certd_providers.txt import unquoted
 
 MINIMUM_TTL = 600  # seconds
@@ -44,10 +44,7 @@ class GoDaddy:
             "missing": "godaddy needs a personal access token",
         }
     )
-    url: str = field(
-        default="https://api.godaddy.com/v3/domains",
-        metadata={"description": "address of the API", "check": check_url},
-    )
+    url: str = field(default="https://api.godaddy.com/v3/domains", metadata=ADDRESS)
 
     def zones(self) -> list[str]:
         with self._api() as api:
@@ -74,15 +71,7 @@ class GoDaddy:
                 api.call("DELETE", f"{_records(record)}/{found['recordId']}", accept={404})
 
     def _api(self) -> API:
-        token = self.token.fetch().reveal()
-        return API(
-            "GoDaddy",
-            self.url,
-            headers={"Authorization": f"Bearer {token}"},
-            permission=_PERMISSION,
-            explain=lambda body: f"{body['message']} ({body['code']})",
-            secrets=[token],
-        )
+        return bearer("GoDaddy", self.url, self.token, _PERMISSION, explain=_words)
 
 
 def _records(record: TxtRecord) -> str:
@@ -111,3 +100,7 @@ def _all(
         if not answer.json["items"] or "next" not in links:
             return
         asked = dict(parse_qsl(urlsplit(links["next"]).query))
+
+
+def _words(body: Any) -> str:
+    return f"{body['message']} ({body['code']})"

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 from certd.api import SecretReference, TxtRecord
-from certd_providers.rest import API, check_url
+from certd_providers.rest import ADDRESS, API, bearer
 from certd_providers.txt import quoted, unquoted
 
 MINIMUM_TTL = 60  # seconds
@@ -42,10 +42,7 @@ class Hetzner:
             "missing": "hetzner needs an API token",
         }
     )
-    url: str = field(
-        default="https://api.hetzner.cloud/v1",
-        metadata={"description": "address of the API", "check": check_url},
-    )
+    url: str = field(default="https://api.hetzner.cloud/v1", metadata=ADDRESS)
 
     def zones(self) -> list[str]:
         found: list[str] = []
@@ -77,15 +74,7 @@ class Hetzner:
                 _act(api, record, "remove_records", body)
 
     def _api(self) -> API:
-        token = self.token.fetch().reveal()
-        return API(
-            "Hetzner",
-            self.url,
-            headers={"Authorization": f"Bearer {token}"},
-            permission=_PERMISSION,
-            explain=lambda body: _words(body["error"]),
-            secrets=[token],
-        )
+        return bearer("Hetzner", self.url, self.token, _PERMISSION, explain=_words)
 
 
 def _set(record: TxtRecord) -> str:
@@ -105,14 +94,13 @@ def _act(api: API, record: TxtRecord, action: str, body: Any) -> None:
     path = f"{_set(record)}/actions/{action}"
     answer = api.call("POST", path, body=body, accept={409, 412, 422, 423})
     if answer.status >= 400:
-        error = answer.json["error"]
-        if error["code"] == "uniqueness_error":
+        code = answer.json["error"]["code"]
+        if code == "uniqueness_error":
             return  # added before, by the call whose answer was lost
-        raise api.busy(_words(error)) if error["code"] in _PASSING else api.failure(answer)
-    started = answer.json["action"]
-    if started["status"] == "error":
-        raise api.busy(_words(started["error"]))
+        raise api.busy(_words(answer.json)) if code in _PASSING else api.failure(answer)
+    if answer.json["action"]["status"] == "error":
+        raise api.busy(_words(answer.json["action"]))
 
 
-def _words(error: Any) -> str:
-    return f"{error['message']} ({error['code']})"
+def _words(body: Any) -> str:
+    return f"{body['error']['message']} ({body['error']['code']})"

@@ -12,7 +12,14 @@ from urllib.parse import urlsplit
 
 import requests
 
-from certd.api import ConfigError, ProviderBusy, ProviderDenied, ProviderError, plain
+from certd.api import (
+    ConfigError,
+    ProviderBusy,
+    ProviderDenied,
+    ProviderError,
+    SecretReference,
+    plain,
+)
 
 CONNECT, READ = 10.0, 30.0  # seconds until it is reached, and of silence
 LARGEST = 16 * 2**20  # bytes of an answer: a zone of 100,000 records
@@ -179,6 +186,21 @@ class API:
         return plain(text)
 
 
+def bearer(
+    name: str,
+    url: str,
+    token: SecretReference,
+    permission: str,
+    *,
+    scheme: str = "Bearer",
+    explain: Callable[[Any], str] | None = None,
+) -> API:
+    """An API whose credential is one token, in the Authorization header."""
+    secret = token.fetch().reveal()
+    headers = {"Authorization": f"{scheme} {secret}"}
+    return API(name, url, headers=headers, permission=permission, explain=explain, secrets=[secret])
+
+
 def check_url(url: str) -> None:
     """Of a setting with the address of an API: the ``check`` of its metadata.
 
@@ -196,6 +218,10 @@ def check_url(url: str) -> None:
         raise ConfigError("it has a credential in it", "", "there is a setting for that")
     if parts.scheme == "http" and not _here(host):
         raise ConfigError("the credential would travel in clear text", "", "write https://…")
+
+
+# The metadata of a setting with the address of an API.
+ADDRESS: Mapping[str, Any] = {"description": "address of the API", "check": check_url}
 
 
 def _here(host: str) -> bool:

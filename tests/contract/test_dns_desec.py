@@ -10,13 +10,13 @@ from certd_providers.desec import DeSEC
 
 from certd.api import ProviderBusy, ProviderDenied, ProviderError
 from certd.contract import FIRST, SECOND
+from tests.dnsc_contract import HTTPProviderContract
 from tests.dnsc_fakes import (
     NAME,
     READER,
     TOKEN,
     ZONE,
     FakeAPI,
-    HTTPProviderContract,
     Reply,
     Request,
     challenge,

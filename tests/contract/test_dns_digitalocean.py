@@ -11,13 +11,13 @@ from certd_providers.digitalocean import DigitalOcean
 
 from certd.api import ProviderDenied, ProviderError
 from certd.contract import FIRST, SECOND
+from tests.dnsc_contract import HTTPProviderContract
 from tests.dnsc_fakes import (
     NAME,
     READER,
     TOKEN,
     ZONE,
     FakeAPI,
-    HTTPProviderContract,
     Reply,
     Request,
     challenge,

@@ -9,13 +9,13 @@ import pytest
 from certd_providers.gandi import Gandi
 
 from certd.contract import FIRST
+from tests.dnsc_contract import HTTPProviderContract
 from tests.dnsc_fakes import (
     NAME,
     READER,
     TOKEN,
     ZONE,
     FakeAPI,
-    HTTPProviderContract,
     Reply,
     Request,
     challenge,

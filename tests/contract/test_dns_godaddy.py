@@ -12,13 +12,13 @@ from certd_providers.godaddy import GoDaddy
 
 from certd.api import ProviderDenied, ProviderError
 from certd.contract import FIRST, SECOND
+from tests.dnsc_contract import HTTPProviderContract
 from tests.dnsc_fakes import (
     NAME,
     READER,
     TOKEN,
     ZONE,
     FakeAPI,
-    HTTPProviderContract,
     Reply,
     Request,
     challenge,
