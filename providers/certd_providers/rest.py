@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import email.utils
 import json
+import logging
+import urllib.parse
 from collections.abc import Callable, Collection, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
 import requests
 
-from certd.api import ProviderBusy, ProviderDenied, ProviderError, plain
+from certd.api import ConfigError, ProviderBusy, ProviderDenied, ProviderError, plain
 
 CONNECT, READ = 10.0, 30.0  # seconds until it is reached, and of silence
 LARGEST = 16 * 2**20  # bytes of an answer: a zone of 100,000 records
@@ -19,12 +21,18 @@ BUSY = frozenset({408, 425, 429})
 
 
 class Answer:
-    """What came back: ``status``, ``text`` and what JSON is in it (None where there is none)."""
+    """What came back: ``status``, ``text`` and what JSON is in it (None where there is none).
 
-    def __init__(self, status: int, headers: Mapping[str, str], text: str) -> None:
+    ``raw`` is for what names its own encoding, as XML does.
+    """
+
+    def __init__(
+        self, status: int, headers: Mapping[str, str], text: str, raw: bytes = b""
+    ) -> None:
         self.status = status
         self.headers = headers
         self.text = text
+        self.raw = raw
 
     @property
     def json(self) -> Any:
@@ -144,7 +152,9 @@ class API:
                     if len(raw) > LARGEST:
                         raise ProviderError(f"{self._name} does not end its answer")
                 text = raw.decode(response.encoding or "utf-8", "replace")
-                return Answer(response.status_code, response.headers, text)
+                return Answer(response.status_code, response.headers, text, bytes(raw))
+        except (UnicodeError, requests.exceptions.InvalidHeader):
+            raise self.denied("it has a character that no header can have") from None
         except (requests.RequestException, OSError, LookupError) as error:
             # The texts of these hold the whole URL, and some credentials are in that.
             raise self.busy(f"no answer ({type(error).__name__})") from None
@@ -160,6 +170,37 @@ class API:
         for secret in self._secrets:
             text = text.replace(secret, "***")
         return plain(text)
+
+
+def check_url(url: str) -> None:
+    """Check a setting that is an API's address.
+
+    Raises:
+        ConfigError: it cannot be one.
+    """
+    try:
+        parts = urllib.parse.urlsplit(url)
+        good = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        good = False
+    if not good or parts.query or parts.fragment or "@" in parts.netloc:
+        # Not repeated where it may hold a password.
+        raise ConfigError("url is no address of an API", "", 'write "https://dns.example.com"')
+
+
+class _NoQueries(logging.Filter):
+    """urllib3 logs each request with its query, where some vendors want the credential."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if isinstance(record.args, tuple):
+            record.args = tuple(
+                part.partition("?")[0] + "?…" if isinstance(part, str) and "?" in part else part
+                for part in record.args
+            )
+        return True
+
+
+logging.getLogger("urllib3.connectionpool").addFilter(_NoQueries())
 
 
 def _unchanged(request: requests.PreparedRequest) -> requests.PreparedRequest:
