@@ -176,8 +176,8 @@ class Mishaps:
         ):
             if not left and not getattr(account.provider, "removes", True):
                 continue
-            begun = len(fake.asked)
             self.undo(account, change)
+            begun = len(fake.asked)
             change(record)
             for number in range(len(fake.asked) - begun):
                 self.undo(account, change)
