@@ -106,10 +106,10 @@ class _Calls(API):
         if any(words in said.lower() for words in NOT_ALLOWED):
             raise self.denied(said)
         found = content.get(part) if part else []
-        good = isinstance(found, list) and all(isinstance(one, dict) for one in found)
-        if answer.status == 400 or content.get("status") != "SUCCESS" or not good:
+        good = answer.status != 400 and content.get("status") == "SUCCESS"
+        if not good or not isinstance(found, list) or not all(isinstance(x, dict) for x in found):
             raise self.failure(answer)
-        return list(found)
+        return found
 
     def same(self, record: TxtRecord) -> list[str]:
         """The numbers of the records with this name and value."""
