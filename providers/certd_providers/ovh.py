@@ -19,7 +19,7 @@ import contextlib
 import hashlib
 import json
 import time
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
@@ -46,6 +46,10 @@ def _check_endpoint(name: str) -> None:
         )
 
 
+def _setting(description: str, **more: Any) -> Mapping[str, Any]:
+    return {"description": description, "missing": "createToken shows it", **more}
+
+
 @dataclass(frozen=True, slots=True)
 class OVH:
     """Zones at OVHcloud, by three keys."""
@@ -55,35 +59,24 @@ class OVH:
         "GET and POST /domain/zone/ZONE/*, DELETE /domain/zone/ZONE/record/* of each zone"
     )
 
-    application_key: str = field(
-        metadata={
-            "description": "application key (AK): which application it is",
-            "missing": "createToken shows it",
-        }
-    )
+    application_key: str = field(metadata=_setting("application key (AK): which application it is"))
     application_secret: SecretReference = field(
-        metadata={
-            "description": "application secret (AS): it signs",
-            "missing": "createToken shows it",
-        }
+        metadata=_setting("application secret (AS): it signs")
     )
     consumer_key: SecretReference = field(
-        metadata={
-            "description": "consumer key (CK): for whom, with which rights",
-            "missing": "createToken shows it",
-        }
+        metadata=_setting("consumer key (CK): for whom, with which rights")
     )
     endpoint: str = field(
         default="ovh-eu",
-        metadata={
-            "description": f"where the account is: {', '.join(ENDPOINTS)}",
-            "check": _check_endpoint,
-            "example": "ovh-ca",
-        },
+        metadata=_setting(
+            f"where the account is: {', '.join(ENDPOINTS)}",
+            check=_check_endpoint,
+            example="ovh-ca",
+        ),
     )
     url: str | None = field(
         default=None,
-        metadata={"description": "address of the API, if not the endpoint's", "check": check_url},
+        metadata=_setting("address of the API, if not the endpoint's", check=check_url),
     )
 
     def zones(self) -> Collection[str]:
