@@ -11,7 +11,7 @@ import pytest
 from certd_providers.acme_dns import AcmeDNS
 
 from certd.api import ProviderDenied, ProviderError, Secret, SecretReference, TxtRecord
-from certd.contract import FIRST, SECOND
+from certd.contract import FIRST, SECOND, Broken, Trial, two_values
 from certd.testing.dns import Account, DNSProviderContract
 from tests.dnsd_fake import Asked, Fake, Mishaps, Reply, as_json, direct, running
 
@@ -147,3 +147,14 @@ def test_a_key_that_no_header_can_have_is_refused(fake: Server, key: str) -> Non
         AcmeDNS(fake.url, accounts(one)).add_txt(TxtRecord(ZONE, one["fulldomain"], FIRST, 60))
     assert key not in str(refused.value)
     assert not fake.asked
+
+
+def test_the_contract_still_sees_a_value_that_is_lost(account: Account, fake: Server) -> None:
+    """What cannot be removed may stay, but what was written last must be there."""
+    name = account.name("_acme-challenge")
+
+    def one_of_them(name: str) -> list[str]:
+        return fake.published(name)[:1]
+
+    with pytest.raises(Broken, match="two were added"):
+        two_values(Trial(account.provider, ZONE, name, one_of_them))
