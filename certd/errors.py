@@ -80,6 +80,8 @@ class ProviderBusy(ProviderError):
 class ProviderDenied(ProviderError):
     """It refuses the credential, for this or for all: nobody asks it before somebody acts."""
 
+    account = ""  # the [dns] table that it is about, once that is known
+
 
 class TargetError(CertdError):
     """A target could not be brought to serve the certificate; tried again later."""
