@@ -23,7 +23,7 @@ from certd.errors import (
     plain,
 )
 from certd.failpoint import failpoint
-from certd.model import Bundle, Certificate, DNSChallenge, Identifier, Pair, TxtRecord
+from certd.model import Bundle, Certificate, Identifier, Pair, TxtRecord
 from certd.program import check_program, run_program, said
 from certd.references import SecretReference
 from certd.room import Lack, lack
@@ -34,7 +34,6 @@ __all__ = [
     "CertdError",
     "Certificate",
     "ConfigError",
-    "DNSChallenge",
     "DNSProvider",
     "DeployTarget",
     "Identifier",

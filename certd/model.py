@@ -393,15 +393,6 @@ class Lineage:
 
 
 @dataclass(frozen=True, slots=True)
-class DNSChallenge:
-    """What a record's value is made of (RFC 8555 section 8.4); ``domain`` is without ``*.``."""
-
-    domain: str
-    token: str
-    key_authorization: Secret
-
-
-@dataclass(frozen=True, slots=True)
 class TxtRecord:
     """A TXT record that proves control of a name; all of it worked out by the core.
 
@@ -413,8 +404,6 @@ class TxtRecord:
     name: str
     value: str
     ttl: int  # seconds; a provider that allows only longer ones takes the shortest that it does
-    # For the few services that make the value themselves; None where no CA has asked for it.
-    challenge: DNSChallenge | None = field(default=None, compare=False)
 
     @property
     def label(self) -> str:

@@ -1,8 +1,8 @@
 """A service of one's own that takes lego's HTTP requests: POST /present and POST /cleanup.
 
-By default each has ``fqdn`` (with a final dot) and ``value``. In RAW mode it has ``domain``,
-``token`` and ``keyAuth``, of which the service makes name and value itself; it is told of no CNAME
-then. HTTP basic authentication, where the service wants one.
+Each has ``fqdn`` (with a final dot) and ``value``, which is lego's default mode; not its RAW mode,
+in which a service is given the key authorization and makes them itself. HTTP basic authentication,
+where the service wants one.
 
 The service must keep the other values at a name, take the same request twice, and answer with 2xx
 when it is done. Least permission: what the service lets this user write.
@@ -13,17 +13,11 @@ Source: https://go-acme.github.io/lego/dns/httpreq/
 from __future__ import annotations
 
 import base64
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import ClassVar
 
-from certd.api import ConfigError, ProviderError, SecretReference, TxtRecord
+from certd.api import SecretReference, TxtRecord
 from certd_providers.rest import API, check_url
-
-
-def _check_mode(mode: str) -> None:
-    if mode not in ("", "RAW"):
-        raise ConfigError(f'there is no mode "{mode}"', "", 'write "RAW", or leave it out')
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,14 +38,6 @@ class HTTPReq:
     password: SecretReference | None = field(
         default=None, metadata={"description": "password (HTTP basic authentication)"}
     )
-    mode: str = field(
-        default="",
-        metadata={
-            "description": "RAW: the service gets domain, token and key authorization",
-            "check": _check_mode,
-            "example": "RAW",
-        },
-    )
 
     def add_txt(self, record: TxtRecord) -> None:
         self._post("/present", record)
@@ -60,7 +46,7 @@ class HTTPReq:
         self._post("/cleanup", record)
 
     def _post(self, path: str, record: TxtRecord) -> None:
-        body = self._raw(record) if self.mode else _made(record)
+        body = {"fqdn": f"{record.name}.", "value": record.value}
         password = self.password.fetch().reveal() if self.password else ""
         basic = base64.b64encode(f"{self.username}:{password}".encode()).decode()
         with API(
@@ -68,22 +54,6 @@ class HTTPReq:
             self.url,
             headers={"Authorization": f"Basic {basic}"} if self.username or password else {},
             permission="correct user and password, or let the service accept them for this name",
-            secrets=(password, basic, body.get("keyAuth", "")),
+            secrets=(password, basic),
         ) as api:
             api.call("POST", path, body=body)
-
-    def _raw(self, record: TxtRecord) -> Mapping[str, str]:
-        made_of = record.challenge
-        if made_of is None:
-            why = "in RAW mode the service makes the value itself, of a CA's challenge"
-            todo = "leave mode out, if the service knows lego's other mode too"
-            raise ProviderError(f"httpreq cannot write {record.name}", why, todo)
-        return {
-            "domain": made_of.domain,
-            "token": made_of.token,
-            "keyAuth": made_of.key_authorization.reveal(),
-        }
-
-
-def _made(record: TxtRecord) -> Mapping[str, str]:
-    return {"fqdn": f"{record.name}.", "value": record.value}

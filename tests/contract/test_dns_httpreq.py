@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import hashlib
 import json
 from collections import defaultdict
 from collections.abc import Callable, Iterator
@@ -14,7 +13,6 @@ from certd_providers.httpreq import HTTPReq
 
 from certd.api import (
     ConfigError,
-    DNSChallenge,
     ProviderDenied,
     ProviderError,
     Secret,
@@ -30,15 +28,6 @@ __all__ = ["direct"]
 ZONE = "example.com"
 NAME = f"_acme-challenge.{ZONE}"
 USER, PASSWORD = "certd", "pässwörd"
-TOKEN, THUMBPRINT = (
-    "LoqXcYV8q5ONbJQxbmR7SCTNo3tiAXDfowyjxAjEuX0",
-    "9jg46WB3rR_AHD-EBXdN7cBkH1WOu0tA3M",
-)
-
-
-def value_of(key_authorization: str) -> str:
-    digest = hashlib.sha256(key_authorization.encode()).digest()
-    return base64.urlsafe_b64encode(digest).rstrip(b"=").decode()
 
 
 class Server(Fake):
@@ -54,15 +43,8 @@ class Server(Fake):
             return Reply(400, "bad request\n", "text/plain")
         body = json.loads(asked.body)
         match body:
-            case {"fqdn": str(fqdn), "value": str(value), **rest} if (
-                fqdn.endswith(".") and not rest
-            ):
+            case {"fqdn": str(fqdn), "value": str(value)} if fqdn.endswith(".") and len(body) == 2:
                 name = fqdn.removesuffix(".")
-            case {"domain": str(domain), "token": str(token), "keyAuth": str(key), **rest} if (
-                not rest
-            ):
-                assert key.startswith(f"{token}.")
-                name, value = f"_acme-challenge.{domain}", value_of(key)
             case _:
                 return Reply(400, "unknown message\n", "text/plain")
         if not f".{name}".endswith(f".{ZONE}"):
@@ -108,41 +90,6 @@ class TestHTTPReq(Mishaps, DNSProviderContract):
     lenient = True  # its documentation says nothing of what is in an answer
 
 
-def test_in_raw_mode_the_service_makes_name_and_value(fake: Server, provider: HTTPReq) -> None:
-    raw = replace(provider, mode="RAW")
-    keys = [f"{TOKEN}.{THUMBPRINT}{number}" for number in range(2)]
-    records = [
-        TxtRecord(ZONE, NAME, value_of(key), 60, DNSChallenge(ZONE, TOKEN, Secret(key)))
-        for key in keys
-    ]
-    for record in (*records, records[0]):
-        raw.add_txt(record)
-    assert fake.values[NAME] == [record.value for record in records]
-    raw.remove_txt(records[0])
-    raw.remove_txt(records[0])
-    assert fake.values[NAME] == [records[1].value]
-    assert THUMBPRINT not in repr(records)
-
-
-def test_in_raw_mode_a_key_authorization_is_in_no_error(fake: Server, provider: HTTPReq) -> None:
-    key = f"{TOKEN}.{THUMBPRINT}"
-    record = TxtRecord(ZONE, NAME, value_of(key), 60, DNSChallenge(ZONE, TOKEN, Secret(key)))
-    fake.instead = [Reply(400, f"cannot take {key}")]
-    with pytest.raises(ProviderError, match="cannot take") as refused:
-        replace(provider, mode="RAW").add_txt(record)
-    assert key not in str(refused.value)
-
-
-def test_in_raw_mode_a_record_without_a_challenge_is_refused(
-    fake: Server, provider: HTTPReq
-) -> None:
-    raw = replace(provider, mode="RAW")
-    for change in (raw.add_txt, raw.remove_txt):
-        with pytest.raises(ProviderError, match="of a CA's challenge"):
-            change(TxtRecord(ZONE, NAME, FIRST, 60))
-    assert not fake.asked
-
-
 @pytest.mark.parametrize(
     ("form", "sent"),
     [
@@ -164,14 +111,6 @@ def test_a_redirection_is_not_followed(fake: Server, provider: HTTPReq) -> None:
     with pytest.raises(ProviderError, match="HTTP 307"):
         provider.add_txt(TxtRecord(ZONE, NAME, FIRST, 60))
     assert len(fake.asked) == 1
-
-
-def test_there_is_one_other_mode() -> None:
-    check = HTTPReq.__dataclass_fields__["mode"].metadata["check"]
-    check("")
-    check("RAW")
-    with pytest.raises(ConfigError, match="no mode"):
-        check("raw")
 
 
 @pytest.mark.parametrize(
