@@ -39,7 +39,7 @@ ATTRIBUTES = {  # of a host in an answer, and what setHosts calls them
     "TTL": "TTL",
 }
 TRIES = 3  # readings of a zone that somebody else is writing
-FROM_BEHIND = {"3031510", "3050900"}  # the registry's service failed
+PASSING = {"1050900", "3031510", "3050900"}  # besides 4… and 5…: what is behind it failed
 Host = Mapping[str, str]
 
 
@@ -147,10 +147,10 @@ class _Calls(API):
         for error in _inside(content, "error"):
             number = error.get("Number", "")
             said = f"{number}: {error.text or ''}"
-            if len(number) == 7 and number.startswith("10"):
-                raise self.denied(said)
-            if number.startswith(("4", "5")) or number in FROM_BEHIND:
+            if number.startswith(("4", "5")) or number in PASSING:
                 raise self.busy(said)
+            if number.startswith("10"):  # those about who asks, from where
+                raise self.denied(said)
             raise self.failure(answer, said)
         if content.get("Status") != "OK":
             raise self.failure(answer, "its status is not OK")
@@ -234,7 +234,7 @@ def _divided(domain: str) -> dict[str, str]:
 
 def _parsed(raw: bytes) -> ElementTree.Element | None:
     """Its size is bounded by now; a document type could name files, or grow."""
-    if b"<!DOCTYPE" in raw.upper():
+    if b"<!DOCTYPE" in raw.upper() or b"\0" in raw:  # the latter is UTF-16, to hide the former
         return None
     try:
         content = ElementTree.fromstring(raw)  # noqa: S314 - see above

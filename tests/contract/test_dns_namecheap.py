@@ -157,6 +157,7 @@ def test_all_pages_of_the_domains_are_read(fake: Server, provider: Namecheap) ->
         ("5050900", ProviderBusy),
         ("4022288", ProviderBusy),
         ("3050900", ProviderBusy),
+        ("1050900", ProviderBusy),
         ("2019166", ProviderError),
         ("3013288", ProviderError),
     ],
