@@ -99,8 +99,9 @@ class AWS:
         except exceptions.ClientError as error:
             raise self._refused(error) from None
         except no_credential as error:
+            # The machine may just be starting: nobody has refused anything yet.
             what = "there is no credential for AWS"
-            raise ProviderDenied(what, plain(str(error)), self.credential) from None
+            raise ProviderError(what, plain(str(error)), self.credential) from None
         except exceptions.HTTPClientError as error:
             # Its text has the whole URL in it.
             why, todo = f"no answer ({type(error).__name__})", "it is tried again by itself"

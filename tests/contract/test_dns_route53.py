@@ -262,8 +262,9 @@ def test_a_wrong_key_is_told(aws: tuple[str, Gateway], key: str, words: str) -> 
     "settings", [{}, {"profile": "missing"}], ids=["no credential", "no such profile"]
 )
 def test_nobody_to_ask_as(moto: str, settings: dict[str, Any]) -> None:
-    with pytest.raises(ProviderDenied, match="there is no credential"):
+    with pytest.raises(ProviderError, match="there is no credential") as missing:
         Route53(url=moto, **settings).add_txt(RECORD)
+    assert not isinstance(missing.value, ProviderDenied), "it may be there in a minute"
 
 
 @pytest.mark.parametrize(
