@@ -18,6 +18,7 @@ from certd.api import (
     SecretReference,
     plain,
 )
+from certd_providers.rest import check_url
 
 CONNECT, READ = 10.0, 30.0  # seconds until it is reached, and of silence
 BUSY = re.compile(
@@ -58,7 +59,11 @@ class AWS:
         metadata={"description": "decides on the partition: cn-north-1 for China, say"},
     )
     url: str | None = field(
-        default=None, metadata={"description": "address of the API, and of STS, if it is another"}
+        default=None,
+        metadata={
+            "description": "address of the API, and of STS, if it is another",
+            "check": check_url,
+        },
     )
 
     def __post_init__(self) -> None:

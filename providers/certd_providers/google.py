@@ -34,7 +34,7 @@ from certd.api import (
     TxtRecord,
     plain,
 )
-from certd_providers.rest import API, READ, Answer
+from certd_providers.rest import ADDRESS, API, READ, Answer
 
 NAME = "Google Cloud DNS"
 SCOPE = "https://www.googleapis.com/auth/ndev.clouddns.readwrite"
@@ -67,9 +67,7 @@ class Google:
         default=None,
         metadata={"description": "the only zone to write to, by its ID; else found by DNS name"},
     )
-    url: str = field(
-        default="https://dns.googleapis.com", metadata={"description": "address of the API"}
-    )
+    url: str = field(default="https://dns.googleapis.com", metadata=ADDRESS)
 
     def add_txt(self, record: TxtRecord) -> None:
         with self._project() as project:

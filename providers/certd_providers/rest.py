@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 import email.utils
+import ipaddress
 import json
 from collections.abc import Callable, Collection, Mapping
 from datetime import UTC, datetime
 from typing import Any
+from urllib.parse import urlsplit
 
 import requests
 
-from certd.api import ProviderBusy, ProviderDenied, ProviderError, plain
+from certd.api import (
+    ConfigError,
+    ProviderBusy,
+    ProviderDenied,
+    ProviderError,
+    SecretReference,
+    plain,
+)
 
 CONNECT, READ = 10.0, 30.0  # seconds until it is reached, and of silence
 LARGEST = 16 * 2**20  # bytes of an answer: a zone of 100,000 records
@@ -59,6 +68,9 @@ class API:
         self._explain = explain or _message
         self._secrets = [secret for secret in secrets if secret]
         self._denied = denied
+        if not all(text.isascii() and text.isprintable() for text in (headers or {}).values()):
+            # Refused here: the HTTP library's own exception would hold the header.
+            raise self.denied("it has characters that no credential has")
         self._session = requests.Session()
         self._session.auth = _unchanged  # or a ~/.netrc would replace our own
         self._session.headers.update({"User-Agent": "certd", **(headers or {})})
@@ -66,8 +78,15 @@ class API:
     def __enter__(self) -> API:
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, _: object, error: BaseException | None, *__: object) -> None:
         self._session.close()
+        if isinstance(error, KeyError | IndexError | TypeError | AttributeError):
+            # JSON of another shape: a proxy's page, or an API that has changed.
+            what = f"{self._name} answers what certd does not understand"
+            todo = "look whether url is its API; if it is, please report it"
+            raise ProviderError(
+                what, f"{type(error).__name__}: {plain(str(error))}", todo
+            ) from error
 
     def get(self, path: str, **how: Any) -> Answer:
         return self.call("GET", path, **how)
@@ -106,6 +125,11 @@ class API:
         if answer.status in BUSY or answer.status >= 500:
             return self.busy(said, _retry_after(answer.headers))
         return ProviderError(f"{self._name} refuses the change", said, "correct what it names")
+
+    def unknown(self, zone: str) -> ProviderError:
+        """There is no such zone, or none that the credential may see."""
+        what = f"{self._name} has no zone {zone} for this credential"
+        return ProviderError(what, "", "name the provider that has it, or give the credential it")
 
     def denied(self, why: str) -> ProviderDenied:
         what = f"{self._name} refuses the credential"
@@ -160,6 +184,51 @@ class API:
         for secret in self._secrets:
             text = text.replace(secret, "***")
         return plain(text)
+
+
+def bearer(
+    name: str,
+    url: str,
+    token: SecretReference,
+    permission: str,
+    *,
+    scheme: str = "Bearer",
+    explain: Callable[[Any], str] | None = None,
+) -> API:
+    """An API whose credential is one token, in the Authorization header."""
+    secret = token.fetch().reveal()
+    headers = {"Authorization": f"{scheme} {secret}"}
+    return API(name, url, headers=headers, permission=permission, explain=explain, secrets=[secret])
+
+
+def check_url(url: str) -> None:
+    """Of a setting with the address of an API: the ``check`` of its metadata.
+
+    Raises:
+        ConfigError: it is none, or the credential would travel in clear text.
+    """
+    try:
+        parts = urlsplit(url)
+        host, _ = parts.hostname or "", parts.port
+    except ValueError:
+        parts, host = urlsplit(""), ""
+    if parts.scheme not in ("http", "https") or not host or parts.query or parts.fragment:
+        raise ConfigError("it is no address of an API", "", "write https://…, without ? and #")
+    if parts.username is not None:
+        raise ConfigError("it has a credential in it", "", "there is a setting for that")
+    if parts.scheme == "http" and not _here(host):
+        raise ConfigError("the credential would travel in clear text", "", "write https://…")
+
+
+# The metadata of a setting with the address of an API.
+ADDRESS: Mapping[str, Any] = {"description": "address of the API", "check": check_url}
+
+
+def _here(host: str) -> bool:
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 def _unchanged(request: requests.PreparedRequest) -> requests.PreparedRequest:
