@@ -92,7 +92,7 @@ class API:
             what = f"{self._name} answers what certd does not understand"
             todo = "look whether url is its API; if it is, please report it"
             raise ProviderError(
-                what, f"{type(error).__name__}: {plain(str(error))}", todo
+                what, self._clean(f"{type(error).__name__}: {error}"), todo
             ) from error
 
     def get(self, path: str, **how: Any) -> Answer:
