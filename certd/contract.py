@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
+import time
 from collections.abc import Callable, Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -20,6 +21,7 @@ FIRST = "LoqXcYV8q5ONbJQxbmR7SCTNo3tiAXDfowyjxAjEuX0"
 SECOND = "IirZk-Rd_6hQJ5KLMcI0vYeGLN8YWzIRi-tZUcPq1EM"
 THREADS = 4
 TTL = 60  # seconds
+PAUSE = 0.5  # seconds between looks
 
 
 class Broken(Exception):
@@ -30,8 +32,8 @@ class Broken(Exception):
 class Trial:
     """A provider at work in one zone.
 
-    ``published`` gives the values at a name, as its name servers have them by now. ``calls``
-    is how a provider is called: the core's way by default, once at a time for one name.
+    ``published`` gives the values at a name, as its name servers have them by now; they have
+    ``patience`` seconds to follow.
     """
 
     provider: DNSProvider
@@ -39,6 +41,7 @@ class Trial:
     name: str  # in the zone, and nobody's
     published: Callable[[str], Collection[str]]
     ttl: int = TTL
+    patience: float = 0.0
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     @property
@@ -50,9 +53,12 @@ class Trial:
         return TxtRecord(self.zone, name or self.name, value, self.ttl)
 
     def expect(self, wanted: Collection[str], after: str, name: str = "") -> None:
-        found = sorted(self.published(name or self.name))
-        if found != sorted(wanted):
-            raise Broken(f"after {after} there are {found or 'no values'} instead of {wanted}")
+        until = time.monotonic() + self.patience
+        while (found := sorted(self.published(name or self.name))) != sorted(wanted):
+            if time.monotonic() >= until:
+                have = f"there is {', '.join(found) or 'nothing'} instead of "
+                raise Broken(f"after {after} {have}{', '.join(wanted) or 'nothing'}")
+            time.sleep(PAUSE)
 
     @contextlib.contextmanager
     def clean(self, *values: str, names: Collection[str] = ()) -> Iterator[None]:

@@ -28,13 +28,15 @@ class Ended:
     """What became of a program. ``how`` is "" if it ended well, else goes on from its name:
     ``ended with status 1``; ``by_itself`` is False at the time-out.
 
-    ``output`` and ``errors`` are the last of what it wrote to either stream.
+    ``output`` and ``errors`` are the last of what it wrote to either stream; ``status`` is its
+    exit status, None where a signal has ended it.
     """
 
     by_itself: bool
     how: str
     output: bytes
     errors: bytes
+    status: int | None = None
 
 
 class _Running:
@@ -135,7 +137,8 @@ def run_program(argv: Sequence[str], variables: Mapping[str, str], timeout_secon
     with _RUNNING.started(argv, environment) as process:
         ended, output, errors = _watch(process, time.monotonic() + timeout_seconds)
     how = f"did not end within {timeout_seconds:g} s and was killed"
-    return Ended(ended, _status(process.returncode) if ended else how, output, errors)
+    status = process.returncode if ended and process.returncode >= 0 else None
+    return Ended(ended, _status(process.returncode) if ended else how, output, errors, status)
 
 
 def _list(argv: Sequence[str]) -> str:
