@@ -43,8 +43,14 @@ class Zones:
         say: Say,
         hurry: Callable[[str], None],
         clock: Callable[[], datetime],
+        *,
+        attended: bool = False,
     ) -> None:
-        """``hurry`` is told of each certificate of which a record is there, or cannot be."""
+        """``hurry`` is told of each certificate of which a record is there, or cannot be.
+
+        ``attended``: somebody is there to do things by hand.
+        """
+        self._attended = attended
         self._config = config
         self._store = store
         self._say = say
@@ -88,6 +94,13 @@ class Zones:
                 f"its zones are {', '.join(account.zones)}",
                 f"name another table for {host} by dns, or add the zone there",
             )
+        if getattr(account.plugin, "by_hand", False) and not self._attended:
+            raise ProviderError(
+                f"[dns.{account.name}] is for somebody who is there",
+                "its records are published by hand",
+                f"`certd renew {name}` at a terminal",
+            )
+        await self._changing.check_name(account, target, until)
         zone = await self._zone(account, target, cut, until)
         value = record_value(challenge.key_authorization.reveal())
         record = TxtRecord(zone, target, value, account.ttl)
@@ -98,6 +111,7 @@ class Zones:
         failpoint("dns: record is kept")
         # From the beginning, also where another process began.
         until -= min(max((self._clock() - since).total_seconds(), 0.0), account.timeout / 2)
+        await self._changing.room(name, account, record, until)
         await self._changing.change("add", account, record, until)
         failpoint("dns: record is written")
         await self._seen(name, account, record, cut, config, until)
