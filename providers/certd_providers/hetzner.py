@@ -6,8 +6,8 @@ their own. Tokens of the former DNS Console (dns.hetzner.com, shut down in May 2
 
 Behaviour: https://docs.hetzner.cloud/reference/cloud#zone-rrset-actions and
 https://docs.hetzner.cloud/reference/cloud#errors. TXT values are quoted; a TTL is at least 60 s and
-one for the whole set; a change is an action that may fail later, or find the zone locked by
-another one (423) or changed (409); a missing zone and a missing set are both 404.
+one for the whole set; a missing zone and a missing set are both 404. A change is an action: it
+takes some seconds, in which a look does not see it yet, may fail, or find the zone locked (423).
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from certd_providers.txt import quoted, unquoted
 
 MINIMUM_TTL = 60  # seconds
 PAGE = 50  # zones
+ACTION = 3.0  # seconds that one takes, about
 _PASSING = frozenset({"conflict", "locked", "resource_unavailable"})
 _PERMISSION = (
     "make an API token at console.hetzner.com (the project with these zones, Security, API tokens)"
@@ -33,7 +34,7 @@ class Hetzner:
     """Zones of one project at Hetzner."""
 
     credential: ClassVar[str] = _PERMISSION
-    rate: ClassVar[str] = "1200/1h"  # 3,600 requests, of which a change makes up to three
+    rate: ClassVar[str] = "1800/1h"  # 3,600 requests, of which a change makes two
 
     token: SecretReference = field(
         metadata={
@@ -58,6 +59,7 @@ class Hetzner:
         with self._api() as api:
             values = _values(api, record)
             if record.value in map(unquoted, values):
+                _quiet(api, record.zone)
                 return
             body: dict[str, Any] = {"records": [{"value": quoted(record.value)}]}
             if not values:
@@ -69,9 +71,11 @@ class Hetzner:
         with self._api() as api:
             # As they stand there: a value is removed by its very text.
             ours = [text for text in _values(api, record) if unquoted(text) == record.value]
-            if ours:
-                body = {"records": [{"value": text} for text in ours]}
-                _act(api, record, "remove_records", body)
+            if not ours:
+                _quiet(api, record.zone)
+                return
+            body = {"records": [{"value": text} for text in ours]}
+            _act(api, record, "remove_records", body)
 
     def _api(self) -> API:
         return bearer("Hetzner", self.url, self.token, _PERMISSION, explain=_words)
@@ -83,16 +87,25 @@ def _set(record: TxtRecord) -> str:
 
 def _values(api: API, record: TxtRecord) -> list[str]:
     answer = api.get(_set(record), accept={404})
-    if answer.status != 404:
-        return [str(each["value"]) for each in answer.json["rrset"]["records"]]
-    if api.get(f"/zones/{record.zone}", accept={404}).status == 404:
-        raise api.unknown(record.zone)
-    return []
+    if answer.status == 404:
+        return []
+    return [str(each["value"]) for each in answer.json["rrset"]["records"]]
+
+
+def _quiet(api: API, zone: str) -> None:
+    """That there is nothing to do is known only while no earlier change is under way."""
+    answer = api.get(f"/zones/{zone}/actions", params={"status": "running"}, accept={404})
+    if answer.status == 404:
+        raise api.unknown(zone)
+    if answer.json["actions"]:
+        raise api.busy("an earlier change of the zone is still under way", ACTION)
 
 
 def _act(api: API, record: TxtRecord, action: str, body: Any) -> None:
     path = f"{_set(record)}/actions/{action}"
-    answer = api.call("POST", path, body=body, accept={409, 412, 422, 423})
+    answer = api.call("POST", path, body=body, accept={404, 409, 412, 422, 423})
+    if answer.status == 404:
+        raise api.unknown(record.zone)
     if answer.status >= 400:
         code = answer.json["error"]["code"]
         if code == "uniqueness_error":

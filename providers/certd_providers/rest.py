@@ -5,6 +5,7 @@ from __future__ import annotations
 import email.utils
 import ipaddress
 import json
+import logging
 from collections.abc import Callable, Collection, Mapping
 from datetime import UTC, datetime
 from typing import Any
@@ -28,12 +29,18 @@ BUSY = frozenset({408, 425, 429})
 
 
 class Answer:
-    """What came back: ``status``, ``text`` and what JSON is in it (None where there is none)."""
+    """What came back: ``status``, ``text`` and what JSON is in it (None where there is none).
 
-    def __init__(self, status: int, headers: Mapping[str, str], text: str) -> None:
+    ``raw`` is for what names its own encoding, as XML does.
+    """
+
+    def __init__(
+        self, status: int, headers: Mapping[str, str], text: str, raw: bytes = b""
+    ) -> None:
         self.status = status
         self.headers = headers
         self.text = text
+        self.raw = raw
 
     @property
     def json(self) -> Any:
@@ -70,7 +77,7 @@ class API:
         self._denied = denied
         if not all(text.isascii() and text.isprintable() for text in (headers or {}).values()):
             # Refused here: the HTTP library's own exception would hold the header.
-            raise self.denied("it has characters that no credential has")
+            raise self.denied("it has a character that no header can have")
         self._session = requests.Session()
         self._session.auth = _unchanged  # or a ~/.netrc would replace our own
         self._session.headers.update({"User-Agent": "certd", **(headers or {})})
@@ -85,7 +92,7 @@ class API:
             what = f"{self._name} answers what certd does not understand"
             todo = "look whether url is its API; if it is, please report it"
             raise ProviderError(
-                what, f"{type(error).__name__}: {plain(str(error))}", todo
+                what, self._clean(f"{type(error).__name__}: {error}"), todo
             ) from error
 
     def get(self, path: str, **how: Any) -> Answer:
@@ -168,7 +175,9 @@ class API:
                     if len(raw) > LARGEST:
                         raise ProviderError(f"{self._name} does not end its answer")
                 text = raw.decode(response.encoding or "utf-8", "replace")
-                return Answer(response.status_code, response.headers, text)
+                return Answer(response.status_code, response.headers, text, bytes(raw))
+        except (UnicodeError, requests.exceptions.InvalidHeader):
+            raise self.denied("it has a character that no header can have") from None
         except (requests.RequestException, OSError, LookupError) as error:
             # The texts of these hold the whole URL, and some credentials are in that.
             raise self.busy(f"no answer ({type(error).__name__})") from None
@@ -209,7 +218,7 @@ def check_url(url: str) -> None:
     """
     try:
         parts = urlsplit(url)
-        host, _ = parts.hostname or "", parts.port
+        host = (parts.hostname or "") if parts.port != 0 else ""
     except ValueError:
         parts, host = urlsplit(""), ""
     if parts.scheme not in ("http", "https") or not host or parts.query or parts.fragment:
@@ -229,6 +238,21 @@ def _here(host: str) -> bool:
         return host == "localhost" or ipaddress.ip_address(host).is_loopback
     except ValueError:
         return False
+
+
+class _NoQueries(logging.Filter):
+    """urllib3 logs each request with its query, where some vendors want the credential."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if isinstance(record.args, tuple):
+            record.args = tuple(
+                part.partition("?")[0] + "?…" if isinstance(part, str) and "?" in part else part
+                for part in record.args
+            )
+        return True
+
+
+logging.getLogger("urllib3.connectionpool").addFilter(_NoQueries())
 
 
 def _unchanged(request: requests.PreparedRequest) -> requests.PreparedRequest:

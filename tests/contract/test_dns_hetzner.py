@@ -38,6 +38,12 @@ class FakeHetzner(FakeAPI):
         super().__init__()
         self.sets: dict[str, dict[str, Any]] = {}  # of the one zone, by label
         self._ids = itertools.count(1)
+        self.slow = False  # whether a change takes until somebody calls settle()
+        self.running_actions: list[Callable[[], None]] = []
+
+    def settle(self) -> None:
+        while self.running_actions:
+            self.running_actions.pop(0)()
 
     def published(self, name: str) -> list[str]:
         found = self.sets.get(relative(name), {"records": []})
@@ -55,8 +61,10 @@ class FakeHetzner(FakeAPI):
         match request.method, request.path:
             case "GET", ("zones",):
                 return self._listing(request)
-            case "GET", ("zones", zone) if zone in ZONES:
-                return Reply(200, {"zone": {"id": 42, "name": zone, "mode": "primary"}})
+            case "GET", ("zones", "example.com", "actions"):
+                assert request.query == {"status": "running"}
+                found = [{"id": 7, "status": "running"} for _ in self.running_actions]
+                return Reply(200, {"actions": found, "meta": {"pagination": {}}})
             case "GET", ("zones", "example.com", "rrsets", label, "TXT") if label in self.sets:
                 return Reply(200, {"rrset": {"id": f"{label}/TXT", **self.sets[label]}})
             case "POST", ("zones", "example.com", "rrsets", label, "TXT", "actions", action):
@@ -90,9 +98,15 @@ class FakeHetzner(FakeAPI):
             if (ttl is not None and ttl < 60) or (present["records"] and ttl != present["ttl"]):
                 return refusal(422, "invalid_input", "invalid input in field 'ttl'")
             present, texts = {**present, "ttl": ttl}, [*texts, *asked]
-        self.sets.pop(label, None)
-        if texts:
-            self.sets[label] = {**present, "records": [{"value": text} for text in texts]}
+
+        def done() -> None:
+            self.sets.pop(label, None)
+            if texts:
+                self.sets[label] = {**present, "records": [{"value": text} for text in texts]}
+
+        self.running_actions.append(done)
+        if not self.slow:
+            self.settle()
         return Reply(201, {"action": {"id": next(self._ids), "status": "running", "error": None}})
 
 
@@ -165,7 +179,7 @@ def test_what_stays_in_the_way_is_not(
 def test_a_value_that_the_lost_call_has_added_is_success(
     fake: FakeHetzner, provider: Callable[[str], Hetzner]
 ) -> None:
-    """A change is an action, so a look just afterwards may not see it yet."""
+    """A look just afterwards may not see it yet."""
     fake.fault(refusal(422, "uniqueness_error", "the record exists already"), writing=True)
     provider(TOKEN).add_txt(challenge())
 
@@ -182,3 +196,23 @@ def test_the_values_of_others_keep_their_ttl_and_ours_goes_by_its_own_text(
     hetzner.remove_txt(challenge(SECOND))
     hetzner.remove_txt(challenge(FIRST))
     assert fake.published(NAME) == ["v=spf1 -all"]
+
+
+def test_a_change_that_is_still_under_way_is_no_reason_to_do_nothing(
+    fake: FakeHetzner, provider: Callable[[str], Hetzner]
+) -> None:
+    """Or what is removed just after it was added would stay for good, and the other way round."""
+    hetzner = provider(TOKEN)
+    fake.slow = True
+    hetzner.add_txt(challenge())
+    with pytest.raises(ProviderBusy, match="under way") as busy:
+        hetzner.remove_txt(challenge())
+    assert busy.value.retry_after
+    fake.settle()
+    hetzner.remove_txt(challenge())
+    with pytest.raises(ProviderBusy, match="under way"):
+        hetzner.add_txt(challenge())
+    fake.settle()
+    hetzner.add_txt(challenge())
+    fake.settle()
+    assert fake.published(NAME) == [FIRST]
