@@ -17,7 +17,7 @@ import base64
 import contextlib
 import difflib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from urllib.parse import quote, quote_plus
@@ -191,10 +191,7 @@ class Lexicon:
             for one in chain:
                 if isinstance(one, lost) and not isinstance(one, ValueError | FileNotFoundError):
                     return api.busy(f"no answer ({type(one).__name__})")
-            why = "" if isinstance(error, lost) else str(error)
-            for text in sorted(hidden, key=len, reverse=True):
-                why = why.replace(text, "***")
-            why = plain(f"{type(error).__name__}: {why}" if why else type(error).__name__)
+            why = self._words(error, hidden)
             if type(error).__name__ == "AuthenticationError":
                 # Most of them say so of an unknown domain too, and then the rest is well.
                 if not any(word in why.lower() for word in ("domain", "zone", zone)):
@@ -202,6 +199,16 @@ class Lexicon:
                 what = f"{self.name} does not let certd into the zone {zone}"
                 return ProviderError(what, why, "see that the zone is of this account")
             return ProviderError(f"lexicon's {self.name} failed", why, _SEE)
+
+    def _words(self, error: Exception, hidden: Sequence[str]) -> str:
+        if isinstance(error, requests.RequestException):
+            return f"an option is no address ({type(error).__name__}): it begins with https://"
+        if isinstance(error, FileNotFoundError):
+            return "a file that an option names is not there"
+        why = str(error)
+        for text in sorted(hidden, key=len, reverse=True):
+            why = why.replace(text, "***")
+        return plain(f"{type(error).__name__}: {why}" if why else type(error).__name__)
 
 
 _SEE = "see what the service's own page shows of the zone; `lexicon` itself may tell more"

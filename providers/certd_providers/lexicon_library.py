@@ -180,10 +180,28 @@ def _tame(module: Any) -> None:
         here["requests"] = _REQUESTS
     if here.get("Session") is requests.Session:
         here["Session"] = _Session
+    if isinstance(here.get("xmlrpclib"), types.ModuleType):
+        here["xmlrpclib"] = _xml_rpc()
     if isinstance(here.get("tldextract"), types.ModuleType):
         # With the list that the package brings, instead of the newest from the Internet.
         extract = here["tldextract"].TLDExtract(suffix_list_urls=(), cache_dir=None)
         here["tldextract"] = types.SimpleNamespace(extract=extract)
+
+
+def _xml_rpc() -> types.SimpleNamespace:
+    """The module ``xmlrpc.client``, with a time limit."""
+    import xmlrpc.client
+
+    class Transport(xmlrpc.client.SafeTransport):
+        def make_connection(self, host: Any) -> Any:
+            connection = super().make_connection(host)
+            connection.timeout = READ
+            return connection
+
+    def connected(url: str, **how: Any) -> xmlrpc.client.ServerProxy:
+        return xmlrpc.client.ServerProxy(url, transport=Transport(), **how)
+
+    return types.SimpleNamespace(**{**vars(xmlrpc.client), "ServerProxy": connected})
 
 
 _NOWHERE = logging.NullHandler()

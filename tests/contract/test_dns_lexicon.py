@@ -3,25 +3,19 @@
 from __future__ import annotations
 
 import json
-import logging
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
 
 import dns.zone
 import pytest
-import requests
 from certd_providers import lexicon_facts as facts
 from certd_providers import lexicon_library as library
 from certd_providers.lexicon import Lexicon
 
-from certd import plugins
 from certd.api import (
-    ConfigError,
-    NotHere,
     ProviderBusy,
     ProviderDenied,
     ProviderError,
@@ -29,11 +23,9 @@ from certd.api import (
     SecretReference,
     TxtRecord,
 )
-from certd.config.tables import TargetTable
 from certd.contract import FIRST, SECOND
-from certd.settings import Surroundings
 from certd.testing.dns import Account, DNSProviderContract
-from tests.dnse_servers import ZONE, OnApp, PowerDNS
+from tests.lexiconservers import ZONE, OnApp, PowerDNS
 
 RECORD = TxtRecord(ZONE, f"_acme-challenge.www.{ZONE}", FIRST, 60)
 OTHER = TxtRecord(ZONE, RECORD.name, SECOND, 60)
@@ -42,7 +34,6 @@ EMPTY = f"""$ORIGIN {ZONE}.
 @ 3600 IN NS ns
 """
 Options = dict[str, str | SecretReference]
-INSTALLED = sorted(library.names())
 
 
 def hidden(text: str) -> SecretReference:
@@ -182,7 +173,7 @@ def test_a_server_that_is_not_there_is_busy_and_an_address_that_is_none_is_wrong
     with pytest.raises(ProviderBusy, match="no answer"):
         gone.add_txt(RECORD)
     wrong = Lexicon("powerdns", {"pdns_server": "nonsense", **options})
-    with pytest.raises(ProviderError, match="MissingSchema") as failed:
+    with pytest.raises(ProviderError, match="an option is no address") as failed:
         wrong.add_txt(RECORD)
     assert type(failed.value) is ProviderError
 
@@ -192,24 +183,6 @@ def test_an_unknown_zone_is_told_as_such_and_not_as_a_wrong_credential(panel: On
     with pytest.raises(ProviderError, match=r"does not let certd into the zone example\.net") as no:
         onapp(panel).add_txt(stranger)
     assert not isinstance(no.value, ProviderDenied)
-
-
-def test_a_request_has_an_end_whatever_lexicon_forgets(monkeypatch: pytest.MonkeyPatch) -> None:
-    seen = []
-
-    def send(_self: Any, _request: Any, **how: Any) -> Any:
-        seen.append(how["timeout"])
-        raise requests.ConnectTimeout("https://example.com/?token=s3cret-token")
-
-    monkeypatch.setattr(requests.Session, "send", send)
-    for name in ("powerdns", "onapp", "namecom", "gandi"):
-        given = dict.fromkeys(facts.NEEDED[name], "https://127.0.0.1")
-        given |= {"api_protocol": "rest"} if name == "gandi" else {}
-        with pytest.raises(ProviderBusy) as failed:
-            Lexicon(name, {**given}).add_txt(RECORD)
-        assert "s3cret" not in str(failed.value)
-    assert seen
-    assert all(seen)
 
 
 @pytest.fixture
@@ -275,100 +248,6 @@ def test_no_option_is_in_any_words_however_it_is_written(stranger: SimpleNamespa
     assert failed.value.why == "RuntimeError: GET /?key=*** by *** of *** failed"
 
 
-def built(folder: Path, **table: Any) -> Any:
-    model = plugins.settings_model("lexicon", Lexicon, TargetTable)
-    settings = model.model_validate({"type": "lexicon", **table}, context=Surroundings(folder))
-    return plugins.build(Lexicon, settings)
-
-
-def test_a_table_has_strings_and_places_of_secrets(tmp_path: Path) -> None:
-    (tmp_path / "token").write_text("s3cret\n")
-    given = {"auth_username": "me", "auth_token": {"file": "token"}}
-    made = built(tmp_path, name="luadns", options=given)
-    assert made.options["auth_username"] == "me"
-    assert made.options["auth_token"].fetch() == Secret("s3cret")
-    assert "options" in plugins.secret_settings(Lexicon)
-
-
-@pytest.mark.parametrize(
-    ("name", "options", "what", "next"),
-    [
-        ("luadns", {"auth_tokn": "t"}, "no option auth_tokn", "did you mean auth_token?"),
-        ("luadns", {"color": "t"}, "no option color", "known here: auth_username, auth_token"),
-        ("luadns", {"auth_username": "u"}, "auth_token is missing", 'add auth_token = { file = "'),
-        ("desec", {}, "there is none", "add those"),
-        ("zonomi", {"auth_token": "t", "auth_entrypoint": "x"}, "auth_entrypoint", "zonomi, rimu"),
-        (
-            "transip",
-            {"auth_username": "u", "auth_api_key": "k", "auth_key_is_global": "yes"},
-            "auth_key_is_global",
-            "true, false",
-        ),
-    ],
-)
-def test_wrong_options_are_told_when_the_configuration_is_read(
-    tmp_path: Path, name: str, options: dict[str, str], what: str, next: str
-) -> None:
-    with pytest.raises(ConfigError) as refused:
-        built(tmp_path, name=name, options=options)
-    assert what in refused.value.what
-    assert next in refused.value.next
-
-
-@pytest.mark.parametrize(
-    ("name", "kind", "next"),
-    [
-        ("luadsn", ConfigError, "did you mean luadns?"),
-        ("auto", ConfigError, ""),
-        ("oci", NotHere, "pip install 'dns-lexicon[oci]'"),
-    ],
-)
-def test_a_name_that_is_none_is_told(name: str, kind: type[ConfigError], next: str) -> None:
-    if name == "oci" and library.names()["oci"]:
-        pytest.skip("its package is installed")
-    check = Lexicon.__dataclass_fields__["name"].metadata["check"]
-    with pytest.raises(ConfigError) as refused:
-        check(name)
-    assert type(refused.value) is kind
-    assert next in refused.value.next
-
-
-def test_without_the_library_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in [name for name in sys.modules if name.partition(".")[0] == "lexicon"]:
-        monkeypatch.delitem(sys.modules, module)
-    monkeypatch.setattr(sys, "meta_path", [_Nothing(), *sys.meta_path])
-    check = Lexicon.__dataclass_fields__["name"].metadata["check"]
-    with pytest.raises(NotHere, match=r"pip install 'certd\[lexicon\]'"):
-        check("luadns")
-    provider = Lexicon("luadns", {"auth_username": "u", "auth_token": "t"})
-    with pytest.raises(ProviderError, match=r"pip install 'certd\[lexicon\]'"):
-        provider.add_txt(RECORD)
-
-
-class _Nothing:
-    def find_spec(self, name: str, *_: object) -> None:
-        if name.partition(".")[0] == "lexicon":
-            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
-
-
-@pytest.mark.parametrize("name", [name for name, here in library.names().items() if here])
-def test_what_certd_knows_of_a_provider_is_so(name: str) -> None:
-    assert set(facts.NEEDED.get(name, ())) <= set(library.options(name))
-
-
-def test_what_certd_knows_is_of_providers_that_are_there() -> None:
-    for known in (facts.ONE_VALUE, facts.WHOLE_ZONE, facts.LOOSE, facts.BY_LABEL, facts.SILENT):
-        assert known <= set(INSTALLED)
-    assert facts.TTL_OF_ZONE | set(facts.LEAST_TTL) | set(facts.NEEDED) <= set(INSTALLED)
-
-
-def test_limits_are_those_of_the_named_provider() -> None:
-    duck = Lexicon("duckdns", {"auth_token": "t"})
-    assert (duck.most_values, duck.exclusive) == (1, "zone")
-    lua = Lexicon("luadns", {"auth_username": "u", "auth_token": "t"})
-    assert (lua.most_values, lua.exclusive) == (None, "name")
-
-
 def test_a_ttl_that_the_service_would_refuse_is_not_asked_for(
     pdns: PowerDNS, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -378,16 +257,6 @@ def test_a_ttl_that_the_service_would_refuse_is_not_asked_for(
     monkeypatch.setattr(facts, "LEAST_TTL", {"powerdns": 300})
     powerdns(pdns).add_txt(RECORD)
     assert pdns.sets[f"{RECORD.name}."]["ttl"] == 300
-
-
-def test_what_it_prints_and_logs_goes_nowhere(
-    pdns: PowerDNS, capsys: pytest.CaptureFixture[str]
-) -> None:
-    library.options("dnsservices")
-    module = sys.modules["lexicon._private.providers.dnsservices"]
-    vars(module)["print"]("s3cret")
-    logging.getLogger(module.__name__).error("s3cret")
-    assert capsys.readouterr() == ("", "")
 
 
 WATCHED = """
@@ -402,6 +271,7 @@ def watch(event, arguments):
         seen.append(arguments[0])
 sys.addaudithook(watch)
 from certd_providers.lexicon import Lexicon
+from certd_providers.rest import READ
 from certd.api import TxtRecord
 provider = Lexicon(sys.argv[1], json.loads(sys.argv[2]))
 provider.add_txt(TxtRecord(*json.loads(sys.argv[3])))
