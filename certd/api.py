@@ -76,7 +76,14 @@ class DNSProvider(Protocol):
 
     ``rate``, a class variable: how many changes the service allows, as in "20/1s" (s, m, h, d).
 
-    ``most_values``, a class variable: how many values one name can have, where that is limited.
+    ``most_values``, a class variable: how many values one name can have, where that is limited;
+    a whole zone, where ``exclusive`` is "zone".
+
+    ``names() -> Collection[str]``: the only names that it can write, where it is not free to write
+    any in its zones.
+
+    ``removes``, a class variable that is false: values cannot be taken away, newer ones push them
+    out, so that ``remove_txt`` does nothing.
 
     ``settled(record) -> bool``: whether its own name servers have what was written, where the
     service can tell; it is asked again until they have.

@@ -15,9 +15,9 @@ from typing import Protocol
 from certd.ca.issuer import Issuer
 from certd.ca.problem import Problem
 from certd.ca.resources import CAAuthorization, CAChallenge, CAOrder
-from certd.errors import CAError, ChallengeError
+from certd.errors import CAError, ChallengeError, ProviderError
 from certd.failpoint import failpoint
-from certd.model import Identifier
+from certd.model import BY_DNS, Identifier
 from certd.react import Asked, Refusal
 from certd.store import Store
 
@@ -60,8 +60,17 @@ class Publisher(Protocol):
     ) -> Future[None] | None:
         """Begin to look for it as this CA will; a ChallengeError is what is wrong.
 
-        ``name`` is the certificate's; None: no look is wanted.
+        A record in DNS is published by this as well: it takes its time. ``name`` is the
+        certificate's; None: no look is wanted.
         """
+        ...
+
+    def give_up(self, name: str) -> None:
+        """Take away all records in DNS that are this certificate's, now or when it is possible."""
+        ...
+
+    def patience(self, name: str) -> float:
+        """Seconds that its records in DNS may take to be seen."""
         ...
 
 
@@ -89,6 +98,7 @@ class Authorizations:
         self._valid: set[str] = set()  # URLs of authorizations that need no more looks
         self._answers: dict[str, int] = {}  # challenge URL -> times that this process answered
         self._checks: list[Future[None]] = []  # our own looks, under way
+        self.by_dns = challenge in BY_DNS  # who looks there tells when it is done
         self._checked: list[CAChallenge] = []  # to be answered when those have gone well
         self.published: list[str] = []  # tokens
         self.unseen: set[str] = set()  # tokens that the CA has yet to fetch
@@ -121,7 +131,7 @@ class Authorizations:
         if todo:
             self._publish(todo)
             self._check(todo)
-            return self._answer_all(CHECKED)
+            return self._answer_all(0.0 if self.by_dns else CHECKED)
         self.answered_first = False
         asked = [item.retry_after for item in found if item.retry_after is not None]
         return max(asked, default=order.retry_after)
@@ -176,6 +186,8 @@ class Authorizations:
         )
 
     def _way(self, name: str) -> str:
+        if self.by_dns:
+            return f"the CA sees what was published in DNS for {name}: all its name servers"
         if self.challenge == TLS_ALPN:
             return f"connections to {name} port 443 with the ALPN protocol acme-tls/1 reach certd"
         return f"http://{name}/ reaches this machine"
@@ -202,13 +214,14 @@ class Authorizations:
 
     def _publish(self, todo: list[tuple[Identifier, CAChallenge]]) -> None:
         """Journaled first: a crash in between leaves nothing that is not cleaned up."""
-        self._store.tokens.publish(
-            self.name,
-            {item.token: item.key_authorization for _, item in todo},
-            self._clock(),
-            {item.token: host for host, item in todo if item.type == TLS_ALPN},
-        )
-        failpoint("issue: tokens are kept")
+        if not self.by_dns:  # whose journal has each record, once it is known where it belongs
+            self._store.tokens.publish(
+                self.name,
+                {item.token: item.key_authorization for _, item in todo},
+                self._clock(),
+                {item.token: host for host, item in todo if item.type == TLS_ALPN},
+            )
+            failpoint("issue: tokens are kept")
         for host, item in todo:
             self.published.append(item.token)
             self._publisher.publish(host, item)
@@ -254,10 +267,11 @@ class Authorizations:
     def _summed_up(self, errors: list[BaseException]) -> BaseException:
         """The first of them, and how many more names it is about."""
         first = errors[0]
-        if not isinstance(first, ChallengeError):
+        if not isinstance(first, ChallengeError | ProviderError):
             return first
-        step = f"{first.next}; then `certd renew {self.name}`"
-        return ChallengeError(first.what + _more(errors), first.why, step)
+        first.what += _more(errors)
+        first.next = f"{first.next}; then `certd renew {self.name}`"
+        return first
 
     def _answer(self, challenge: CAChallenge) -> float | None:
         wait = self._client.answer(challenge)
@@ -279,7 +293,10 @@ def clean_up(
     ``published`` is what it lists, where that is known.
     """
     if published is None:
+        publisher.give_up(name)
         published = store.tokens.published(name)
+    elif published:
+        publisher.give_up(name)
     if not published:
         return
     for token in published:

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Callable, Collection, Iterator
+import time
+from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
@@ -20,6 +21,7 @@ FIRST = "LoqXcYV8q5ONbJQxbmR7SCTNo3tiAXDfowyjxAjEuX0"
 SECOND = "IirZk-Rd_6hQJ5KLMcI0vYeGLN8YWzIRi-tZUcPq1EM"
 THREADS = 4
 TTL = 60  # seconds
+PAUSE = 0.5  # seconds between looks
 
 
 class Broken(Exception):
@@ -30,8 +32,8 @@ class Broken(Exception):
 class Trial:
     """A provider at work in one zone.
 
-    ``published`` gives the values at a name, as its name servers have them by now. ``calls``
-    is how a provider is called: the core's way by default, once at a time for one name.
+    ``published`` gives the values at a name, as its name servers have them by now; they have
+    ``patience`` seconds to follow.
     """
 
     provider: DNSProvider
@@ -39,6 +41,7 @@ class Trial:
     name: str  # in the zone, and nobody's
     published: Callable[[str], Collection[str]]
     ttl: int = TTL
+    patience: float = 0.0
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     @property
@@ -46,13 +49,25 @@ class Trial:
         most: int | None = getattr(self.provider, "most_values", None)
         return most
 
+    @property
+    def removes(self) -> bool:
+        removes: bool = getattr(self.provider, "removes", True)
+        return removes
+
     def record(self, value: str, name: str = "") -> TxtRecord:
         return TxtRecord(self.zone, name or self.name, value, self.ttl)
 
     def expect(self, wanted: Collection[str], after: str, name: str = "") -> None:
-        found = sorted(self.published(name or self.name))
-        if found != sorted(wanted):
-            raise Broken(f"after {after} there are {found or 'no values'} instead of {wanted}")
+        until = time.monotonic() + self.patience
+        while not self._as_wanted(found := sorted(self.published(name or self.name)), wanted):
+            if time.monotonic() >= until:
+                have = f"there is {', '.join(found) or 'nothing'} instead of "
+                raise Broken(f"after {after} {have}{', '.join(wanted) or 'nothing'}")
+            time.sleep(PAUSE)
+
+    def _as_wanted(self, found: list[str], wanted: Collection[str]) -> bool:
+        # Where nothing can be removed, what was there before may still be.
+        return found == sorted(wanted) or (not self.removes and set(wanted) <= set(found))
 
     @contextlib.contextmanager
     def clean(self, *values: str, names: Collection[str] = ()) -> Iterator[None]:
@@ -104,7 +119,7 @@ def removed_twice(trial: Trial) -> None:
 
 def at_once(trial: Trial) -> None:
     """several names changed at the same time"""
-    names = [f"{index}.{trial.name}" for index in range(THREADS)]
+    names = names_of(trial.provider, [f"{index}.{trial.name}" for index in range(THREADS)])
     with trial.clean(FIRST, names=names), ThreadPoolExecutor(THREADS) as pool:
         once = getattr(trial.provider, "exclusive", "name") == "zone"
 
@@ -128,6 +143,12 @@ def unknown_zone(trial: Trial) -> None:
     except ProviderError:
         return
     raise Broken("it took a record for a zone that is not of the account")
+
+
+def names_of(provider: Any, names: Sequence[str]) -> list[str]:
+    """These names, or as many of the provider's own where it has no other."""
+    own = getattr(provider, "names", None)
+    return sorted(own())[: len(names)] if callable(own) else list(names)
 
 
 Check = Callable[[Trial], None]

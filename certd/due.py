@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 from certd.model import (
+    WRITTEN,
     Certificate,
     CertificateSpec,
     Decision,
@@ -102,6 +103,8 @@ def issuance(spec: CertificateSpec, lineage: Lineage, now: datetime) -> Decision
         free = min(lineage.parks[name].until or NEVER for name in spec.cas)
         if free > max(at, now):
             at, why = free, "no CA of its list may be asked"
+    if lineage.parks and (free := _denied(spec, lineage, asked)) > max(at, now):
+        at, why = free, "a DNS provider refuses the credential"
     if at <= wish.at:
         return wish
     times = "once" if lineage.failures == 1 else f"{lineage.failures} times"
@@ -113,6 +116,14 @@ def askable(spec: CertificateSpec, lineage: Lineage, at: datetime) -> list[str]:
     """The CAs of the list that may be asked then, in order."""
     parks = lineage.parks
     return [name for name in spec.cas if name not in parks or not parks[name].holds(at)]
+
+
+def _denied(spec: CertificateSpec, lineage: Lineage, at: datetime) -> datetime:
+    """When the DNS providers that its next order needs may be asked again, if not then."""
+    if challenge(spec, lineage) not in WRITTEN:
+        return at
+    parks = [lineage.parks[one] for one in spec.accounts if one in lineage.parks]
+    return max((one.until or NEVER for one in parks if one.holds(at)), default=at)
 
 
 def challenge(spec: CertificateSpec, lineage: Lineage) -> str:

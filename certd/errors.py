@@ -80,6 +80,8 @@ class ProviderBusy(ProviderError):
 class ProviderDenied(ProviderError):
     """It refuses the credential, for this or for all: nobody asks it before somebody acts."""
 
+    account = ""  # the [dns] table that it is about, once that is known
+
 
 class TargetError(CertdError):
     """A target could not be brought to serve the certificate; tried again later."""
@@ -93,12 +95,12 @@ class StoreError(CertdError):
     """The machine: disk, database, locks."""
 
 
-def plain(text: str) -> str:
+def plain(text: str, most: int = MOST_WORDS) -> str:
     """A stranger's words as they may be shown: one line of bounded length, which no
     terminal obeys.
     """
-    shown = "".join(char if char.isprintable() else " " for char in text[: MOST_WORDS + 1])
-    return shown if len(shown) <= MOST_WORDS else f"{shown[:MOST_WORDS]}…"
+    shown = "".join(char if char.isprintable() else " " for char in text[: most + 1])
+    return shown if len(shown) <= most else f"{shown[:most]}…"
 
 
 def bug(error: Exception) -> CertdError:

@@ -30,6 +30,7 @@ log = logging.getLogger(__name__)
 
 # Seconds between looks at an order while the CA does not say how long to wait.
 LOOKS = (1.0, 1.0, 2.0, 3.0, 5.0, 10.0, 20.0, 30.0)
+DNS_LOOKS = 30.0  # seconds between looks at what is published in DNS, where nobody hurries them
 EARLY = 0.5  # seconds before the first look after answering, unless the responder hurries it
 AFTER_FINALIZE = 0.01  # seconds before the first look after finalize
 SETTLE = 0.01  # seconds of quiet at the responder before the CA is taken to have seen enough
@@ -193,7 +194,7 @@ class Issuance:
 
     def _step(self) -> Look | None:
         if self.authorizations.looking():
-            return Look(CHECKING)
+            return self._looking()
         order = self._create() if self._url is None else self._fetch(self._url)
         self._asked = "authorization"
         if order.identifiers and order.identifiers != set(self.order.identifiers):
@@ -203,6 +204,8 @@ class Issuance:
             )
         if order.status == "pending":
             wait = self.authorizations.advance(order)
+            if self.authorizations.looking():
+                return self._looking()
             self.troubles.progress |= self.authorizations.answered_first
             if wait is None and self.authorizations.answered_first:
                 return Look(EARLY, hurry=True)
@@ -218,6 +221,14 @@ class Issuance:
         if order.status == "invalid":
             raise OrderFailed("the CA gave the order up", self.authorizations.reason(order))
         return self._wait(order, order.retry_after)
+
+    def _looking(self) -> Look:
+        """A record may take minutes, and who waits for it tells when it is to be seen."""
+        return Look(DNS_LOOKS, hurry=True) if self.authorizations.by_dns else Look(CHECKING)
+
+    def patience(self) -> float:
+        """Seconds that our own looks may last."""
+        return self._publisher.patience(self.order.name) if self.authorizations.by_dns else 0.0
 
     # -- order -----------------------------------------------------------------------------
 

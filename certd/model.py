@@ -22,6 +22,8 @@ IPNetwork = IPv4Network | IPv6Network
 Subtree = str | IPNetwork  # a DNS name and all below it, or a network (RFC 5280 section 4.2.1.10)
 Signer = Literal["account", "key", "ca"]  # of a revocation
 KEY_COMPROMISE = "keyCompromise"
+WRITTEN = ("dns-01", "dns-account-01")  # challenges that a DNS provider answers
+BY_DNS = (*WRITTEN, "dns-persist-01")
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -66,8 +68,28 @@ class CertificateSpec:
     reuse_key: bool = False  # a renewal keeps the key
     backup_key: bool = False  # the next key is made in advance
     csr: SigningRequest | None = None  # in place of keys of certd's own
+    # Which [dns] tables write its records: (name, table), the longest name first, "*" last.
+    dns: tuple[tuple[str, str], ...] = ()
     # The other of a pair from one table; the store need not know.
     sibling: str | None = field(default=None, compare=False)
+
+    @property
+    def accounts(self) -> list[str]:
+        """Its [dns] tables, as they are named among ``Lineage.parks``."""
+        return [f"dns {table}" for _, table in self.dns]
+
+    @property
+    def asks(self) -> tuple[str, ...]:
+        """Whom ``Lineage.parks`` may keep from being asked for it."""
+        return (*self.cas, *self.accounts)
+
+    def dns_for(self, name: str) -> str | None:
+        """The ``[dns]`` table for the challenge of this name, or of its wildcard's parent."""
+        name = name.removeprefix("*.")
+        for part, table in self.dns:
+            if part == "*" or name == part or name.endswith(f".{part}"):
+                return table
+        return None
 
     @property
     def wishes(self) -> str:
@@ -303,7 +325,10 @@ def keyless(wishes: str | None) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Park:
-    """A CA that is not asked, and why. ``until`` is None until the operator acts."""
+    """A CA, or a DNS provider, that is not asked, and why.
+
+    ``until`` is None until the operator acts.
+    """
 
     until: datetime | None
     failure: Failure
@@ -351,7 +376,8 @@ class Lineage:
     ordering: bool = False  # an order is under way: key and CSR are written down
     placed: bool = False  # and the CA has it: its URL is known
     targets: Mapping[str, TargetState] = field(default_factory=dict)
-    parks: Mapping[str, Park] = field(default_factory=dict)  # by the CA's name
+    # By the CA's name; a DNS provider's by that of its table: "dns main".
+    parks: Mapping[str, Park] = field(default_factory=dict)
     held_until: datetime | None = None  # a CA's limit: no order before
     held_for: str = ""  # which one, for people
     new_key: bool = False  # the operator asked for another key, whatever is configured

@@ -51,8 +51,10 @@ def dns_providers() -> Mapping[str, EntryPoint]:
     return _installed(DNS_PROVIDERS)
 
 
-def plugin_class(type_name: str, installed: Mapping[str, EntryPoint]) -> type[Any]:
-    """The class behind one kind, imported.
+def plugin_class(
+    type_name: str, installed: Mapping[str, EntryPoint], key: str = "type"
+) -> type[Any]:
+    """The class behind one kind, imported. ``key`` is the setting that names it.
 
     Raises:
         ConfigError: no such kind is installed, or what is installed is no plugin.
@@ -60,7 +62,7 @@ def plugin_class(type_name: str, installed: Mapping[str, EntryPoint]) -> type[An
     entry = installed.get(type_name)
     if entry is None:
         raise ConfigError(
-            f"no such type: {json.dumps(type_name)}",
+            f"no such {key}: {json.dumps(type_name)}",
             f"installed: {', '.join(sorted(installed)) or 'none'}",
             _nearest(type_name, installed) or "correct it, or install the package that brings it",
         )
@@ -85,15 +87,23 @@ def plugin_class(type_name: str, installed: Mapping[str, EntryPoint]) -> type[An
     return plugin
 
 
-def settings_model(type_name: str, plugin: type[Any], base: type[BaseModel]) -> type[BaseModel]:
+def settings_model(
+    type_name: str,
+    plugin: type[Any],
+    base: type[BaseModel],
+    key: str = "type",
+    noun: str = "target",
+) -> type[BaseModel]:
     """A model of one plugin's table: the fields of ``base`` and the plugin's own.
+
+    ``key`` is the setting that names the plugin, ``noun`` what it is one of.
 
     Validate with ``context=Surroundings(folder)``: paths become absolute against it.
 
     Raises:
         ConfigError: the plugin's fields cannot be settings.
     """
-    definitions: dict[str, Any] = {"type": (typing.Literal[type_name], Field())}
+    definitions: dict[str, Any] = {key: (typing.Literal[type_name], Field())}
     try:
         hints = typing.get_type_hints(plugin)
         secrets = secret_settings(plugin)
@@ -113,7 +123,7 @@ def settings_model(type_name: str, plugin: type[Any], base: type[BaseModel]) -> 
                 check = _own_check(field.name, metadata["check"], secret)
                 annotation = typing.Annotated[annotation, AfterValidator(check)]
             definitions[PREFIX + field.name] = (annotation, described)
-        return create_model(f"{type_name} target", __base__=base, **definitions)
+        return create_model(f"{type_name} {noun}", __base__=base, **definitions)
     except (PydanticUserError, NameError, TypeError) as error:
         raise ConfigError(
             f"{type_name} is not a plugin",
@@ -137,10 +147,10 @@ def build(plugin: type[Any], settings: BaseModel) -> Any:
     return plugin(**values)
 
 
-def needed(plugin: type[Any], type_name: str) -> Mapping[str, str]:
+def needed(plugin: type[Any], type_name: str, noun: str = "target") -> Mapping[str, str]:
     """The settings that have no default, and why each is needed."""
     return {
-        field.name: field.metadata.get("missing", f"every {type_name} target needs it")
+        field.name: field.metadata.get("missing", f"every {type_name} {noun} needs it")
         for field in _settings(plugin)
         if _required(field)
     }

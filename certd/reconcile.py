@@ -168,7 +168,8 @@ class Reconciler:
             look = Look(seconds, look.hurry if look else False)
         issuance = self._under_way.get(name)
         age = issuance.age() if issuance else 0.0
-        if busy and age + look.seconds <= KEEP_LEASE:
+        keep = KEEP_LEASE + (issuance.patience() if issuance else 0.0)
+        if busy and age + look.seconds <= keep:
             return look
         self._forget(name)
         self._store.leases.release(name, now + timedelta(seconds=look.seconds))
@@ -257,7 +258,6 @@ class Reconciler:
             if self._quota.held(spec, lineage, client, self._limits(ca), now):
                 return None
             order = order or ordering.begin(spec, client, self._store, lineage, profile, now)
-        lineage = lineage or self._store.lineages.get(spec.name)
         issuance = Issuance(
             order,
             spec,

@@ -6,7 +6,7 @@ import logging
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
-from certd import due, quota
+from certd import due, quota, react
 from certd.authorize import OrderFailed
 from certd.budget import Limits
 from certd.ca.problem import Problem
@@ -17,6 +17,8 @@ from certd.errors import (
     CertdError,
     ChallengeError,
     ExpiredCertificate,
+    ProviderDenied,
+    ProviderError,
 )
 from certd.failpoint import failpoint
 from certd.issue import Issuance
@@ -87,6 +89,10 @@ def keep(attempt: Attempt, error: CertdError, store: Store, draw: float, now: da
         _park(attempt, Park(until, failure, reaction.everyone), store)
         if set(due.askable(spec, lineage, now)) - {ca}:
             log.warning("%s: going on to the next CA after %s", spec.name, ca)
+    if isinstance(error, ProviderDenied) and error.account:
+        # Every other certificate of that account would only be refused as well.
+        until = now + max(react.DAILY, wait)
+        store.parks.keep(spec.name, f"dns {error.account}", Park(until, failure, True))
     retry_at = now + wait if finalizing else None if parked else again
     challenge = following if other else lineage.challenge
     store.lineages.keep_failure(spec.name, failure, failures, retry_at, challenge)
@@ -131,7 +137,7 @@ def _reaction(
         reaction = Reaction(fail_over=True)
     else:
         # Seen by us alone, or not even shown: nothing was asked of the CA.
-        reaction = Reaction(other_challenge=isinstance(error, ChallengeError))
+        reaction = Reaction(other_challenge=isinstance(error, ChallengeError | ProviderError))
     lost = isinstance(error, OrderFailed | CompromisedKey)
     return replace(reaction, lost=True) if lost else reaction
 

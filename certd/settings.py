@@ -112,10 +112,17 @@ def _reference_schema(_source: object, _handler: object) -> CoreSchema:
     return _referring(_reference)
 
 
+def _value(value: object, info: ValidationInfo) -> str | SecretReference:
+    if isinstance(value, str):
+        return value
+    if not isinstance(value, dict):
+        todo = f"put it in quotes, or write {FORMS['file']}, say"
+        raise mistake(ConfigError("it is neither a string nor a place of a secret", "", todo))
+    return _reference(value, info)
+
+
 def _value_schema(_source: object, _handler: object) -> CoreSchema:
-    return _referring(
-        lambda value, info: value if isinstance(value, str) else _reference(value, info)
-    )
+    return _referring(_value)
 
 
 PATH = GetPydanticSchema(_path_schema)  # absolute, if the validation's context is Surroundings

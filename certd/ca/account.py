@@ -148,6 +148,11 @@ class OurAccount:
                 raise StoreError("there is no account yet")
             return self._jwk(self._account)
 
+    def uri(self) -> str:
+        """Its URL, once it is registered."""
+        with self._lock:
+            return (self._account.uri if self._account else None) or ""
+
     def registered(self) -> Account:
         """The account as the store has it; made if there is none."""
         if self._account is None:

@@ -206,7 +206,8 @@ class Client:
         return read_order(url, self._post(url, None))
 
     def authorization(self, url: str) -> CAAuthorization:
-        return read_authorization(self._post(url, None), self.account.key())
+        reply = self._post(url, None)
+        return read_authorization(reply, self.account.key(), self.account.uri())
 
     def answer(self, challenge: CAChallenge) -> float | None:
         """Tell the CA to look (RFC 8555 section 7.5.1); the seconds it asks us to wait, if any.

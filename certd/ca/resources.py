@@ -28,6 +28,8 @@ TOKEN = re.compile(r"[A-Za-z0-9_-]{22,128}")  # RFC 8555 section 8.3: 128 bits, 
 
 messages.Status("expired")  # of an authorization (RFC 8555 section 7.1.6); acme lacks it
 
+# By key authorization, and not known to ``acme``: RFC 8737, draft-ietf-acme-dns-account-label.
+_FORGOTTEN = ("tls-alpn-01", "dns-account-01")
 _NAME = re.compile(r"[0-9A-Za-z.:*_-]{1,253}")  # what is in none of ours is in no error either
 _MEMBER = re.compile(r"^Deserialization error: Could not decode '(\w{1,40})'")
 
@@ -59,6 +61,8 @@ class CAChallenge:
     key_authorization: Secret
     error: str
     refusal: Refusal | None
+    account: str = ""  # URL of ours, which some challenges are about
+    issuers: tuple[str, ...] = ()  # of dns-persist-01: the names by which a record allows this CA
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,8 +94,8 @@ def alternates(reply: Reply) -> tuple[str, ...]:
     return tuple(url for url in dict.fromkeys(found) if is_url(url))
 
 
-def read_authorization(reply: Reply, key: josepy.JWK) -> CAAuthorization:
-    """``key`` is the account's: the key authorizations are made with it."""
+def read_authorization(reply: Reply, key: josepy.JWK, account: str) -> CAAuthorization:
+    """``key`` is the account's: the key authorizations are made with it. ``account``: its URL."""
     with _distrust(reply):
         body = messages.Authorization.from_json(reply.json())
         raw = reply.json().get("challenges") or ()
@@ -99,7 +103,10 @@ def read_authorization(reply: Reply, key: josepy.JWK) -> CAAuthorization:
             _identifier(body.identifier),
             bool(body.wildcard),
             _status(body.status),
-            tuple(_challenge(*pair, key) for pair in zip(body.challenges or (), raw, strict=True)),
+            tuple(
+                _challenge(*pair, key, account)
+                for pair in zip(body.challenges or (), raw, strict=True)
+            ),
             reply.retry_after,
         )
 
@@ -123,11 +130,10 @@ def read_order(url: str, reply: Reply) -> CAOrder:
 
 
 def _challenge(
-    body: messages.ChallengeBody, raw: Mapping[str, Any], key: josepy.JWK
+    body: messages.ChallengeBody, raw: Mapping[str, Any], key: josepy.JWK, account: str
 ) -> CAChallenge:
     token, authorization = "", ""
-    # ``acme`` has forgotten TLS-ALPN-01 (RFC 8737).
-    if isinstance(body.chall, challenges.KeyAuthorizationChallenge) or raw["type"] == "tls-alpn-01":
+    if isinstance(body.chall, challenges.KeyAuthorizationChallenge) or raw["type"] in _FORGOTTEN:
         # The very text that the CA sent: ``body`` has what a lenient decoder made of it.
         token = raw.get("token", "")
         if not isinstance(token, str) or not TOKEN.fullmatch(token):
@@ -147,6 +153,8 @@ def _challenge(
         Secret(authorization),
         error,
         _refusal(body.error),
+        account,
+        tuple(plain(name) for name in raw.get("issuer-domain-names") or () if name),
     )
 
 

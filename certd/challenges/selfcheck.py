@@ -7,9 +7,9 @@ went wrong. Neither tokens nor key authorizations are in what is told.
 from __future__ import annotations
 
 import asyncio
-import threading
 from concurrent.futures import Future
 
+from certd.challenges.background import Background
 from certd.challenges.httplook import HTTPLook
 from certd.challenges.reaching import Miss, Way
 from certd.challenges.resolving import Threads
@@ -32,10 +32,9 @@ class SelfCheck:
     """Looks at many names at once, in one daemon thread, which begins with the first."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._thread: threading.Thread | None = None
-        self._stopped = False
+        self._background = Background("self-check")
+        self._turns = Turns(MAX_LOOKS, EACH)
+        self._threads = Threads()
 
     def begin(
         self, way: Way, owner: str, host: str, token: str, key_authorization: str
@@ -55,21 +54,7 @@ class SelfCheck:
         return self._begin(owner, TLSLook(way, host, at or host.value, key_authorization))
 
     def _begin(self, owner: str, look: HTTPLook | TLSLook) -> Future[None]:
-        with self._lock:
-            if self._stopped:
-                never: Future[None] = Future()
-                never.cancel()
-                return never
-            if self._loop is None:
-                self._loop = asyncio.new_event_loop()
-                self._loop.set_debug(False)  # it would log key authorizations
-                self._turns = Turns(MAX_LOOKS, EACH)
-                self._threads = Threads()
-                self._thread = threading.Thread(
-                    target=self._loop.run_forever, name="self-check", daemon=True
-                )
-                self._thread.start()
-            return asyncio.run_coroutine_threadsafe(self._in_turn(owner, look), self._loop)
+        return self._background.run(lambda: self._in_turn(owner, look))
 
     async def _in_turn(self, owner: str, look: HTTPLook | TLSLook) -> None:
         async with self._turns.one(owner):
@@ -91,20 +76,4 @@ class SelfCheck:
 
     def stop(self) -> None:
         """Give up what is under way, for good. Without a look before it is nothing."""
-        with self._lock:
-            self._stopped = True
-            loop, self._loop = self._loop, None
-            thread = self._thread
-        if loop is None or thread is None:
-            return
-        asyncio.run_coroutine_threadsafe(_cancel_all(), loop).result()
-        loop.call_soon_threadsafe(loop.stop)
-        thread.join()
-        loop.close()
-
-
-async def _cancel_all() -> None:
-    tasks = asyncio.all_tasks() - {asyncio.current_task()}
-    for task in tasks:
-        task.cancel()
-    await asyncio.gather(*tasks, return_exceptions=True)
+        self._background.stop()

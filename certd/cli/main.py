@@ -39,6 +39,7 @@ COMMANDS = (
     "account",
     "ca",
     "plugins",
+    "dns",
     "db",
     "seal",
 )

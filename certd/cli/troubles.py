@@ -17,10 +17,11 @@ def troubles(found: Overview) -> Iterator[str]:
         spec, lineage = entry.spec, entry.lineage
         if lineage.failure:
             yield f"\n{spec.name}: {lineage.failure}\n  {_again(entry.plan.issue.at, found.now)}"
-        for ca, parked in lineage.parks.items():
-            if parked.holds(found.now) and parked.failure != lineage.failure:
+        for asked, parked in lineage.parks.items():
+            if asked in spec.asks and parked.holds(found.now) and parked.failure != lineage.failure:
                 until = f"until {instant(parked.until)}" if parked.until else STOPPED
-                yield f"\n{spec.name}: {ca} is not asked, {until}: {parked.failure}"
+                whom = asked if asked in spec.cas else f"[{asked.replace(' ', '.')}]"
+                yield f"\n{spec.name}: {whom} is not asked, {until}: {parked.failure}"
         for one in lineage.revocations:
             if one.failure and one.pending(found.now):
                 yield _unrevoked(spec.name, one, found.now)

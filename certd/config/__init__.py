@@ -15,6 +15,7 @@ from certd.config.source import Source, certd_at_a_glance, read, state_at_a_glan
 from certd.config.values import (
     CASettings,
     Config,
+    DNSSettings,
     EABSettings,
     Endpoint,
     HTTPSettings,
@@ -30,6 +31,7 @@ __all__ = [
     "BadConfig",
     "CASettings",
     "Config",
+    "DNSSettings",
     "EABSettings",
     "Endpoint",
     "Finding",
@@ -113,7 +115,7 @@ def schema() -> dict[str, Any]:
     """The JSON Schema of a configuration file, for editors.
 
     Raises:
-        ConfigError: an installed target does not load.
+        ConfigError: an installed plugin does not load.
     """
     from certd.config import reading
 

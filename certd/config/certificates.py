@@ -6,12 +6,11 @@ a second time as the lack of that table.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any, get_args
 
-from certd.config import identifiers
-from certd.config.fields import CHALLENGES
+from certd.config import dns, identifiers
 from certd.config.findings import shown
 from certd.config.local import local_cas
 from certd.config.page import Page
@@ -37,10 +36,14 @@ def certificates(page: Page) -> dict[str, CertificateSpec]:
         location = ("certificate", name)
         raw = without_pair(page, location, written)
         table: CertificateTable | None = page.check(location, raw, _WORDING)
-        names = enumerate(table.names) if table else _readable(raw.get("names"))
+        found = enumerate(table.names) if table else _readable(raw.get("names"))
         ours = own.issuperset(_strings({"ca": [DEFAULT_CA], **raw}, "ca"))
         challenges = table.challenge if table else _challenges(raw)
-        _check_names(page, (*location, "names"), dict(names), () if ours else challenges)
+        names, challenged = dict(found), () if ours else challenges
+        _check_names(page, (*location, "names"), names)
+        dns.check_kinds(page, location, names, challenged)
+        choice = table.dns if table else dns.settings_of(raw)
+        chosen = dns.chosen(page, location, choice, names, challenged)
         page.check_twice((*location, "challenge"), challenges)
         _check_usage(page, location, raw, ours=ours)
         page.check_references((*location, "targets"), _strings(raw, "targets"), "target", targets)
@@ -65,6 +68,7 @@ def certificates(page: Page) -> dict[str, CertificateSpec]:
                 reuse_key=table.reuse_key,
                 backup_key=table.backup_key,
                 csr=request[0] if request else None,
+                dns=chosen,
             )
             if len(both := members(name, written)) > 1:
                 specs[both[1]] = replace(
@@ -74,24 +78,13 @@ def certificates(page: Page) -> dict[str, CertificateSpec]:
     return specs
 
 
-def _check_names(
-    page: Page, location: Location, names: Mapping[int, Identifier], challenges: Collection[str]
-) -> None:
-    """``challenges`` is empty where no CA wants to see any."""
+def _check_names(page: Page, location: Location, names: Mapping[int, Identifier]) -> None:
     seen: set[Identifier] = set()
     for index, name in names.items():
         if name in seen:
             what = f"{name} is there twice"
             page.add((*location, index), what, "", "leave one of them out")
         seen.add(name)
-        if name.value.startswith("*.") and not set(CHALLENGES).isdisjoint(challenges):
-            page.add(
-                (*location, index),
-                f"{name} is a wildcard",
-                "a wildcard needs dns-01, which is not yet available in this version and "
-                "arrives with the DNS providers",
-                "list the names one by one until then",
-            )
 
 
 def _check_usage(page: Page, location: Location, raw: Mapping[str, Any], *, ours: bool) -> None:

@@ -33,7 +33,7 @@ from certd.model import Identifier
 from certd.references import SecretReference, read_file
 from certd.settings import PATH, REFERENCE, mistake, note_lacking
 
-CHALLENGES = ("http-01", "tls-alpn-01")
+CHALLENGES = ("http-01", "tls-alpn-01", "dns-01", "dns-account-01", "dns-persist-01")
 _LARGEST_BUNDLE = 16 * 2**20  # bytes: a hundred times all the roots that browsers trust
 
 
@@ -62,14 +62,8 @@ def _checked(parse: Callable[[str], object]) -> GetPydanticSchema:
 def _challenge(text: str) -> str:
     if text in CHALLENGES:
         return text
-    if text == "dns-01":
-        raise ConfigError(
-            "dns-01 is not yet available in this version",
-            "it arrives with the DNS providers",
-            'write challenge = "http-01"',
-        )
     what = f"unknown challenge {shown(text)}"
-    known = "this version knows http-01 and tls-alpn-01"
+    known = f"known are {', '.join(CHALLENGES[:-1])} and {CHALLENGES[-1]}"
     near = difflib.get_close_matches(text.lower(), CHALLENGES, 1) or CHALLENGES
     raise ConfigError(what, known, f'write challenge = "{near[0]}"')
 
@@ -90,6 +84,28 @@ def _server(text: str) -> ListenAddress:
         what = f"{shown(text)} is not an address and a port"
         todo = 'write it as "192.0.2.53:53"'
         raise ConfigError(what, "names are looked up there, its own too", todo) from None
+
+
+def _zone(text: str) -> str:
+    name = identifiers.identifier(text)
+    if name.type == "ip" or name.value.startswith("*."):
+        raise ConfigError(f"{shown(text)} is no zone", "", 'write its name: "example.com"')
+    return name.value
+
+
+def _part(text: str) -> str:
+    """The key of a choice by name."""
+    return text if text == "*" else _zone(text)
+
+
+def one_or_by_name(schema: dict[str, Any]) -> None:
+    """In the JSON Schema: the name of a table, or a table of them."""
+    by_name = {
+        key: schema.pop(key)
+        for key in ("type", "additionalProperties", "propertyNames")
+        if key in schema
+    }
+    schema["anyOf"] = [{"type": "string"}, by_name]
 
 
 def _source(text: str, info: ValidationInfo) -> str:
@@ -147,6 +163,12 @@ Listen = Annotated[
 Server = Annotated[ListenAddress, _checked(_server)]
 ProxyURL = Annotated[Proxy, _checked(lambda text: Proxy(*network.proxy(text)))]
 Source = Annotated[str, Field(strict=True), AfterValidator(_source)]
+Zone = Annotated[str, _checked(_zone)]
+Rate = Annotated[Limit, _checked(wishes.rate)]
+DNSChoice = Annotated[
+    dict[Annotated[str, _checked(_part)], str],
+    BeforeValidator(lambda found: {"*": found} if isinstance(found, str) else found),
+]
 Served = Annotated[Endpoint, _checked(lambda text: Endpoint(*identifiers.host_port(text)))]
 
 

@@ -11,11 +11,12 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from certd import plugins
 from certd.budget import Limits
-from certd.config import identifiers, local
+from certd.config import identifiers, kinds, local
 from certd.config.certificates import certificates
+from certd.config.dns import providers
 from certd.config.findings import BadConfig, shown
+from certd.config.kinds import Group, Kind
 from certd.config.page import Page
 from certd.config.requests import check_targets
 from certd.config.source import Source
@@ -28,7 +29,7 @@ from certd.config.tables import (
     TLSALPNTable,
     root_model,
 )
-from certd.config.targets import TargetType, targets
+from certd.config.targets import targets
 from certd.config.values import (
     DEFAULT_CA,
     LOCAL,
@@ -62,7 +63,8 @@ def config(source: Source, path: Path) -> Config:
     certd: CertdTable | None = page.check(
         ("certd",), page.raw.get("certd", {}), Wording(CertdTable)
     )
-    http, tls_alpn, built, specs = _http(page), _tls_alpn(page), targets(page), certificates(page)
+    http, tls_alpn, built = _http(page), _tls_alpn(page), targets(page)
+    dns, specs = providers(page), certificates(page)
     cas = _cas(page, _used(page))
     _check_contacts(page, cas)
     check_targets(page, specs, built)
@@ -79,7 +81,9 @@ def config(source: Source, path: Path) -> Config:
         certificates=specs,
         digest=_digest(source, specs),
         tls_alpn=tls_alpn,
+        dns=dns,
         resolver=certd.resolver,
+        name_server_port=certd.name_server_port,
         seal=certd.seal,
         lacking=tuple(page.lacking),
         warnings=tuple(page.warnings),
@@ -98,15 +102,19 @@ def schema() -> dict[str, Any]:
     """The JSON Schema (2020-12) of a configuration, with every installed kind of target.
 
     Raises:
-        ConfigError: an installed target does not load.
+        ConfigError: an installed plugin does not load.
     """
-    installed = plugins.deploy_targets()
-    models = [TargetType.load(name, installed).wording.model for name in sorted(installed)]
-    target: Any = functools.reduce(operator.or_, models) if models else dict[str, Any]
-    if len(models) > 1:
-        target = Annotated[target, Field(discriminator="type")]
+    root = root_model(_any_of(kinds.TARGETS), _any_of(kinds.PROVIDERS))
     dialect = "https://json-schema.org/draft/2020-12/schema"
-    return {"$schema": dialect, **root_model(target).model_json_schema()}
+    return {"$schema": dialect, **root.model_json_schema()}
+
+
+def _any_of(group: Group) -> Any:
+    """The type of any table of the group."""
+    installed = group.installed()
+    models = [Kind.load(name, group, installed).wording.model for name in sorted(installed)]
+    table: Any = functools.reduce(operator.or_, models) if models else dict[str, Any]
+    return Annotated[table, Field(discriminator=group.key)] if len(models) > 1 else table
 
 
 def _http(page: Page) -> HTTPSettings:

@@ -13,12 +13,14 @@ from certd.config.fields import (
     CALimit,
     Challenges,
     Contact,
+    DNSChoice,
     FilePath,
     Lifetime,
     Listen,
     Name,
     Profile,
     ProxyURL,
+    Rate,
     Reference,
     RootBundle,
     Served,
@@ -26,6 +28,8 @@ from certd.config.fields import (
     Source,
     WebFolder,
     Wish,
+    Zone,
+    one_or_by_name,
     one_or_more,
     or_two,
 )
@@ -53,6 +57,12 @@ class CertdTable(Table):
     )
     resolver: Server | None = Field(
         None, description="DNS server to look names up at", examples=["192.0.2.53:53"]
+    )
+    name_server_port: int = Field(
+        53,
+        ge=1,
+        le=65535,
+        description="port at which zones' own name servers are asked; another for tests only",
     )
     seal: Reference | None = Field(
         None,
@@ -164,6 +174,38 @@ class TargetTable(Table):
     )
 
 
+class DNSTable(Table):
+    """An account at a DNS provider. Its provider has more settings."""
+
+    provider: str = Field(description="which DNS provider it is", examples=["rfc2136"])
+    zones: list[Zone] = Field(
+        [],
+        description="names below which it may write, and nowhere else",
+        examples=[["example.com"]],
+    )
+    ttl: int = Field(60, ge=1, le=86400, description="seconds for which others may keep a record")
+    propagation: Literal["all", "quorum", "wait"] = Field(
+        "all",
+        description="which of the zone's name servers must have a record; wait: ask none of them",
+    )
+    timeout: float = Field(
+        600.0, gt=0, le=86400, description="seconds in which they must have it, from the beginning"
+    )
+    settle: float = Field(
+        2.0, ge=0, le=86400, description="seconds that are waited after they have it"
+    )
+    resolvers: list[Server] = Field(
+        [],
+        description="DNS servers to find its zones at, instead of [certd] resolver",
+        examples=[["192.0.2.53:53"]],
+    )
+    rate: Rate | None = Field(
+        None,
+        description="how many changes it is asked for, instead of what is known of it",
+        examples=["20/1m"],
+    )
+
+
 class CertificateTable(Table):
     """A certificate to keep valid."""
 
@@ -179,6 +221,12 @@ class CertificateTable(Table):
         description="how control of the names is proved; several: in order of preference",
         examples=[["tls-alpn-01", "http-01"]],
         json_schema_extra=one_or_more,
+    )
+    dns: DNSChoice = Field(
+        {},
+        description="which [dns] tables write its records; several: by name, the longest first",
+        examples=["main"],
+        json_schema_extra=one_or_by_name,
     )
     targets: list[str] = Field([], description="where it is deployed", examples=[["web"]])
     key: KeyType = Field(
@@ -230,6 +278,7 @@ SINGLE: Mapping[str, type[Table]] = {
 MANY: Mapping[str, type[Table]] = {
     "ca": CATable,
     "target": TargetTable,
+    "dns": DNSTable,
     "certificate": CertificateTable,
 }
 
@@ -239,12 +288,13 @@ NEEDED: Mapping[tuple[str, str], str] = {
     ("eab", "hmac"): "the CA gives it together with kid",
     ("certificate", "names"): "a certificate is for one name at least",
     ("target", "type"): "the type says what kind of target it is",
+    ("dns", "provider"): "it says whom to ask for records",
 }
 
 _SAFE_NAME = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
 
 
-def root_model(targets: Any) -> type[BaseModel]:
+def root_model(targets: Any, providers: Any) -> type[BaseModel]:
     """The whole file as one model, for its JSON Schema; ``targets`` is any target's type."""
     definitions: dict[str, Any] = {
         "certd": (CertdTable, {}),
@@ -252,6 +302,7 @@ def root_model(targets: Any) -> type[BaseModel]:
         "tls_alpn": (TLSALPNTable, {}),
         "ca": (dict[_SAFE_NAME, CATable], {}),
         "target": (dict[_SAFE_NAME, targets], {}),
+        "dns": (dict[_SAFE_NAME, providers], {}),
         "certificate": (dict[_SAFE_NAME, CertificateTable], {}),
     }
     assert set(definitions) == {*SINGLE, *MANY}  # noqa: S101 - one list of tables, not two

@@ -12,8 +12,8 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Literal
 
-from certd.api import DeployTarget
-from certd.budget import NO_LIMITS, Limits
+from certd.api import DeployTarget, DNSProvider
+from certd.budget import NO_LIMITS, Limit, Limits
 from certd.config.findings import Finding, dotted
 from certd.config.policy import NamePolicy
 from certd.config.wellknown import WELL_KNOWN
@@ -172,6 +172,28 @@ class TargetSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class DNSSettings:
+    """One ``[dns.NAME]`` table; ``plugin`` is built and ready to write."""
+
+    name: str
+    provider: str
+    plugin: DNSProvider
+    zones: tuple[str, ...] = ()  # below which it may write; empty: anywhere
+    ttl: int = 60  # seconds
+    propagation: Literal["all", "quorum", "wait"] = "all"
+    timeout: float = 600.0  # seconds
+    settle: float = 2.0  # seconds
+    resolvers: tuple[ListenAddress, ...] = ()
+    rate: Limit | None = None
+    digest: str = ""  # SHA-256 of the table: another one is another account
+
+    def may_touch(self, name: str) -> bool:
+        return not self.zones or any(
+            name == zone or name.endswith(f".{zone}") for zone in self.zones
+        )
+
+
+@dataclass(frozen=True, slots=True)
 class Config:
     """A whole configuration, valid in itself: every name it refers to exists.
 
@@ -189,6 +211,8 @@ class Config:
     certificates: Mapping[str, CertificateSpec]
     digest: str  # SHA-256 of the file's bytes, and of what it names besides, lower-case hexadecimal
     tls_alpn: TLSALPNSettings = TLSALPNSettings()
+    dns: Mapping[str, DNSSettings] = field(default_factory=dict)
+    name_server_port: int = 53  # at which zones' own name servers are asked
     seal: SecretReference | None = None  # where the key is that seals the database's secrets
     resolver: ListenAddress | None = None  # the DNS server for looks of our own; None: the system
     lacking: tuple[Finding, ...] = ()  # what this machine lacks of it; see certd.errors.NotHere
@@ -226,7 +250,8 @@ class Config:
             table: hashlib.sha256(repr(settings).encode()).hexdigest()
             for table, settings in tables.items()
         }
-        return digests | {f"target {name}": target.digest for name, target in self.targets.items()}
+        digests |= {f"target {name}": target.digest for name, target in self.targets.items()}
+        return digests | {f"dns {name}": account.digest for name, account in self.dns.items()}
 
     def lacking_for(self, names: Collection[str]) -> list[Finding]:
         """What this machine lacks of what these certificates need."""

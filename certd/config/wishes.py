@@ -14,6 +14,7 @@ from certd.config.findings import shown
 from certd.errors import ConfigError
 
 _LIMIT = re.compile(r"(orders|domain|same|failures) ([0-9]{1,7})/([0-9]{1,4})([mhd])")
+_RATE = re.compile(r"([0-9]{1,7})/([0-9]{1,4})([smhd])")
 _SPAN = re.compile(r"([0-9]{1,5})([mhd])")
 _PROFILE = re.compile(r"[!-~]{1,64}")
 _DIGITS = re.compile(r"[0-9a-f]+")
@@ -29,7 +30,8 @@ def lifetime(text: str) -> timedelta:
 
 
 def _span(count: str, unit: str) -> timedelta:
-    return timedelta(**{{"m": "minutes", "h": "hours", "d": "days"}[unit]: int(count)})
+    units = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
+    return timedelta(**{units[unit]: int(count)})
 
 
 def profile(text: str) -> str:
@@ -51,6 +53,16 @@ def limit(text: str) -> tuple[str, Limit]:
             'write it as "orders 300/3h"',
         )
     return found[1], Limit(int(found[2]), _span(found[3], found[4]))
+
+
+def rate(text: str) -> Limit:
+    """How much of something is allowed in how long, as in ``20/1m``."""
+    found = _RATE.fullmatch(text)
+    if not found or not int(found[1]) or not int(found[2]):
+        what = f"{shown(text)} is no rate"
+        why = "how many, in how many seconds, minutes, hours or days"
+        raise ConfigError(what, why, 'write it as "20/1m"')
+    return Limit(int(found[1]), _span(found[2], found[3]))
 
 
 def chain(text: str) -> str:

@@ -146,6 +146,9 @@ def toml(value: object) -> str:
             return str(value)
         case list() | tuple():
             return f"[{', '.join(map(toml, value))}]"
+        case dict():
+            pairs = ", ".join(f"{dotted([key])} = {toml(value[key])}" for key in value)
+            return f"{{ {pairs} }}" if pairs else "{}"
     return shown(str(value))
 
 

@@ -19,6 +19,7 @@ from certd.ca.local import LocalCA
 from certd.config import Config, refused_names
 from certd.engine.local import LocalEngine
 from certd.engine.publishing import Showing
+from certd.engine.zones import Zones
 from certd.errors import CertdError
 from certd.model import Revocation
 from certd.ordering import Say
@@ -58,7 +59,8 @@ class Node:
         self._clock = clock
         self._draw = draw
         self._roots_at = datetime.min.replace(tzinfo=UTC)
-        self._showing = Showing(config, store, self._served)
+        self.zones = Zones(config, store, say, self._hurry, clock)
+        self._showing = Showing(config, store, self._served, self.zones)
         self._clients = self._clients_of(config)
         self.reconciler = Reconciler(
             config, store, self._clients, self.publisher(config), clock, draw, say
@@ -94,6 +96,8 @@ class Node:
         self._look_at_roots(self._clock())
         for name in self.store.tokens.orphaned(self._clock()):
             clean_up(name, self.store, self.publisher(self.config))
+        self.store.records.give_up_orphaned(self._clock())
+        self.zones.sweep()
 
     def _look_at_roots(self, now: datetime) -> None:
         """Once a day: those of our own CAs do not end without being told to."""
@@ -157,6 +161,7 @@ class Node:
         self.store.lineages.take_over(config.certificates, config.digest, config.table_digests)
         # Those of before stay for what is under way, and go with it.
         self._clients = self._clients_of(config)
+        self.zones.follow(config)
         self.reconciler.follow(config, self._clients, self.publisher(config))
         self.config = config
         _warn(config)
@@ -169,6 +174,7 @@ class Node:
         if self._watcher.is_alive():
             self._watcher.join(max(0.0, min(WATCH_SECONDS, deadline - time.monotonic())))
             stopped = stopped and not self._watcher.is_alive()
+        self.zones.finish(max(0.0, deadline - time.monotonic()))
         self._showing.stop()
         if stopped:
             self._clients.close()
@@ -187,7 +193,10 @@ class Node:
     def _served(self, token: str) -> None:
         name = self.reconciler.served(token)
         if name is not None:
-            self.engine.hurry(name)
+            self._hurry(name)
+
+    def _hurry(self, name: str) -> None:
+        self.engine.hurry(name)
 
 
 def _warn(config: Config) -> None:

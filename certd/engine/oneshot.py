@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -16,8 +17,11 @@ from certd.model import Failure, Lineage, TargetState
 from certd.ordering import Say
 from certd.store import Store
 
+log = logging.getLogger(__name__)
+
 FEW = 20  # certificates; more are read all at once
 WATCH = 20.0  # seconds for what is or is to be revoked, before anything is begun
+REMOVALS = 60.0  # seconds for records in DNS to be removed at the end
 POLL = 0.2  # seconds between looks at a certificate that another certd works on
 
 
@@ -75,6 +79,8 @@ def renew(
         node.engine.wait(POLL)
         if not node.engine.alive():
             raise CertdError("a thread of certd has died", "", "see the log, and report this bug")
+    if not node.zones.finish(REMOVALS):
+        log.warning("records are still to be removed from DNS: the next certd does it")
     after = _lineages(node, names)
     return [_outcome(node, name, before[name], after[name]) for name in names]
 
@@ -170,6 +176,7 @@ def rehearse(config: Config, store: Store, names: Iterable[str], say: Say) -> li
     if specs:
         empty = Store.in_memory()
         empty.tokens = store.tokens.apart("rehearsal ")
+        empty.records = store.records.apart("rehearsal ")
         staged = replace(config, cas=cas, certificates=specs)
         node = Node(staged, empty, say)
         try:

@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 
 from certd.authorize import TLS_ALPN
 from certd.ca.resources import CAChallenge
+from certd.challenges.dns01 import PERSIST
 from certd.challenges.http01 import (
     PortTaken,
     Responder,
@@ -25,8 +26,9 @@ from certd.challenges.reaching import Way
 from certd.challenges.selfcheck import SelfCheck
 from certd.challenges.tlsalpn import TLSResponder
 from certd.config import Config
+from certd.engine.zones import Zones
 from certd.errors import ChallengeError
-from certd.model import Identifier
+from certd.model import BY_DNS, WRITTEN, Identifier
 from certd.secrets import Secret
 from certd.store import Store
 
@@ -41,8 +43,11 @@ Address = tuple[str, int]
 class Showing:
     """The running parts. ``publisher`` is what an order publishes with."""
 
-    def __init__(self, config: Config, store: Store, served: Callable[[str], None]) -> None:
+    def __init__(
+        self, config: Config, store: Store, served: Callable[[str], None], zones: Zones
+    ) -> None:
         """``served`` is told of each token that a CA has fetched."""
+        self.zones = zones
         self._store = store
         self._lock = threading.Lock()
         self._listening = False
@@ -79,6 +84,7 @@ class Showing:
         self._http.stop()
         self._tls.stop()
         self._self_check.stop()
+        self.zones.stop()
 
     def _listen(self, config: Config, passed: Sequence[socket.socket]) -> None:
         addresses = [(address.host, address.port) for address in config.http.listen]
@@ -180,7 +186,8 @@ class Shown:
         self._config = config
 
     def publish(self, host: Identifier, challenge: CAChallenge) -> None:
-        self._showing.show(host, challenge, self._config)
+        if challenge.type not in BY_DNS:
+            self._showing.show(host, challenge, self._config)
 
     def withdraw(self, token: str) -> None:
         self._showing.hide(token, self._config)
@@ -188,6 +195,23 @@ class Shown:
     def check(
         self, name: str, ca: str, host: Identifier, challenge: CAChallenge
     ) -> Future[None] | None:
+        if challenge.type in WRITTEN:
+            return self._showing.zones.publish(name, host, challenge, self._config)
+        if challenge.type == PERSIST:
+            names = self._config.certificates[name].identifiers
+            wildcard = Identifier("dns", f"*.{host}") in names
+            zones, account, issuers = self._showing.zones, challenge.account, challenge.issuers
+            return zones.lasting(
+                host.value, account, issuers, wildcard=wildcard, config=self._config
+            )
         if not self._config.looks_first(name, ca):
             return None
         return self._showing.look(name, host, challenge, self._config)
+
+    def give_up(self, name: str) -> None:
+        self._showing.zones.give_up(name)
+
+    def patience(self, name: str) -> float:
+        spec = self._config.certificates.get(name)
+        accounts = [self._config.dns.get(table) for _, table in spec.dns] if spec else []
+        return max((one.timeout + one.settle for one in accounts if one), default=0.0)

@@ -30,7 +30,7 @@ _ANSWERED = {"http-01": "http", "tls-alpn-01": "tls_alpn"}
 @dataclass(frozen=True, slots=True)
 class Changes:
     """``at_once``: certificates, new ones among them; ``again``: targets; ``cas`` that are
-    to be asked again by everyone.
+    to be asked again by everyone, as are DNS providers, by the names of their tables.
     """
 
     at_once: frozenset[str]
@@ -73,7 +73,7 @@ def changes(
             if followed.get(name) != spec or not others.isdisjoint(_asked(spec))
         ),
         frozenset(_named("target ", others)),
-        frozenset(_named("ca ", others)),
+        frozenset(_named("ca ", others)) | {table for table in others if table.startswith("dns ")},
     )
 
 
@@ -85,4 +85,5 @@ def _asked(spec: CertificateSpec) -> Iterator[str]:
     """The tables of those whom its issuance depends on; nothing is ordered in vain for a target."""
     yield from (f"ca {ca}" for ca in spec.cas)
     yield from (f"target {target}" for target in spec.targets)
+    yield from (f"dns {table}" for _, table in spec.dns)
     yield from (_ANSWERED[challenge] for challenge in spec.challenges if challenge in _ANSWERED)

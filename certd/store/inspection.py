@@ -38,6 +38,7 @@ _SINCE = {
     "0006": {"revocation", "compromised_key", "crl"},
     "0007": {"next_key"},
     "0009": {"seal_key"},
+    "0010": {"dns_record"},
 }  # by the migration that made them
 
 

@@ -156,6 +156,23 @@ token = sa.Table(
 )
 sa.Index("token_lineage", token.c.lineage)
 
+# What is, or may be, in zones; without it a crash would leave records there for ever.
+dns_record = sa.Table(
+    "dns_record",
+    metadata,
+    sa.Column("lineage", sa.String, primary_key=True),
+    sa.Column("account", sa.String, primary_key=True),  # the [dns] table
+    sa.Column("name", sa.String, primary_key=True),
+    sa.Column("value", sa.String, primary_key=True),
+    sa.Column("zone", sa.String, nullable=False),
+    sa.Column("ttl", sa.Integer, nullable=False),
+    sa.Column("created_at", Instant, nullable=False),
+    sa.Column("unwanted", sa.Boolean, nullable=False),  # it is to be removed
+    sa.Column("failures", sa.Integer, nullable=False),
+    sa.Column("retry_at", Instant),
+    sa.Column("failure", sa.String),  # JSON
+)
+
 target = sa.Table(
     "target",
     metadata,

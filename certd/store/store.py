@@ -22,6 +22,7 @@ from certd.store.locks import FileLock, Worker
 from certd.store.next_keys import NextKeys
 from certd.store.orders import Orders
 from certd.store.parks import Parks
+from certd.store.records import Records
 from certd.store.resealing import rotate, take_up
 from certd.store.revocations import Revocations
 from certd.store.seal import Seal
@@ -48,6 +49,7 @@ class Store:
         self.revocations = Revocations(database)
         self.crls = CRLs(database)
         self.tokens = Tokens(database, seal)
+        self.records = Records(database)
         self.accounts = Accounts(database, seal)
         self.authorities = Authorities(database, seal)
         self.budgets = Budgets(database)

@@ -38,6 +38,8 @@ def spec_text(spec: CertificateSpec) -> str:
         rest |= {"reuse_key": spec.reuse_key, "backup_key": spec.backup_key}
     if spec.csr is not None:
         rest["csr"] = [spec.csr.pem, spec.csr.spki_sha256]
+    if spec.dns:
+        rest["dns"] = spec.dns
     return f"{identifiers_text(spec.identifiers)}\n{json.dumps(rest)}"
 
 
@@ -68,4 +70,5 @@ def _rest(text: str) -> tuple[Any, ...]:
         it.get("reuse_key", False),
         it.get("backup_key", False),
         SigningRequest(*it["csr"]) if it.get("csr") else None,
+        tuple((part, table) for part, table in it.get("dns", ())),
     )

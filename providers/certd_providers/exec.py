@@ -71,7 +71,7 @@ class Exec:
             "missing": "it is what writes the records",
         }
     )
-    timeout: float = field(
+    program_timeout: float = field(
         default=60.0,
         metadata={
             "description": "seconds after which it and all that it started are killed",
@@ -101,7 +101,7 @@ class Exec:
         }
         try:
             command = [*self.argv, verb, record.name, record.value]
-            ended = run_program(command, variables, self.timeout)
+            ended = run_program(command, variables, self.program_timeout)
         except OSError as error:
             why = f"it cannot be started: {error.strerror}"
             raise ProviderError(what, why, "correct argv = […], or install the program") from error
@@ -109,7 +109,7 @@ class Exec:
             return
         why = f"it {ended.how}{said(ended.output + ended.errors)}"
         if not ended.by_itself:
-            raise ProviderBusy(what, why, "see why it hangs, or raise timeout")
+            raise ProviderBusy(what, why, "see why it hangs, or raise program_timeout")
         if ended.status == BUSY:
             raise ProviderBusy(what, why, "it is tried again by itself")
         if ended.status == DENIED:

@@ -13,10 +13,11 @@ NOT_TAKEN = frozenset({"auto"})
 # A second value replaces the first (duckdns, zonomi), or is silently left out (flexibleengine).
 ONE_VALUE = frozenset({"duckdns", "flexibleengine", "zonomi"})
 
-# A change writes all of a zone, or all TXT records in it, or a new version of the zone.
+# A change writes all of a zone, or all TXT records in it, or a new version of the zone; or two
+# at once fail, as with a PowerDNS on SQLite.
 WHOLE_ZONE = frozenset(
     {"duckdns", "gandi", "gehirn", "godaddy", "hostingde", "httpnet", "joker", "localzone"}
-    | {"namecheap", "online", "sakuracloud", "valuedomain", "wedos"}
+    | {"namecheap", "online", "powerdns", "sakuracloud", "valuedomain", "wedos"}
 )
 
 # They list the records of other names too, whose names are alike, and would delete them; localzone

@@ -3,14 +3,24 @@
 from __future__ import annotations
 
 import email.utils
+import ipaddress
 import json
+import logging
 from collections.abc import Callable, Collection, Mapping
 from datetime import UTC, datetime
 from typing import Any
+from urllib.parse import urlsplit
 
 import requests
 
-from certd.api import ProviderBusy, ProviderDenied, ProviderError, plain
+from certd.api import (
+    ConfigError,
+    ProviderBusy,
+    ProviderDenied,
+    ProviderError,
+    SecretReference,
+    plain,
+)
 
 CONNECT, READ = 10.0, 30.0  # seconds until it is reached, and of silence
 LARGEST = 16 * 2**20  # bytes of an answer: a zone of 100,000 records
@@ -19,12 +29,18 @@ BUSY = frozenset({408, 425, 429})
 
 
 class Answer:
-    """What came back: ``status``, ``text`` and what JSON is in it (None where there is none)."""
+    """What came back: ``status``, ``text`` and what JSON is in it (None where there is none).
 
-    def __init__(self, status: int, headers: Mapping[str, str], text: str) -> None:
+    ``raw`` is for what names its own encoding, as XML does.
+    """
+
+    def __init__(
+        self, status: int, headers: Mapping[str, str], text: str, raw: bytes = b""
+    ) -> None:
         self.status = status
         self.headers = headers
         self.text = text
+        self.raw = raw
 
     @property
     def json(self) -> Any:
@@ -59,6 +75,9 @@ class API:
         self._explain = explain or _message
         self._secrets = [secret for secret in secrets if secret]
         self._denied = denied
+        if not all(text.isascii() and text.isprintable() for text in (headers or {}).values()):
+            # Refused here: the HTTP library's own exception would hold the header.
+            raise self.denied("it has characters that no credential has")
         self._session = requests.Session()
         self._session.auth = _unchanged  # or a ~/.netrc would replace our own
         self._session.headers.update({"User-Agent": "certd", **(headers or {})})
@@ -66,8 +85,15 @@ class API:
     def __enter__(self) -> API:
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, _: object, error: BaseException | None, *__: object) -> None:
         self._session.close()
+        if isinstance(error, KeyError | IndexError | TypeError | AttributeError):
+            # JSON of another shape: a proxy's page, or an API that has changed.
+            what = f"{self._name} answers what certd does not understand"
+            todo = "look whether url is its API; if it is, please report it"
+            raise ProviderError(
+                what, self._clean(f"{type(error).__name__}: {error}"), todo
+            ) from error
 
     def get(self, path: str, **how: Any) -> Answer:
         return self.call("GET", path, **how)
@@ -107,6 +133,11 @@ class API:
             return self.busy(said, _retry_after(answer.headers))
         return ProviderError(f"{self._name} refuses the change", said, "correct what it names")
 
+    def unknown(self, zone: str) -> ProviderError:
+        """There is no such zone, or none that the credential may see."""
+        what = f"{self._name} has no zone {zone} for this credential"
+        return ProviderError(what, "", "name the provider that has it, or give the credential it")
+
     def denied(self, why: str) -> ProviderDenied:
         what = f"{self._name} refuses the credential"
         return ProviderDenied(what, self._clean(why), self._permission)
@@ -144,7 +175,9 @@ class API:
                     if len(raw) > LARGEST:
                         raise ProviderError(f"{self._name} does not end its answer")
                 text = raw.decode(response.encoding or "utf-8", "replace")
-                return Answer(response.status_code, response.headers, text)
+                return Answer(response.status_code, response.headers, text, bytes(raw))
+        except (UnicodeError, requests.exceptions.InvalidHeader):
+            raise self.denied("it has a character that no header can have") from None
         except (requests.RequestException, OSError, LookupError) as error:
             # The texts of these hold the whole URL, and some credentials are in that.
             raise self.busy(f"no answer ({type(error).__name__})") from None
@@ -160,6 +193,66 @@ class API:
         for secret in self._secrets:
             text = text.replace(secret, "***")
         return plain(text)
+
+
+def bearer(
+    name: str,
+    url: str,
+    token: SecretReference,
+    permission: str,
+    *,
+    scheme: str = "Bearer",
+    explain: Callable[[Any], str] | None = None,
+) -> API:
+    """An API whose credential is one token, in the Authorization header."""
+    secret = token.fetch().reveal()
+    headers = {"Authorization": f"{scheme} {secret}"}
+    return API(name, url, headers=headers, permission=permission, explain=explain, secrets=[secret])
+
+
+def check_url(url: str) -> None:
+    """Of a setting with the address of an API: the ``check`` of its metadata.
+
+    Raises:
+        ConfigError: it is none, or the credential would travel in clear text.
+    """
+    try:
+        parts = urlsplit(url)
+        host, _ = parts.hostname or "", parts.port
+    except ValueError:
+        parts, host = urlsplit(""), ""
+    if parts.scheme not in ("http", "https") or not host or parts.query or parts.fragment:
+        raise ConfigError("it is no address of an API", "", "write https://…, without ? and #")
+    if parts.username is not None:
+        raise ConfigError("it has a credential in it", "", "there is a setting for that")
+    if parts.scheme == "http" and not _here(host):
+        raise ConfigError("the credential would travel in clear text", "", "write https://…")
+
+
+# The metadata of a setting with the address of an API.
+ADDRESS: Mapping[str, Any] = {"description": "address of the API", "check": check_url}
+
+
+def _here(host: str) -> bool:
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+class _NoQueries(logging.Filter):
+    """urllib3 logs each request with its query, where some vendors want the credential."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if isinstance(record.args, tuple):
+            record.args = tuple(
+                part.partition("?")[0] + "?…" if isinstance(part, str) and "?" in part else part
+                for part in record.args
+            )
+        return True
+
+
+logging.getLogger("urllib3.connectionpool").addFilter(_NoQueries())
 
 
 def _unchanged(request: requests.PreparedRequest) -> requests.PreparedRequest:

@@ -111,9 +111,9 @@ def test_how_it_ends_says_what_it_means(
 
 
 def test_one_that_hangs_ends_with_all_that_it_has_started(tmp_path: Path, script: Script) -> None:
-    provider = script(f'(sleep 1; touch "{tmp_path}/late") & sleep 60', timeout=0.2)
+    provider = script(f'(sleep 1; touch "{tmp_path}/late") & sleep 60', program_timeout=0.2)
     began = time.monotonic()
-    with pytest.raises(ProviderBusy, match=r"within 0\.2 s.*raise timeout"):
+    with pytest.raises(ProviderBusy, match=r"within 0\.2 s.*raise program_timeout"):
         provider.add_txt(RECORD)
     assert time.monotonic() - began < 10
     assert not (tmp_path / "late").exists()
@@ -129,9 +129,9 @@ def test_one_that_is_gone_is_told(tmp_path: Path) -> None:
     [
         pytest.param("argv", (), ConfigError, id="no program"),
         pytest.param("argv", ("no-such-program",), NotHere, id="one that is not here"),
-        pytest.param("timeout", 0.0, ConfigError, id="no time"),
-        pytest.param("timeout", float("inf"), ConfigError, id="all the time"),
-        pytest.param("timeout", float("nan"), ConfigError, id="no number"),
+        pytest.param("program_timeout", 0.0, ConfigError, id="no time"),
+        pytest.param("program_timeout", float("inf"), ConfigError, id="all the time"),
+        pytest.param("program_timeout", float("nan"), ConfigError, id="no number"),
     ],
 )
 def test_a_setting_that_cannot_be_is_refused(

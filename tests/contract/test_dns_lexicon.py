@@ -7,12 +7,10 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from types import SimpleNamespace
 
 import dns.zone
 import pytest
 from certd_providers import lexicon_facts as facts
-from certd_providers import lexicon_library as library
 from certd_providers.lexicon import Lexicon
 
 from certd.api import (
@@ -24,6 +22,7 @@ from certd.api import (
     TxtRecord,
 )
 from certd.contract import FIRST, SECOND
+from certd.testing import powerdns as servers
 from certd.testing.dns import Account, DNSProviderContract
 from tests.lexiconservers import ZONE, OnApp, PowerDNS
 
@@ -72,6 +71,12 @@ def shared_onapp() -> Iterator[OnApp]:
         yield server
 
 
+@pytest.fixture(scope="module")
+def server() -> Iterator[servers.PowerDNS]:
+    with servers.PowerDNS([ZONE]) as running:
+        yield running
+
+
 @pytest.fixture
 def pdns(shared_powerdns: PowerDNS) -> PowerDNS:
     shared_powerdns.sets.clear()
@@ -88,10 +93,15 @@ def panel(shared_onapp: OnApp) -> OnApp:
 
 
 class TestPowerDNSContract(DNSProviderContract):
+    """Of a real one."""
+
     @pytest.fixture
-    def account(self, pdns: PowerDNS) -> Account:
-        denied = powerdns(pdns, "wr0ng-token")
-        return Account(powerdns(pdns), ZONE, pdns.values, denied, (pdns.token, "wr0ng-token"))
+    def account(self, server: servers.PowerDNS) -> Account:
+        def provider(key: str) -> Lexicon:
+            return Lexicon("powerdns", {"pdns_server": server.url, "auth_token": hidden(key)})
+
+        secrets = (server.key, "wr0ng-token")
+        return Account(provider(server.key), ZONE, server.values, provider(secrets[1]), secrets)
 
 
 class TestOnAppContract(DNSProviderContract):
@@ -183,69 +193,6 @@ def test_an_unknown_zone_is_told_as_such_and_not_as_a_wrong_credential(panel: On
     with pytest.raises(ProviderError, match=r"does not let certd into the zone example\.net") as no:
         onapp(panel).add_txt(stranger)
     assert not isinstance(no.value, ProviderDenied)
-
-
-@pytest.fixture
-def stranger(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
-    """A provider of lexicon's, in whose place tests misbehave."""
-    made = SimpleNamespace(listed=[], created=True, deleted=[])
-    made.authenticate = made.cleanup = lambda: None
-    made.list_records = lambda *_: list(made.listed)
-    made.create_record = lambda *_: made.created
-    made.delete_record = lambda *how: made.deleted.append(how)
-    monkeypatch.setattr(library, "provider", lambda *_: made)
-    return made
-
-
-def test_a_failure_that_lexicon_takes_for_success_is_found(stranger: SimpleNamespace) -> None:
-    with pytest.raises(ProviderBusy, match="does not list what was added"):
-        Lexicon("namesilo", {"auth_token": "t"}).add_txt(RECORD)
-    Lexicon("luadns", {"auth_token": "t", "auth_username": "u"}).add_txt(RECORD)
-    stranger.created = False
-    with pytest.raises(ProviderError, match="did not add"):
-        Lexicon("luadns", {"auth_token": "t", "auth_username": "u"}).add_txt(RECORD)
-
-
-def test_of_names_that_are_alike_only_the_own_is_removed(stranger: SimpleNamespace) -> None:
-    alike = {"name": f"a.{RECORD.name}", "content": FIRST, "id": 1}
-    own = {"name": RECORD.name, "content": f'"{FIRST}"', "id": 2}
-    stranger.listed = [alike, own]
-    Lexicon("henet", {"auth_username": "u", "auth_password": "p"}).remove_txt(RECORD)
-    assert [how[0] for how in stranger.deleted] == [2]
-
-
-@pytest.mark.parametrize(
-    ("text", "kind"),
-    [
-        pytest.param("401 bad key s3cret-token", ProviderDenied, id="a credential"),
-        pytest.param("No domain found", ProviderError, id="a zone"),
-    ],
-)
-def test_what_lexicon_calls_authentication_is_told_apart(
-    stranger: SimpleNamespace, text: str, kind: type[ProviderError]
-) -> None:
-    from lexicon.exceptions import AuthenticationError
-
-    def refuse() -> None:
-        raise AuthenticationError(text)
-
-    stranger.authenticate = refuse
-    with pytest.raises(ProviderError) as failed:
-        Lexicon("vultr", {"auth_token": hidden("s3cret-token")}).add_txt(RECORD)
-    assert type(failed.value) is kind
-    assert "s3cret-token" not in str(failed.value)
-
-
-def test_no_option_is_in_any_words_however_it_is_written(stranger: SimpleNamespace) -> None:
-    def fail() -> None:
-        # quoted for an address, and as HTTP's basic authentication has it
-        raise RuntimeError("GET /?key=a%2Fb%2B%3D1 by YWRtaW46YS9iKz0x of admin failed")
-
-    stranger.authenticate = fail
-    options: Options = {"auth_username": "admin", "auth_token": hidden("a/b+=1")}
-    with pytest.raises(ProviderError) as failed:
-        Lexicon("luadns", options).add_txt(RECORD)
-    assert failed.value.why == "RuntimeError: GET /?key=*** by *** of *** failed"
 
 
 def test_a_ttl_that_the_service_would_refuse_is_not_asked_for(

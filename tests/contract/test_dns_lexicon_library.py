@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -19,6 +20,7 @@ from certd.api import (
     ConfigError,
     NotHere,
     ProviderBusy,
+    ProviderDenied,
     ProviderError,
     Secret,
     SecretReference,
@@ -82,6 +84,69 @@ def test_xml_rpc_has_an_end_too() -> None:
     proxy = client.ServerProxy("https://127.0.0.1/xmlrpc/", allow_none=True)
     assert proxy("transport").make_connection("127.0.0.1").timeout == READ
     assert issubclass(client.Fault, Exception)
+
+
+@pytest.fixture
+def stranger(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
+    """A provider of lexicon's, in whose place tests misbehave."""
+    made = SimpleNamespace(listed=[], created=True, deleted=[])
+    made.authenticate = made.cleanup = lambda: None
+    made.list_records = lambda *_: list(made.listed)
+    made.create_record = lambda *_: made.created
+    made.delete_record = lambda *how: made.deleted.append(how)
+    monkeypatch.setattr(library, "provider", lambda *_: made)
+    return made
+
+
+def test_a_failure_that_lexicon_takes_for_success_is_found(stranger: SimpleNamespace) -> None:
+    with pytest.raises(ProviderBusy, match="does not list what was added"):
+        Lexicon("namesilo", {"auth_token": "t"}).add_txt(RECORD)
+    Lexicon("luadns", {"auth_token": "t", "auth_username": "u"}).add_txt(RECORD)
+    stranger.created = False
+    with pytest.raises(ProviderError, match="did not add"):
+        Lexicon("luadns", {"auth_token": "t", "auth_username": "u"}).add_txt(RECORD)
+
+
+def test_of_names_that_are_alike_only_the_own_is_removed(stranger: SimpleNamespace) -> None:
+    alike = {"name": f"a.{RECORD.name}", "content": FIRST, "id": 1}
+    own = {"name": RECORD.name, "content": f'"{FIRST}"', "id": 2}
+    stranger.listed = [alike, own]
+    Lexicon("henet", {"auth_username": "u", "auth_password": "p"}).remove_txt(RECORD)
+    assert [how[0] for how in stranger.deleted] == [2]
+
+
+@pytest.mark.parametrize(
+    ("text", "kind"),
+    [
+        pytest.param("401 bad key s3cret-token", ProviderDenied, id="a credential"),
+        pytest.param("No domain found", ProviderError, id="a zone"),
+    ],
+)
+def test_what_lexicon_calls_authentication_is_told_apart(
+    stranger: SimpleNamespace, text: str, kind: type[ProviderError]
+) -> None:
+    from lexicon.exceptions import AuthenticationError
+
+    def refuse() -> None:
+        raise AuthenticationError(text)
+
+    stranger.authenticate = refuse
+    with pytest.raises(ProviderError) as failed:
+        Lexicon("vultr", {"auth_token": hidden("s3cret-token")}).add_txt(RECORD)
+    assert type(failed.value) is kind
+    assert "s3cret-token" not in str(failed.value)
+
+
+def test_no_option_is_in_any_words_however_it_is_written(stranger: SimpleNamespace) -> None:
+    def fail() -> None:
+        # quoted for an address, and as HTTP's basic authentication has it
+        raise RuntimeError("GET /?key=a%2Fb%2B%3D1 by YWRtaW46YS9iKz0x of admin failed")
+
+    stranger.authenticate = fail
+    options: Options = {"auth_username": "admin", "auth_token": hidden("a/b+=1")}
+    with pytest.raises(ProviderError) as failed:
+        Lexicon("luadns", options).add_txt(RECORD)
+    assert failed.value.why == "RuntimeError: GET /?key=*** by *** of *** failed"
 
 
 def built(folder: Path, **table: Any) -> Any:

@@ -93,7 +93,7 @@ DOCUMENTS: Mapping[str, dict[str, Any]] = {
                 "validated": "2026-06-01T12:00:00Z",
                 "error": _REFUSED,
             },
-            {"type": "dns-account-01", "url": f"{ORIGIN}/other", "status": "pending"},
+            {"type": "later-01", "url": f"{ORIGIN}/other", "status": "pending"},
         ],
     },
     "renewal-info": {

@@ -407,8 +407,8 @@ targets = "web"
         ),
         pytest.param(
             AGREED + '[certificate.www]\nnames = ["*.example.com"]',
-            "4: [certificate.www] names: *.example.com is a wildcard: a wildcard needs dns-01, "
-            "which is not yet available in this version",
+            "4: [certificate.www] names: *.example.com is a wildcard: CAs give one by a record in "
+            'DNS only, not by http-01; write challenge = "dns-01", and a [dns] table that says who',
             id="wildcard",
         ),
         pytest.param(
@@ -488,18 +488,20 @@ targets = "web"
         ),
         pytest.param(
             AGREED + WWW + 'challenge = "dns-01"',
-            "5: [certificate.www] challenge: dns-01 is not yet available in this version: it arr",
+            "3: [certificate.www] dns: missing: dns-01 needs to know who writes its records; there "
+            "is no [dns] table; add a table [dns.NAME]",
             id="dns-01",
         ),
         pytest.param(
             AGREED + WWW + 'challenge = "http"',
-            '5: [certificate.www] challenge: unknown challenge "http": this version knows http-01',
+            '5: [certificate.www] challenge: unknown challenge "http": known are http-01, ',
             id="unknown challenge",
         ),
         pytest.param(
             AGREED + WWW + 'challenge = ["http-01", "tls-alpn-1"]',
-            '5: [certificate.www] challenge: unknown challenge "tls-alpn-1": this version knows '
-            'http-01 and tls-alpn-01; write challenge = "tls-alpn-01"',
+            '5: [certificate.www] challenge: unknown challenge "tls-alpn-1": known are '
+            "http-01, tls-alpn-01, dns-01, dns-account-01 and dns-persist-01; "
+            'write challenge = "tls-alpn-01"',
             id="an unknown one of several challenges",
         ),
         pytest.param(
@@ -521,7 +523,7 @@ targets = "web"
             AGREED
             + WWW.replace("www.example.com", "*.example.com")
             + 'challenge = ["tls-alpn-01", "http-01"]',
-            "4: [certificate.www] names: *.example.com is a wildcard: a wildcard needs dns-01",
+            "4: [certificate.www] names: *.example.com is a wildcard: CAs give one by a record",
             id="a wildcard by neither",
         ),
         pytest.param(

@@ -1,0 +1,144 @@
+"""What DNS shows of a name from here, asked patiently. For asyncio."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Collection
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TypeVar
+
+from certd.challenges.delegation import Address, Resolving
+from certd.challenges.dns01 import lasting_allows, lasting_name
+from certd.challenges.propagation import Kind, Wanted, values_at, wait_for
+from certd.challenges.resolving import Unresolved
+from certd.errors import ChallengeError
+
+T = TypeVar("T")
+
+QUESTIONS = 128  # to name servers at once
+LOOKUPS = 3  # of aliases and zone, before it counts as failed
+PAUSE = 0.5  # seconds between them
+
+
+@dataclass(frozen=True, slots=True)
+class Vantage:
+    """From where it is looked: ``resolvers`` are asked for aliases, zones and addresses (none: this
+    machine's), and name servers themselves at ``port``.
+    """
+
+    resolvers: tuple[Address, ...] = ()
+    port: int = 53
+
+
+class View:
+    """Within one event loop only."""
+
+    def __init__(self) -> None:
+        self._resolving: dict[tuple[Address, ...], Resolving] = {}
+        self._questions = asyncio.Semaphore(QUESTIONS)
+
+    async def place(self, name: str, vantage: Vantage) -> tuple[str, str]:
+        """Where its aliases end, and the zone which that is in.
+
+        Raises:
+            ChallengeError: it leads nowhere, or that cannot be known now.
+        """
+
+        async def look() -> tuple[str, str]:
+            resolving = self._resolver(vantage)
+            target = await resolving.follow(name)
+            return target, await resolving.zone(target)
+
+        return await _patiently(look, name)
+
+    async def wait_for(
+        self,
+        wanted: Wanted,
+        kind: Kind,
+        vantage: Vantage,
+        until: float,
+        tell: Callable[[str], None],
+    ) -> None:
+        """Return once the zone's name servers have it. ``until`` is by the loop's clock.
+
+        Raises:
+            ChallengeError: they have not in time, or cannot be known.
+        """
+        servers = await _patiently(
+            lambda: self._resolver(vantage).name_servers(wanted.zone), wanted.name
+        )
+        await wait_for(wanted, servers, vantage.port, kind, until, tell, self._turn)
+
+    async def values(self, name: str, vantage: Vantage) -> list[Collection[str] | None]:
+        """The TXT values of a name, by each address of its name servers; None: no answer.
+
+        Raises:
+            ChallengeError: who they are is not known.
+        """
+        target, zone = await self.place(name, vantage)
+        servers = await _patiently(lambda: self._resolver(vantage).name_servers(zone), name)
+        addresses = [address for server in servers for address in server.addresses]
+        return await asyncio.gather(
+            *(self._turn(values_at(address, vantage.port, target)) for address in addresses)
+        )
+
+    async def lasting(
+        self,
+        host: str,
+        account: str,
+        issuers: Collection[str],
+        vantage: Vantage,
+        now: datetime,
+        *,
+        wildcard: bool,
+    ) -> None:
+        """Whether the operator's record of dns-persist-01 is at all name servers of the name.
+
+        Raises:
+            ChallengeError: it is not.
+        """
+        name = lasting_name(host)
+        target, zone = await self.place(name, vantage)
+
+        def good(values: Collection[str]) -> bool:
+            return any(
+                lasting_allows(value, issuers, account, now, wildcard=wildcard) for value in values
+            )
+
+        try:
+            until = asyncio.get_running_loop().time()  # one look: nobody is about to publish it
+            await self.wait_for(Wanted(zone, target, good), "all", vantage, until, lambda _: None)
+        except ChallengeError as error:
+            raise ChallengeError(
+                f"no record at {name} allows this account to have it certified",
+                error.why,
+                "publish what `certd dns persist` prints",
+            ) from error
+
+    def _resolver(self, vantage: Vantage) -> Resolving:
+        servers = vantage.resolvers
+        if servers not in self._resolving:
+            self._resolving[servers] = Resolving(servers)
+        return self._resolving[servers]
+
+    async def _turn(self, question: Awaitable[T]) -> T:
+        async with self._questions:
+            return await question
+
+
+async def _patiently(look: Callable[[], Awaitable[T]], name: str) -> T:
+    """Some times, for a resolver may be slow the first time."""
+    for left in range(LOOKUPS - 1, -1, -1):
+        try:
+            return await look()
+        except Unresolved as error:
+            if not left:
+                raise ChallengeError(
+                    f"where {name} belongs is not known, so the CA was not told to look",
+                    str(error),
+                    "see whether its zone is served, and by whom; the DNS server that is asked "
+                    "is resolver in [certd], or resolvers in the [dns] table",
+                ) from error
+            await asyncio.sleep(PAUSE)
+    raise AssertionError  # pragma: no cover - the last one has returned or raised

@@ -1,0 +1,184 @@
+"""``certd dns``: a provider tried at the operator's own zone, and records that stay."""
+
+from __future__ import annotations
+
+import contextlib
+import secrets
+from collections.abc import Collection, Iterator
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+import click
+
+from certd.cli.options import CONTEXT, config_option, config_path, count, say
+from certd.cli.options import command as certd_command
+from certd.errors import CertdError, ChallengeError, ConfigError
+
+if TYPE_CHECKING:
+    from certd.ca.client import Client
+    from certd.config import Config, DNSSettings
+    from certd.engine.zones import Zones
+    from certd.model import TxtRecord
+    from certd.store import Store
+
+
+@config_option
+@click.group("dns", context_settings=CONTEXT)
+def command() -> None:
+    """Try a DNS provider, and see to records that stay."""
+
+
+@certd_command("test")
+@click.argument("table", metavar="PROVIDER")
+@click.argument("zone")
+def test(context: click.Context, table: str, zone: str) -> int:
+    """Try the account of [dns.PROVIDER] at one of its zones.
+
+    Writes records at a name in ZONE that nobody uses, looks for them at the zone's name servers,
+    and removes them again: whatever a certificate will need. No CA is asked for anything.
+    """
+    from certd import config as configuration
+    from certd import contract
+    from certd.config.identifiers import identifier
+
+    config = configuration.load(config_path(context))
+    account = config.dns.get(table)
+    if account is None:
+        known = ", ".join(sorted(config.dns)) or "none"
+        raise ConfigError(f"there is no table [dns.{table}]", f"configured: {known}")
+    zone = identifier(zone).value
+    name = f"_acme-challenge.certd-test-{secrets.token_hex(4)}.{zone}"
+    if not account.may_touch(name):
+        bound = ", ".join(account.zones)
+        raise ConfigError(f"[dns.{table}] is bound to {bound}", "", "name one of these")
+    failed = 0
+    with _zones(config) as (zones, _):
+        live = Live(zones, config, account)
+        if (cut := live.zone(zone)) != zone:
+            say(f"note: {zone} is in the zone {cut}")
+        trial = contract.Trial(
+            live, cut, name, live.values, account.ttl, account.timeout + account.settle
+        )
+        for check in contract.checks(account.plugin):
+            try:
+                check(trial)
+                say(f"good  {check.__doc__}")
+            except (contract.Broken, CertdError) as error:
+                failed += 1
+                say(f"BAD   {check.__doc__}: {error}")
+                if isinstance(error, CertdError) and check is contract.one_value:
+                    break  # so would the others
+    if failed:
+        say(f"[dns.{table}] cannot be relied on for {zone}: {count(failed, 'check')} failed")
+        return 1
+    say(f"[dns.{table}] can be relied on for {zone}")
+    return 0
+
+
+class Live:
+    """A provider as the core calls it: in turn, within its rate, and again where that helps."""
+
+    def __init__(self, zones: Zones, config: Config, account: DNSSettings) -> None:
+        self._zones = zones
+        self._config = config
+        self._account = account
+        self.exclusive = getattr(account.plugin, "exclusive", "name")
+        self.most_values = getattr(account.plugin, "most_values", None)
+
+    def add_txt(self, record: TxtRecord) -> None:
+        self._zones.change("add", self._account, record).result()
+
+    def remove_txt(self, record: TxtRecord) -> None:
+        self._zones.change("remove", self._account, record).result()
+
+    def zone(self, name: str) -> str:
+        from certd.engine.zones import vantage
+
+        return self._zones.place(name, vantage(self._config, self._account)).result()[1]
+
+    def values(self, name: str) -> Collection[str]:
+        """What all of the zone's name servers have; while they differ, something else."""
+        from certd.engine.zones import vantage
+
+        found = self._zones.values(name, vantage(self._config, self._account)).result()
+        answers = {tuple(sorted(values)) for values in found if values is not None}
+        if len(answers) == 1:
+            return answers.pop()
+        return ["different things at different name servers" if answers else "no answer"]
+
+
+@certd_command("persist")
+@click.argument("name")
+@click.option("--ca", "ca_name", help="One of the certificate's CAs, where it has several.")
+@click.option("--issuer", help="The name that the CA goes by, where its directory tells none.")
+def persist(context: click.Context, name: str, ca_name: str | None, issuer: str | None) -> int:
+    """Print the records for dns-persist-01, and look whether they are published.
+
+    With such a record in DNS, the CA certifies a certificate's names to certd's account for as
+    long as it stays there: nothing needs to be changed at a renewal. NAME is a certificate.
+    Needs an account at the CA, which is made if there is none.
+    """
+    from certd import config as configuration
+
+    config = configuration.load(config_path(context))
+    spec = config.certificates.get(name)
+    if spec is None:
+        known = ", ".join(sorted(config.certificates)[:20]) or "none"
+        raise ConfigError(f"no certificate is named {name}", f"configured: {known}")
+    ca = ca_name or spec.cas[0]
+    if ca not in spec.cas:
+        raise ConfigError(f"{name} is not of {ca}", f"its CAs are {', '.join(spec.cas)}")
+    if config.cas[ca].local:
+        raise ConfigError(f"{ca} is a CA of certd's own", "it asks for no records")
+    from certd.challenges.dns01 import lasting_name, lasting_value
+
+    with _zones(config) as (zones, store):
+        client = _client(config, store, ca)
+        account = client.account.registered().uri or ""
+        issuers = (issuer,) if issuer else client.caa_identities() or ()
+        if not issuers:
+            what = f"{ca} does not say by which name it goes"
+            raise ConfigError(what, "its directory has no caaIdentities", "name it by --issuer")
+        hosts = sorted({one.value.removeprefix("*.") for one in spec.identifiers})
+        wild = {one.value.removeprefix("*.") for one in spec.identifiers if "*" in one.value}
+        missing = 0
+        for host in hosts:
+            value = lasting_value(issuers[0], account, wildcard=host in wild)
+            say(f'{lasting_name(host)}. IN TXT "{value}"')
+            try:
+                look = zones.lasting(host, account, issuers, wildcard=host in wild, config=config)
+                look.result()
+                say("  published")
+            except ChallengeError as error:
+                missing += 1
+                say(f"  not published: {error.why}")
+    if missing:
+        say(f"publish {count(missing, 'record')}, and call this again")
+    return 1 if missing else 0
+
+
+def _client(config: Config, store: Store, ca: str) -> Client:
+    from certd.ca.client import Client
+    from certd.ca.clients import Clients
+
+    client = Clients(config.cas, store.accounts, config.contact)(ca)
+    assert isinstance(client, Client)  # noqa: S101 - it is not one of our own
+    return client
+
+
+@contextlib.contextmanager
+def _zones(config: Config) -> Iterator[tuple[Zones, Store]]:
+    from certd.engine.zones import Zones
+    from certd.store import Store
+
+    store = Store.open(config.state, config.seal)
+    zones = Zones(config, store, lambda *_: None, lambda _: None, lambda: datetime.now(UTC))
+    try:
+        yield zones, store
+    finally:
+        zones.stop()
+        store.close()
+
+
+command.add_command(test)
+command.add_command(persist)

@@ -1,0 +1,149 @@
+"""The ``[dns.NAME]`` tables, and which of them the names of a certificate are written by."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from typing import Any
+
+from certd.config import kinds
+from certd.config.findings import dotted, shown
+from certd.config.page import Page
+from certd.config.places import Location
+from certd.config.values import DNSSettings
+from certd.config.wishes import rate
+from certd.model import BY_DNS, WRITTEN, Identifier
+
+
+def providers(page: Page) -> dict[str, DNSSettings]:
+    """Every provider whose table is right, built; what is wrong is noted on the page."""
+    built: dict[str, DNSSettings] = {}
+    for found in kinds.read(page, kinds.PROVIDERS):
+        table, location = found.table, ("dns", found.name)
+        page.check_twice((*location, "zones"), found.right.zones)
+        page.check_twice((*location, "resolvers"), found.right.resolvers)
+        raw = page.tables("dns").get(found.name, {})
+        if found.right.propagation == "wait" and "settle" not in raw:
+            page.add(
+                (*location, "settle"),
+                "missing",
+                'propagation = "wait" asks no name server, so that this is all that is waited',
+                "add settle = 120",
+            )
+        if table is None or found.plugin is None:
+            continue
+        known = getattr(found.plugin, "rate", None)
+        built[found.name] = DNSSettings(
+            name=found.name,
+            provider=table.provider,
+            plugin=found.plugin,
+            zones=tuple(table.zones),
+            ttl=table.ttl,
+            propagation=table.propagation,
+            timeout=float(table.timeout),
+            settle=float(table.settle),
+            resolvers=tuple(table.resolvers),
+            rate=table.rate or (rate(known) if isinstance(known, str) else None),
+            digest=found.digest,
+        )
+    return built
+
+
+def chosen(
+    page: Page,
+    location: Location,
+    choice: Mapping[str, str] | None,
+    names: Mapping[int, Identifier],
+    challenges: Collection[str],
+) -> tuple[tuple[str, str], ...]:
+    """Which tables write the records of these names, the longest name first.
+
+    ``choice`` is None where the operator's is wrong. ``names`` by their place in the list.
+    Of several tables one must be chosen; an only one needs no word.
+    """
+    written = set(challenges) & set(WRITTEN)
+    tables = page.tables("dns")
+    where = (*location, "dns")
+    if choice:
+        for table in choice.values():
+            if table not in tables:
+                known = f"there are {', '.join(sorted(tables))}" if tables else "there is none"
+                page.add(
+                    where,
+                    f"no such dns table: {shown(table)}",
+                    known,
+                    f"correct it, or add a table [{dotted(['dns', table])}]",
+                )
+        if not written:
+            page.add(
+                where,
+                "nothing is written for it",
+                f"its challenge is {', '.join(challenges)}",
+                'write challenge = "dns-01", or leave dns out',
+            )
+    elif choice is not None and written:
+        if len(tables) == 1:
+            choice = {"*": next(iter(tables))}
+        else:
+            known = (
+                f"there are {', '.join(sorted(tables))}" if tables else "there is no [dns] table"
+            )
+            todo = f'add dns = "{sorted(tables)[0]}"' if tables else "add a table [dns.NAME]"
+            page.add(
+                where, "missing", f"dns-01 needs to know who writes its records; {known}", todo
+            )
+            return ()
+    parts = sorted(
+        (choice or {}).items(), key=lambda item: (item[0] == "*", -item[0].count("."), item[0])
+    )
+    if parts and written:
+        _check_covered(page, location, dict(parts), names)
+    return tuple(parts)
+
+
+def _check_covered(
+    page: Page, location: Location, parts: Mapping[str, str], names: Mapping[int, Identifier]
+) -> None:
+    for index, name in names.items():
+        bare = name.value.removeprefix("*.")
+        if "*" in parts or any(bare == part or bare.endswith(f".{part}") for part in parts):
+            continue
+        if name.type == "dns":
+            page.add(
+                (*location, "names", index),
+                f"{name} has nobody who writes its records",
+                f"dns names {', '.join(parts)}",
+                'name its part of DNS too, or "*" for the rest',
+            )
+
+
+def check_kinds(
+    page: Page, location: Location, names: Mapping[int, Identifier], challenges: Collection[str]
+) -> None:
+    """Which names can be proved by which challenges. Without any, no CA wants to see one."""
+    others = [challenge for challenge in challenges if challenge not in BY_DNS]
+    by_dns = [challenge for challenge in challenges if challenge in BY_DNS]
+    for index, name in names.items():
+        if name.value.startswith("*.") and others:
+            page.add(
+                (*location, "names", index),
+                f"{name} is a wildcard",
+                f"CAs give one by a record in DNS only, not by {others[0]}",
+                'write challenge = "dns-01", and a [dns] table that says who writes its records',
+            )
+        if name.type == "ip" and by_dns:
+            page.add(
+                (*location, "names", index),
+                f"{name} is an address",
+                f"{by_dns[0]} proves names only",
+                'give it a certificate of its own, with challenge = "http-01"',
+            )
+
+
+def settings_of(raw: Mapping[str, Any]) -> Mapping[str, str] | None:
+    """The choice of a table in which something is wrong, if that is right."""
+    choice = raw.get("dns", {})
+    if isinstance(choice, str):
+        return {"*": choice}
+    if isinstance(choice, dict) and all(isinstance(item, str) for item in choice.values()):
+        return choice
+    return None

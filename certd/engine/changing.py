@@ -1,0 +1,164 @@
+"""One change at a DNS provider: in turn, within its rate, and again when it may yet succeed."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import zlib
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Literal, TypeVar
+
+from certd.budget import Need
+from certd.challenges.background import in_thread
+from certd.config import DNSSettings
+from certd.errors import CertdError, ProviderBusy, ProviderDenied, ProviderError
+from certd.model import TxtRecord
+from certd.store import Store
+from certd.store.locks import FileLock
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+Change = Literal["add", "remove"]
+
+AT_ONCE = 8  # changes under way at one account
+FIRST, LONGEST = 1.0, 60.0  # seconds before the same is tried again, where nothing is said
+LOCKS = 16  # files per account: two names in one wait for each other, and that is all
+ZONES_AGE = 300.0  # seconds for which an account's zones are remembered
+
+
+class Changing:
+    """Of all accounts, for one process. Within one event loop only."""
+
+    def __init__(self, store: Store, locks: Path, clock: Callable[[], datetime]) -> None:
+        """``locks`` is a folder that all certds on this state share."""
+        self._store = store
+        self._locks = locks
+        self._clock = clock
+        self._turns: dict[str, asyncio.Semaphore] = {}
+        self._paces: dict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
+        self._names: dict[tuple[str, str], asyncio.Lock] = {}
+        self._waiting: dict[tuple[str, str], int] = defaultdict(int)
+        self._zones: dict[str, tuple[str, float, Sequence[str]]] = {}
+
+    async def change(
+        self, what: Change, account: DNSSettings, record: TxtRecord, until: float
+    ) -> None:
+        """``until`` is by the loop's clock: passing failures are tried again before that.
+
+        Raises:
+            ProviderError: it could not be done; the text names the account.
+        """
+        whole = getattr(account.plugin, "exclusive", "name") == "zone"
+        key = (account.name, record.zone if whole else record.name)
+        lock = self._names.setdefault(key, asyncio.Lock())
+        self._waiting[key] += 1
+        try:
+            async with lock:
+                await self._again(account, lambda: self._locked(what, account, record, key), until)
+        finally:
+            self._waiting[key] -= 1
+            if not self._waiting[key]:
+                del self._names[key], self._waiting[key]
+
+    async def zones(self, account: DNSSettings, until: float) -> Sequence[str]:
+        """Those of the account, where it can tell them; else none. Raises as ``change``."""
+        listed = getattr(account.plugin, "zones", None)
+        if not callable(listed):
+            return ()
+        loop = asyncio.get_running_loop()
+        known = self._zones.get(account.name)
+        if known and known[0] == account.digest and loop.time() - known[1] < ZONES_AGE:
+            return known[2]
+        # One question for all who want to know it.
+        async with self._paces[f"zones {account.name}"]:
+            known = self._zones.get(account.name)
+            if not (known and known[0] == account.digest and loop.time() - known[1] < ZONES_AGE):
+                found = await self._again(account, lambda: sorted(map(str, listed())), until)
+                known = (account.digest, loop.time(), found)
+                self._zones[account.name] = known
+        return known[2]
+
+    def forget_zones(self, account: DNSSettings) -> None:
+        """One was looked for in vain: it may have been made since."""
+        self._zones.pop(account.name, None)
+
+    async def settled(self, account: DNSSettings, record: TxtRecord, until: float) -> bool:
+        """Whether the provider says that its name servers have it; True where it says nothing."""
+        ask = getattr(account.plugin, "settled", None)
+        if not callable(ask):
+            return True
+        return bool(await self._again(account, lambda: ask(record), until))
+
+    async def _again(self, account: DNSSettings, work: Callable[[], T], until: float) -> T:
+        loop, tries = asyncio.get_running_loop(), 0
+        turn = self._turns.setdefault(account.name, asyncio.Semaphore(AT_ONCE))
+        while True:
+            await self._pace(account)
+            async with turn:
+                try:
+                    return await in_thread(lambda: _own(account, work), f"dns-{account.name}")
+                except ProviderBusy as error:
+                    busy = error
+            tries += 1
+            wait = min(FIRST * (1 << min(tries - 1, 6)), LONGEST)
+            wait = wait if busy.retry_after is None else max(busy.retry_after, FIRST)
+            if loop.time() + wait > until:
+                raise busy
+            log.info("[dns.%s] again in %.0f s: %s", account.name, wait, busy)
+            await asyncio.sleep(wait)
+
+    async def _pace(self, account: DNSSettings) -> None:
+        """Wait for a token of the account's bucket, first come, first served."""
+        if account.rate is None:
+            return
+        need = {f"dns {account.name}": Need(account.rate, "changes")}
+        async with self._paces[account.name]:
+            while lack := await in_thread(
+                lambda: self._store.budgets.take(need, 0.0, self._clock()), "dns-budget"
+            ):
+                wait = (lack[1] - self._clock()).total_seconds()
+                await asyncio.sleep(max(wait, 0.01))
+
+    def _locked(
+        self, what: Change, account: DNSSettings, record: TxtRecord, key: tuple[str, str]
+    ) -> None:
+        """With nobody else at it, in any process: many read a whole set and write it back."""
+        self._locks.mkdir(mode=0o700, exist_ok=True)
+        number = zlib.crc32(key[1].encode()) % LOCKS
+        lock = FileLock(self._locks / f"{account.name}-{number}.lock")
+        lock.try_acquire("", wait=True)
+        try:
+            if what == "add":
+                account.plugin.add_txt(record)
+            else:
+                account.plugin.remove_txt(record)
+        finally:
+            lock.release()
+
+
+def _own(account: DNSSettings, work: Callable[[], T]) -> T:
+    """Whatever a provider raises, as an error of the table by which it was asked."""
+    name = f"[dns.{account.name}]"
+    try:
+        return work()
+    except ProviderBusy as error:
+        raise ProviderBusy(
+            f"{name} {error.what}", error.why, error.next, error.retry_after
+        ) from None
+    except ProviderDenied as error:
+        denied = ProviderDenied(f"{name} {error.what}", error.why, error.next)
+        denied.account = account.name
+        raise denied from None
+    except CertdError as error:
+        raise ProviderError(f"{name} {error.what}", error.why, error.next) from None
+    except Exception as error:  # a stranger's code: its text may hold anything
+        log.warning("%s failed with %s", name, type(error).__name__, exc_info=log.isEnabledFor(10))
+        raise ProviderError(
+            f"{name} its provider, {account.provider}, made a mistake",
+            type(error).__name__,
+            "tell the author of the provider",
+        ) from None

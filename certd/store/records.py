@@ -1,0 +1,154 @@
+"""The journal of TXT records that are, or may be, in zones: each is written down before it is made.
+
+So whatever ends certd, what it has published is removed later, and nothing else ever is.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.dialects import sqlite
+
+from certd.model import Failure, TxtRecord
+from certd.store import rows
+from certd.store.database import Database
+from certd.store.schema import dns_record, lineage, order
+
+LONG = timedelta(days=1)  # after which nobody waits for a record any more that has no order
+
+_NEW = sqlite.insert(dns_record)
+_PUBLISH = _NEW.on_conflict_do_update(
+    index_elements=["lineage", "account", "name", "value"],
+    set_={"unwanted": False, "zone": _NEW.excluded.zone, "failures": 0, "retry_at": None},
+)
+_THIS = (
+    (dns_record.c.account == sa.bindparam("its_account"))
+    & (dns_record.c.name == sa.bindparam("its_name"))
+    & (dns_record.c.value == sa.bindparam("its_value"))
+)
+_SINCE = sa.select(dns_record.c.created_at).where(
+    _THIS, dns_record.c.lineage == sa.bindparam("owner")
+)
+_WANTED = sa.select(dns_record.c.lineage).where(_THIS, ~dns_record.c.unwanted).limit(1)
+_WITHDRAW = sa.delete(dns_record).where(_THIS, dns_record.c.unwanted)
+_LATER = sa.update(dns_record).where(_THIS, dns_record.c.unwanted)
+_UNWANTED = sa.update(dns_record).values(unwanted=True)
+_ORPHANED = _UNWANTED.where(
+    ~dns_record.c.unwanted,
+    sa.or_(
+        dns_record.c.created_at < sa.bindparam("long_ago", type_=dns_record.c.created_at.type),
+        sa.and_(
+            dns_record.c.lineage.in_(sa.select(lineage.c.name)),
+            dns_record.c.lineage.not_in(sa.select(order.c.lineage).where(order.c.state == "live")),
+        ),
+    ),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """One of them. ``account`` is the [dns] table by which it was written."""
+
+    lineage: str
+    account: str
+    record: TxtRecord
+    created_at: datetime
+    unwanted: bool = False
+    failures: int = 0  # of its removal
+    retry_at: datetime | None = None
+    failure: Failure | None = None
+
+
+class Records:
+    def __init__(self, database: Database, owner: str = "") -> None:
+        """``owner`` keeps the records of a dry run apart from the daemon's."""
+        self._database = database
+        self._owner = owner
+
+    def apart(self, owner: str) -> Records:
+        """The same journal, for somebody whose records are none of the others' business."""
+        return Records(self._database, owner)
+
+    def publish(self, name: str, account: str, record: TxtRecord, now: datetime) -> datetime:
+        """Before it is written there; returns since when it is, for it may be written again."""
+        owner = self._owner + name
+        values = {
+            "lineage": owner,
+            "account": account,
+            "zone": record.zone,
+            "name": record.name,
+            "value": record.value,
+            "ttl": record.ttl,
+            "created_at": now,
+            "unwanted": False,
+            "failures": 0,
+        }
+
+        def work(connection: sa.Connection) -> datetime:
+            connection.execute(_PUBLISH, values)
+            since = connection.execute(_SINCE, {**_this(account, record), "owner": owner}).scalar()
+            return since or now
+
+        return self._database.write(work)
+
+    def give_up(self, name: str) -> None:
+        """Nobody waits for the records of this certificate any more: they are to be removed."""
+        mine = dns_record.c.lineage == self._owner + name
+        self._database.write(lambda c: c.execute(_UNWANTED.where(mine)))
+
+    def give_up_orphaned(self, now: datetime) -> None:
+        """The same for those of killed processes: nobody goes on with their orders."""
+        if self._database.read(lambda c: c.execute(sa.select(dns_record.c.name).limit(1)).first()):
+            self._database.write(lambda c: c.execute(_ORPHANED, {"long_ago": now - LONG}))
+
+    def to_remove(self, now: datetime) -> list[Kept]:
+        due = sa.or_(dns_record.c.retry_at.is_(None), dns_record.c.retry_at <= now)
+        return self._some(sa.select(dns_record).where(dns_record.c.unwanted, due))
+
+    def all(self) -> list[Kept]:
+        return self._some(sa.select(dns_record))
+
+    def of(self, name: str) -> list[Kept]:
+        return self._some(sa.select(dns_record).where(dns_record.c.lineage == self._owner + name))
+
+    def wanted(self, account: str, record: TxtRecord) -> bool:
+        """Whether somebody else waits for the same."""
+        values = _this(account, record)
+        return self._database.read(lambda c: c.execute(_WANTED, values).first()) is not None
+
+    def withdraw(self, account: str, record: TxtRecord) -> None:
+        """It is gone, or another's by now."""
+        self._database.write(lambda c: c.execute(_WITHDRAW, _this(account, record)))
+
+    def later(self, kept: Kept, failure: Failure, at: datetime) -> None:
+        """It could not be removed; it is tried again then."""
+        changed = {
+            "failures": kept.failures + 1,
+            "retry_at": at,
+            "failure": rows.failure_text(failure),
+        }
+        values = _this(kept.account, kept.record)
+        self._database.write(lambda c: c.execute(_LATER.values(changed), values))
+
+    def _some(self, query: sa.Select[Any]) -> list[Kept]:
+        found = self._database.read(lambda c: c.execute(query).all())
+        return [
+            Kept(
+                row.lineage,
+                row.account,
+                TxtRecord(row.zone, row.name, row.value, row.ttl),
+                row.created_at,
+                row.unwanted,
+                row.failures,
+                row.retry_at,
+                rows.failure(row.failure),
+            )
+            for row in found
+        ]
+
+
+def _this(account: str, record: TxtRecord) -> dict[str, str]:
+    return {"its_account": account, "its_name": record.name, "its_value": record.value}

@@ -1,0 +1,182 @@
+"""What providers at AWS have in common: who asks, boto3's client, and its errors as ours."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+from certd.api import (
+    ConfigError,
+    ProviderBusy,
+    ProviderDenied,
+    ProviderError,
+    SecretReference,
+    plain,
+)
+from certd_providers.rest import check_url
+
+CONNECT, READ = 10.0, 30.0  # seconds until it is reached, and of silence
+BUSY = re.compile(
+    "Internal(Error|Failure)|PriorRequestNotComplete|Request(LimitExceeded|Timeout)"
+    "|ServiceUnavailable|Throttl(ing|ingException|ed)|TooManyRequestsException"
+)
+LACKS_A_PERMISSION = frozenset(("AccessDenied", "AccessDeniedException"))
+# The values were read a moment ago: what speaks against them is somebody else's change.
+OVERTAKEN = re.compile(
+    "InvalidChangeBatch.*(already exists|was not found|do not match)", re.IGNORECASE
+)
+
+
+@dataclass(frozen=True, slots=True)
+class AWS:
+    """An account: whose settings they are says the class that has them besides its own."""
+
+    credential: ClassVar[str]
+    service: ClassVar[str]  # as boto3 names it, and IAM
+
+    access_key_id: str | None = field(
+        default=None, metadata={"description": "access key; without it boto3 finds one by itself"}
+    )
+    secret_access_key: SecretReference | None = field(
+        default=None, metadata={"description": "what belongs to access_key_id"}
+    )
+    profile: str | None = field(
+        default=None, metadata={"description": "profile in ~/.aws of certd's user"}
+    )
+    role_arn: str | None = field(
+        default=None, metadata={"description": "role to assume, of another account say"}
+    )
+    external_id: str | None = field(
+        default=None, metadata={"description": "what the role's trust policy asks for besides"}
+    )
+    region: str = field(
+        default="us-east-1",
+        metadata={"description": "decides on the partition: cn-north-1 for China, say"},
+    )
+    url: str | None = field(
+        default=None,
+        metadata={
+            "description": "address of the API, and of STS, if it is another",
+            "check": check_url,
+        },
+    )
+
+    def __post_init__(self) -> None:
+        if (self.access_key_id is None) != (self.secret_access_key is None):
+            why = "access_key_id and secret_access_key are one key"
+            raise ConfigError("half of the access key is missing", why, "write both, or neither")
+        if self.access_key_id is not None and self.profile is not None:
+            why = "an access key and a profile both say who asks"
+            raise ConfigError("there are two credentials", why, "leave one of them out")
+        if self.external_id is not None and self.role_arn is None:
+            why = "it is told when a role is assumed"
+            raise ConfigError("external_id has no use", why, "write role_arn too, or leave it out")
+
+    @contextlib.contextmanager
+    def client(self) -> Iterator[Any]:
+        """boto3's client, for one operation.
+
+        Raises:
+            ProviderBusy, ProviderDenied, ProviderError: also for what is done with the client.
+        """
+        try:
+            import boto3  # noqa: F401 - whether it is there
+            from botocore import exceptions
+        except ImportError:
+            todo = "pip install 'certd[aws]'"
+            raise ProviderError("AWS needs boto3", "it is not installed", todo) from None
+        no_credential = (
+            exceptions.NoCredentialsError,
+            exceptions.PartialCredentialsError,
+            exceptions.CredentialRetrievalError,
+            exceptions.ProfileNotFound,
+            exceptions.TokenRetrievalError,
+            exceptions.SSOError,
+        )
+        try:
+            with contextlib.closing(self._client()) as client:
+                yield client
+        except exceptions.ClientError as error:
+            raise self._refused(error) from None
+        except no_credential as error:
+            # The machine may just be starting: nobody has refused anything yet.
+            what = "there is no credential for AWS"
+            raise ProviderError(what, plain(str(error)), self.credential) from None
+        except exceptions.HTTPClientError as error:
+            # Its text has the whole URL in it.
+            why, todo = f"no answer ({type(error).__name__})", "it is tried again by itself"
+            raise ProviderBusy("AWS is not able to now", why, todo) from None
+        except exceptions.BotoCoreError as error:
+            todo = "correct what it names"
+            raise ProviderError("AWS cannot be asked", plain(str(error)), todo) from None
+
+    def resource(self, operation: str) -> str:
+        """What a permission for this operation is given on."""
+        return "*"
+
+    def _client(self) -> Any:
+        import boto3
+        import botocore.session
+        from botocore.config import Config
+
+        core = botocore.session.Session()
+        core.register_component("data_loader", _loader())
+        secret = self.secret_access_key and self.secret_access_key.fetch().reveal()
+        session = boto3.Session(
+            self.access_key_id,
+            secret,
+            region_name=self.region,
+            profile_name=self.profile,
+            botocore_session=core,
+        )
+        # One attempt: the core tries again, and knows how often.
+        once = {"total_max_attempts": 1}
+        how = Config(
+            connect_timeout=CONNECT, read_timeout=READ, retries=once, user_agent_extra="certd"
+        )
+        key = {}
+        if self.role_arn is not None:
+            external = {} if self.external_id is None else {"ExternalId": self.external_id}
+            sts = session.client("sts", endpoint_url=self.url, config=how)
+            with contextlib.closing(sts):
+                which = {"RoleArn": self.role_arn, "RoleSessionName": "certd", **external}
+                role = sts.assume_role(**which)["Credentials"]
+            key["aws_access_key_id"] = role["AccessKeyId"]
+            key["aws_secret_access_key"] = role["SecretAccessKey"]
+            key["aws_session_token"] = role["SessionToken"]
+        return session.client(self.service, endpoint_url=self.url, config=how, **key)
+
+    def _refused(self, error: Any) -> ProviderError:
+        problem = error.response.get("Error", {})
+        status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
+        code = problem.get("Code", "")
+        said = plain(f"{code}: {problem.get('Message', '')}")
+        if BUSY.fullmatch(code) or OVERTAKEN.match(said) or status == 429 or status >= 500:
+            return ProviderBusy("AWS is not able to now", said, "it is tried again by itself")
+        if code in LACKS_A_PERMISSION:
+            what = f"AWS refuses {error.operation_name}"
+            return ProviderDenied(what, said, f"allow it: {self._statement(error.operation_name)}")
+        if status in (401, 403):
+            return ProviderDenied("AWS refuses the credential", said, self.credential)
+        return ProviderError("AWS refuses the change", said, "correct what it names")
+
+    def _statement(self, operation: str) -> str:
+        """What an IAM policy lacks."""
+        service, resource = self.service, self.resource(operation)
+        if operation == "AssumeRole":
+            service, resource = "sts", self.role_arn or "*"
+        action = f"{service}:{operation}"
+        return json.dumps({"Effect": "Allow", "Action": action, "Resource": resource})
+
+
+@functools.cache
+def _loader() -> Any:
+    """The descriptions of AWS's services, which take longer to read than a change does."""
+    import botocore.loaders
+
+    return botocore.loaders.create_loader()

@@ -1,0 +1,218 @@
+"""Azure DNS: TXT records in the public zones of one resource group, by Microsoft's own library.
+
+A record set is one thing with all its values. It is read, and written whole on condition that it is
+still what was read (If-Match with its etag; If-None-Match where there was none), so that nobody's
+value is lost; who was slower tries again.
+
+Record sets: https://learn.microsoft.com/en-us/rest/api/dns/record-sets/create-or-update
+Etags, and TXT in strings of 255: https://learn.microsoft.com/en-us/azure/dns/dns-zones-records
+Limits: https://learn.microsoft.com/en-us/azure/azure-resource-manager/management/request-limits-and-throttling
+Roles: https://learn.microsoft.com/en-us/azure/dns/dns-protect-zones-recordsets
+"""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+from certd.api import (
+    ConfigError,
+    ProviderBusy,
+    ProviderDenied,
+    ProviderError,
+    SecretReference,
+    TxtRecord,
+    plain,
+)
+
+CONNECT, READ = 10.0, 30.0  # seconds until it is reached, and of silence
+STRING = 255  # bytes of one character-string
+BUSY = frozenset((408, 409, 412, 429))  # 412: somebody else was faster
+AGAIN = "it is tried again by itself"
+
+
+def _check_address(text: str) -> None:
+    if not re.fullmatch(r"https://[^/?#@\s]+/?", text):
+        why = "a token goes there"
+        raise ConfigError("it is no https:// address of a host", why, "correct it")
+
+
+@dataclass(frozen=True, slots=True)
+class Azure:
+    """Azure DNS: the public zones of one resource group."""
+
+    credential: ClassVar[str] = (
+        "an app registration of Microsoft Entra ID with a client secret, or a managed identity of "
+        'this machine; on the zone it has the role "DNS Zone Contributor", or one of your own with '
+        "Microsoft.Network/dnsZones/TXT/read, …/TXT/write, …/TXT/delete; for a list of zones "
+        "Microsoft.Network/dnsZones/read on the resource group"
+    )
+    rate: ClassVar[str] = "200/1m"
+
+    subscription_id: str = field(
+        metadata={
+            "description": "subscription with the zones",
+            "missing": "the zones are in one",
+            "example": "00000000-0000-0000-0000-000000000000",
+        }
+    )
+    resource_group: str = field(
+        metadata={
+            "description": "resource group with the zones",
+            "missing": "the zones are in one",
+            "example": "dns",
+        }
+    )
+    tenant_id: str | None = field(
+        default=None, metadata={"description": "tenant of the app registration"}
+    )
+    client_id: str | None = field(
+        default=None,
+        metadata={
+            "description": "app registration, or which managed identity if there are several"
+        },
+    )
+    client_secret: SecretReference | None = field(
+        default=None,
+        metadata={"description": "secret of the app registration; without it a managed identity"},
+    )
+    url: str = field(
+        default="https://management.azure.com",
+        metadata={
+            "description": "address of the API, another in China say",
+            "check": _check_address,
+        },
+    )
+    authority: str = field(
+        default="https://login.microsoftonline.com",
+        metadata={"description": "where tokens come from", "check": _check_address},
+    )
+
+    def __post_init__(self) -> None:
+        if (self.tenant_id is None) != (self.client_secret is None):
+            why = "tenant_id and client_secret belong to an app registration"
+            raise ConfigError("half of the credential is missing", why, "write both, or neither")
+        if self.client_secret is not None and self.client_id is None:
+            why = "client_secret is that of an app registration"
+            raise ConfigError("client_id is missing", why, "write its application (client) ID")
+
+    def add_txt(self, record: TxtRecord) -> None:
+        with self._azure() as dns:
+            from azure.mgmt.dns import models
+
+            found = self._record_set(dns, record)
+            values = (found.txt_records or []) if found else []
+            if record.value in map(_text, values):
+                return
+            new = found or models.RecordSet(ttl=record.ttl)
+            text = record.value
+            parts = [text[at : at + STRING] for at in range(0, len(text), STRING)]
+            new.txt_records = [*values, models.TxtRecord(value=parts or [""])]
+            self._write(dns, record, new)
+
+    def remove_txt(self, record: TxtRecord) -> None:
+        with self._azure() as dns:
+            found = self._record_set(dns, record)
+            values = (found.txt_records or []) if found else []
+            others = [value for value in values if _text(value) != record.value]
+            if found is None or others == values:
+                return
+            if others:
+                found.txt_records = others
+                self._write(dns, record, found)
+            else:
+                dns.record_sets.delete(*self._where(record), if_match=found.etag)
+
+    def zones(self) -> Collection[str]:
+        with self._azure() as dns:
+            found = dns.zones.list_by_resource_group(self.resource_group)
+            return {zone.name.lower() for zone in found if zone.zone_type == "Public"}
+
+    def _where(self, record: TxtRecord) -> tuple[str, str, str, str]:
+        return self.resource_group, record.zone, record.label or "@", "TXT"
+
+    def _record_set(self, dns: Any, record: TxtRecord) -> Any | None:
+        from azure.core.exceptions import ResourceNotFoundError
+
+        try:
+            return dns.record_sets.get(*self._where(record))
+        except ResourceNotFoundError:  # the set, or the zone: a write tells
+            return None
+
+    def _write(self, dns: Any, record: TxtRecord, record_set: Any) -> None:
+        known = record_set.etag
+        condition = {"if_match": known} if known else {"if_none_match": "*"}
+        dns.record_sets.create_or_update(*self._where(record), record_set, **condition)
+
+    @contextlib.contextmanager
+    def _azure(self) -> Iterator[Any]:
+        """The library's client, and its errors as ours."""
+        try:
+            from azure.core import exceptions
+            from azure.mgmt.dns import DnsManagementClient
+
+            secret = self.client_secret.fetch().reveal() if self.client_secret else ""
+            credential = self._credential(secret)
+        except ImportError:
+            why, todo = "it is not installed", "pip install 'certd[azure]'"
+            raise ProviderError("azure needs Microsoft's library", why, todo) from None
+        client = DnsManagementClient(
+            credential,
+            self.subscription_id,
+            self.url,
+            credential_scopes=[f"{self.url.rstrip('/')}/.default"],
+            connection_timeout=CONNECT,
+            read_timeout=READ,
+            retry_total=0,  # the core tries again, and knows how often
+            user_agent="certd",
+        )
+        try:
+            with credential, client:
+                yield client
+        except exceptions.HttpResponseError as error:
+            raise self._refused(error, secret) from None
+        except (exceptions.ServiceRequestError, exceptions.ServiceResponseError) as error:
+            why = f"no answer ({type(error).__name__})"
+            raise ProviderBusy("Azure is not able to now", why, AGAIN) from None
+
+    def _credential(self, secret: str) -> Any:
+        from azure import identity
+
+        how: dict[str, Any] = {
+            "connection_timeout": CONNECT,
+            "read_timeout": READ,
+            "retry_total": 0,
+        }
+        if self.tenant_id is None or self.client_id is None:
+            return identity.ManagedIdentityCredential(client_id=self.client_id, **how)
+        # The operator said which authority; no other is asked whether it is one.
+        how |= {"authority": self.authority, "disable_instance_discovery": True}
+        return identity.ClientSecretCredential(self.tenant_id, self.client_id, secret, **how)
+
+    def _refused(self, error: Any, secret: str) -> ProviderError:
+        from azure.core.exceptions import ClientAuthenticationError
+        from azure.identity import CredentialUnavailableError
+
+        status = error.response.status_code if error.response is not None else 0
+        code = f"{error.error.code}: " if getattr(error, "error", None) else ""
+        text = f"HTTP {status}: {code}{error.message}" if status else str(error.message)
+        said = plain(text.replace(secret, "***") if secret else text)
+        if status in BUSY or status >= 500:
+            after = error.response.headers.get("Retry-After", "")
+            wait = float(after) if after.isascii() and after.isdigit() else None
+            return ProviderBusy("Azure is not able to now", said, AGAIN, wait)
+        if isinstance(error, CredentialUnavailableError):
+            # The machine may just be starting: nobody has refused anything yet.
+            return ProviderError("there is no credential for Azure", said, self.credential)
+        if status == 403:
+            return ProviderDenied("Azure refuses the change", said, self.credential)
+        if status == 401 or isinstance(error, ClientAuthenticationError):
+            return ProviderDenied("Azure refuses the credential", said, self.credential)
+        return ProviderError("Azure refuses the change", said, "correct what it names")
+
+
+def _text(value: Any) -> str:
+    return "".join(value.value or ())

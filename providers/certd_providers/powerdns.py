@@ -1,0 +1,146 @@
+"""The HTTP API of a PowerDNS Authoritative Server of one's own.
+
+Its ``api-key`` is in pdns.conf, beside ``api=yes``, ``webserver=yes`` and ``webserver-allow-from``
+with certd's address. There is one key, and it may do everything with every zone: keep the API
+on a network of its own, or put a proxy in front that knows better (TLS is for that one too).
+A zone is transferred to its secondaries when its serial grows: its metadata SOA-EDIT-API does it.
+
+https://doc.powerdns.com/authoritative/http-api/zone.html
+"""
+
+from __future__ import annotations
+
+import re
+import urllib.parse
+from collections.abc import Collection
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+import dns.exception
+import dns.rdata
+import dns.rdataclass
+import dns.rdatatype
+import dns.rdtypes.ANY.TXT
+
+from certd.api import ConfigError, ProviderError, SecretReference, TxtRecord
+from certd_providers.rest import API
+
+COPIES = frozenset({"slave", "consumer", "secondary"})  # kinds of zones that come from elsewhere
+TELLING = frozenset({"master", "producer", "primary"})  # those that have secondaries to notify
+
+
+def _check_url(url: str) -> None:
+    if not re.fullmatch(r"https?://[^\s/?#@]+(/[^\s?#]*)?", url):
+        todo = 'write "http://127.0.0.1:8081", say'
+        raise ConfigError(f'"{url}" is no address of an API', "", todo)
+
+
+@dataclass(frozen=True, slots=True)
+class PowerDNS:
+    """The HTTP API of a PowerDNS Authoritative Server."""
+
+    credential: ClassVar[str] = (
+        "api-key in its pdns.conf, with api=yes, webserver=yes and certd's address in"
+        " webserver-allow-from; the key may do everything, there is no lesser one"
+    )
+
+    # Each change writes the zone's serial: of two at once, both may make it the same, and what
+    # a secondary has not transferred by then, it never does. SQLite refuses one of them besides.
+    exclusive: ClassVar[str] = "zone"
+
+    url: str = field(
+        metadata={
+            "check": _check_url,
+            "description": "where its web server is, without /api/v1",
+            "example": "http://127.0.0.1:8081",
+            "missing": "the API has no address that is the same for all",
+        }
+    )
+    key: SecretReference = field(metadata={"description": "api-key of its configuration"})
+    server: str = field(
+        default="localhost",
+        metadata={"description": "what the API calls the server; a PowerDNS proper: localhost"},
+    )
+
+    def zones(self) -> Collection[str]:
+        with self._api() as api:
+            found = api.get("/zones", params={"dnssec": "false"}).json or []
+        return [each["name"].rstrip(".").lower() for each in found if not _copy(each)]
+
+    def add_txt(self, record: TxtRecord) -> None:
+        self._change(record, present=True)
+
+    def remove_txt(self, record: TxtRecord) -> None:
+        self._change(record, present=False)
+
+    def _change(self, record: TxtRecord, *, present: bool) -> None:
+        """The whole set is replaced: what others have in it, disabled ones too, goes along."""
+        path = f"/zones/{urllib.parse.quote(record.zone)}."
+        with self._api() as api:
+            zone = self._zone(api, path, record)
+            sets = [each for each in zone["rrsets"] if _is(each, record.name)]
+            found = [each for one in sets for each in one["records"]]
+            own = [each for each in found if _value(each["content"]) == record.value.encode()]
+            if bool(own) != present or any(each.get("disabled") for each in own):
+                rest = [each for each in found if each not in own]
+                new = {"content": _content(record.value), "disabled": False}
+                change = {
+                    "name": f"{record.name}.",
+                    "type": "TXT",
+                    "changetype": "REPLACE",
+                    "ttl": sets[0]["ttl"] if rest else record.ttl,  # theirs, if they have one
+                    "records": [*rest, new] if present else rest,
+                }
+                api.call("PATCH", path, body={"rrsets": [change]})
+            if zone.get("kind", "").lower() in TELLING:
+                # Or its secondaries hear of it after a minute. If it cannot, they do then.
+                api.call("PUT", f"{path}/notify", accept=range(400, 500))
+
+    def _zone(self, api: API, path: str, record: TxtRecord) -> dict[str, Any]:
+        # All of it: asked for one name (rrset_name), 4.7 leaves out what is disabled.
+        answer = api.get(path, accept=(404,))
+        what = f"{self.url} cannot write to the zone {record.zone}"
+        if answer.status == 404:
+            todo = "make the zone there, or correct url and server"
+            raise ProviderError(what, "it has no such zone (HTTP 404)", todo)
+        zone = answer.json
+        if not isinstance(zone, dict) or "rrsets" not in zone:
+            raise ProviderError(what, "its answer is no zone", "correct url")
+        if _copy(zone):
+            why = f"it is {zone['kind']}, and the next transfer would undo it"
+            raise ProviderError(what, why, "name its primary server in url")
+        return zone
+
+    def _api(self) -> API:
+        key = self.key.fetch().reveal()
+        url = f"{self.url.rstrip('/')}/api/v1/servers/{urllib.parse.quote(self.server, safe='')}"
+        return API(
+            "PowerDNS",
+            url,
+            headers={"X-API-Key": key},
+            permission=self.credential,
+            secrets=[key],
+        )
+
+
+def _copy(zone: dict[str, Any]) -> bool:
+    return str(zone.get("kind")).lower() in COPIES
+
+
+def _is(record_set: dict[str, Any], name: str) -> bool:
+    return (record_set["type"], record_set["name"].lower()) == ("TXT", f"{name}.")
+
+
+def _value(content: str) -> bytes | None:
+    try:
+        parsed = dns.rdata.from_text(dns.rdataclass.IN, dns.rdatatype.TXT, content)
+    except dns.exception.DNSException:
+        return None
+    return b"".join(parsed.strings) if isinstance(parsed, dns.rdtypes.ANY.TXT.TXT) else None
+
+
+def _content(value: str) -> str:
+    """Quoted, escaped, and in strings of 255 bytes, the most that one has."""
+    octets = value.encode()
+    strings = [octets[at : at + 255] for at in range(0, len(octets), 255)]
+    return dns.rdtypes.ANY.TXT.TXT(dns.rdataclass.IN, dns.rdatatype.TXT, strings).to_text()

@@ -1,0 +1,131 @@
+"""lego's HTTP protocol, against a service as its documentation describes one."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+
+import pytest
+from certd_providers.httpreq import HTTPReq
+
+from certd.api import (
+    ConfigError,
+    ProviderDenied,
+    ProviderError,
+    Secret,
+    SecretReference,
+    TxtRecord,
+)
+from certd.contract import FIRST, SECOND
+from certd.testing.dns import Account, DNSProviderContract
+from tests.dnsd_fake import Asked, Fake, Mishaps, Reply, direct, running
+
+__all__ = ["direct"]
+
+ZONE = "example.com"
+NAME = f"_acme-challenge.{ZONE}"
+USER, PASSWORD = "certd", "pässwörd"
+
+
+class Server(Fake):
+    def __init__(self) -> None:
+        super().__init__()
+        self.values: dict[str, list[str]] = defaultdict(list)
+
+    def answer(self, asked: Asked) -> Reply:
+        expected = base64.b64encode(f"{USER}:{PASSWORD}".encode()).decode()
+        if asked.headers.get("Authorization") != f"Basic {expected}":
+            return Reply(401, "Unauthorized\n", "text/plain")
+        if asked.headers.get("Content-Type") != "application/json" or asked.method != "POST":
+            return Reply(400, "bad request\n", "text/plain")
+        body = json.loads(asked.body)
+        match body:
+            case {"fqdn": str(fqdn), "value": str(value)} if fqdn.endswith(".") and len(body) == 2:
+                name = fqdn.removesuffix(".")
+            case _:
+                return Reply(400, "unknown message\n", "text/plain")
+        if not f".{name}".endswith(f".{ZONE}"):
+            return Reply(404, f"no zone for {name}\n", "text/plain")
+        there = self.values[name]
+        match asked.path:
+            case "/acme/present" if value not in there:
+                there.append(value)
+            case "/acme/cleanup" if value in there:
+                there.remove(value)
+            case "/acme/present" | "/acme/cleanup":
+                pass
+            case _:
+                return Reply(404, "404 page not found\n", "text/plain")
+        return Reply(200)
+
+
+def reference(text: str) -> SecretReference:
+    return SecretReference("plain", Secret(text))
+
+
+@pytest.fixture
+def fake() -> Iterator[Server]:
+    server = Server()
+    with running(server):
+        yield server
+
+
+@pytest.fixture
+def provider(fake: Server) -> HTTPReq:
+    return HTTPReq(f"{fake.url}/acme/", USER, reference(PASSWORD))
+
+
+@pytest.fixture
+def account(fake: Server, provider: HTTPReq) -> Account:
+    denied = replace(provider, password=reference("wrong password"))
+    basic = base64.b64encode(f"{USER}:{PASSWORD}".encode()).decode()
+    secrets = (PASSWORD, basic, "wrong password")
+    return Account(provider, ZONE, lambda name: fake.values[name], denied, secrets)
+
+
+class TestHTTPReq(Mishaps, DNSProviderContract):
+    lenient = True  # its documentation says nothing of what is in an answer
+
+
+@pytest.mark.parametrize(
+    ("form", "sent"),
+    [
+        pytest.param(lambda url: HTTPReq(url), None, id="none"),
+        pytest.param(lambda url: HTTPReq(url, "u", reference("p")), "Basic dTpw", id="both"),
+        pytest.param(lambda url: HTTPReq(url, "u"), "Basic dTo=", id="no password"),
+    ],
+)
+def test_authentication_is_sent_where_it_is_set(
+    fake: Server, form: Callable[[str], HTTPReq], sent: str | None
+) -> None:
+    with pytest.raises(ProviderDenied, match="401"):
+        form(f"{fake.url}/acme").add_txt(TxtRecord(ZONE, NAME, SECOND, 60))
+    assert fake.asked[0].headers.get("Authorization") == sent
+
+
+def test_a_redirection_is_not_followed(fake: Server, provider: HTTPReq) -> None:
+    fake.instead = [Reply(307, headers={"Location": f"{fake.url}/elsewhere"})]
+    with pytest.raises(ProviderError, match="HTTP 307"):
+        provider.add_txt(TxtRecord(ZONE, NAME, FIRST, 60))
+    assert len(fake.asked) == 1
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "dns.example.com",
+        "ftp://dns.example.com",
+        "https://",
+        "https://u:p@dns.example.com",
+        "http://[",
+        "https://dns.example.com/?a=b",
+        "https://dns.example.com:0",
+        "https://dns.example.com:99999",
+    ],
+)
+def test_what_is_no_address_is_refused(url: str) -> None:
+    with pytest.raises(ConfigError, match="url is no address"):
+        HTTPReq.__dataclass_fields__["url"].metadata["check"](url)
