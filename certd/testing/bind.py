@@ -38,6 +38,10 @@ options {{
     recursion no;
     dnssec-validation no;
     notify-delay 0;
+    # At its own 20/s the second of two notifications is half a second late.
+    notify-rate 1000;
+    startup-notify-rate 1000;
+    serial-query-rate 1000;
     empty-zones-enable no;
 }};
 controls {{ }};

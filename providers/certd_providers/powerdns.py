@@ -64,7 +64,10 @@ class PowerDNS:
 
     def zones(self) -> Collection[str]:
         with self._api() as api:
-            found = api.get("/zones", params={"dnssec": "false"}).json or []
+            found = api.get("/zones", params={"dnssec": "false"}).json
+        if not isinstance(found, list) or not all(isinstance(each, dict) for each in found):
+            what = f"{self.url} does not tell its zones"
+            raise ProviderError(what, "its answer is no list of zones", "correct url")
         return [each["name"].rstrip(".").lower() for each in found if not _copy(each)]
 
     def add_txt(self, record: TxtRecord) -> None:

@@ -77,7 +77,7 @@ class API:
         self._denied = denied
         if not all(text.isascii() and text.isprintable() for text in (headers or {}).values()):
             # Refused here: the HTTP library's own exception would hold the header.
-            raise self.denied("it has characters that no credential has")
+            raise self.denied("it has a character that no header can have")
         self._session = requests.Session()
         self._session.auth = _unchanged  # or a ~/.netrc would replace our own
         self._session.headers.update({"User-Agent": "certd", **(headers or {})})
@@ -218,7 +218,7 @@ def check_url(url: str) -> None:
     """
     try:
         parts = urlsplit(url)
-        host, _ = parts.hostname or "", parts.port
+        host = (parts.hostname or "") if parts.port != 0 else ""
     except ValueError:
         parts, host = urlsplit(""), ""
     if parts.scheme not in ("http", "https") or not host or parts.query or parts.fragment:

@@ -51,7 +51,8 @@ _COMPARE = "compare key, secret and algorithm with the server's configuration"
 _MEANING: Mapping[str, tuple[type[ProviderError], str, str]] = {
     "": (ProviderBusy, "", "it is tried again by itself"),
     "SERVFAIL": (ProviderBusy, "it failed", "it is tried again by itself; its log says why"),
-    "REFUSED": (ProviderDenied, "the key {key} may not change it, or this is no primary", _ALLOW),
+    # Not ProviderDenied: the key is good, and may well be allowed to write the other names.
+    "REFUSED": (ProviderError, "the key {key} may not change it, or this is no primary", _ALLOW),
     "BADKEY": (
         ProviderDenied,
         "it has no key {key} of this algorithm, or (Knot) allows it no such update",

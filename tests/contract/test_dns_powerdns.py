@@ -6,10 +6,13 @@ import contextlib
 import dataclasses
 import http.server
 import json
+import socket
 import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import dns.message
+import dns.opcode
 import pytest
 from certd_providers import powerdns
 from certd_providers.powerdns import PowerDNS
@@ -136,9 +139,18 @@ def test_a_zone_that_comes_from_elsewhere_is_not_written_to(server: servers.Powe
 
 def test_secondaries_are_told_at_once(server: servers.PowerDNS) -> None:
     server.make("told.test", "Master")
-    _provider(server.url).add_txt(TxtRecord("told.test", "_acme-challenge.told.test", "value", 60))
-    assert "told.test" in server.output()
-    assert server.values("_acme-challenge.told.test") == ["value"]
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as secondary:
+        secondary.bind(("127.0.0.1", 0))
+        secondary.settimeout(10)
+        address = f"127.0.0.1:{secondary.getsockname()[1]}"
+        whom = {"kind": "ALSO-NOTIFY", "metadata": [address]}
+        assert server.call("PUT", "/zones/told.test./metadata/ALSO-NOTIFY", whom).ok
+        record = TxtRecord("told.test", "_acme-challenge.told.test", "value", 60)
+        _provider(server.url).add_txt(record)
+        heard = dns.message.from_wire(secondary.recv(4096))
+    assert heard.opcode() == dns.opcode.NOTIFY
+    assert heard.question[0].name.to_text() == "told.test."
+    assert server.values(record.name) == ["value"]
 
 
 def test_a_server_of_another_name_has_no_zones(server: servers.PowerDNS) -> None:
@@ -204,6 +216,15 @@ def test_refusals(status: int, body: bytes, kind: type[ProviderError]) -> None:
             assert servers.PowerDNS.key not in str(refused.value)
             if isinstance(refused.value, ProviderBusy):
                 assert refused.value.retry_after == 7
+
+
+@pytest.mark.parametrize("body", [b"<html>another service</html>", b'{"zones": []}', b'["a"]'])
+def test_a_list_of_zones_that_is_none(body: bytes) -> None:
+    with (
+        _fake(lambda *_: (200, {}, body)) as url,
+        pytest.raises(ProviderError, match="no list of zones"),
+    ):
+        _provider(url).zones()
 
 
 def test_of_the_whole_zone_only_the_name_is_written() -> None:

@@ -124,10 +124,12 @@ def test_a_refused_key_is_explained(
     server: str, change: Change, said: str, request: pytest.FixtureRequest
 ) -> None:
     provider = change(_provider(request.getfixturevalue(server)))
-    with pytest.raises(ProviderDenied, match=said) as refused:
+    with pytest.raises(ProviderError, match=said) as refused:
         provider.add_txt(TxtRecord(ZONE, NAME, "value", 60))
     assert "secret" in refused.value.next or "update-policy" in refused.value.next
     assert provider.key in refused.value.why
+    # A key that is good at other names must not be left alone for this one.
+    assert isinstance(refused.value, ProviderDenied) == ("REFUSED" not in refused.value.why)
 
 
 @pytest.mark.parametrize("server", ["bind", "knot"])
