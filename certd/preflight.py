@@ -10,7 +10,7 @@ from certd import due
 from certd.ca.issuer import Issuer
 from certd.challenges.view import Vantage, vantage
 from certd.config import Config, TargetSettings
-from certd.doctor import Asked, examine
+from certd.doctor import Asked, Findings, examine, lines
 from certd.errors import CertdError, TargetError
 from certd.model import CertificateSpec, Lineage
 from certd.store import Store
@@ -104,17 +104,29 @@ def refuse_unprovable(
     Raises:
         CertdError: it cannot, as far as can be seen from here.
     """
-    challenge = due.challenge(spec, lineage)
-    if not config.is_examined(spec.name, client.name, challenge):
-        return
+    if config.is_examined(spec.name, client.name, due.challenge(spec, lineage)):
+        findings = _findings(spec, lineage, client, config, store)
+        for doubt in dict.fromkeys(findings.doubts):
+            log.warning("%s: %s", spec.name, doubt)
+        if findings.error:
+            raise findings.error
+
+
+def examined(
+    spec: CertificateSpec, lineage: Lineage, client: Issuer, config: Config, store: Store
+) -> list[str]:
+    """The same for people, also what is well."""
+    return list(lines(_findings(spec, lineage, client, config, store)))
+
+
+def _findings(
+    spec: CertificateSpec, lineage: Lineage, client: Issuer, config: Config, store: Store
+) -> Findings:
     account = store.accounts.account(client.directory_url)
     uri = account.uri if account else None
+    challenge = due.challenge(spec, lineage)
     asked = Asked(client.name, client.caa_identities(), uri, challenge)
-    findings = examine(spec, asked, vantages(spec, config))
-    for doubt in dict.fromkeys(findings.doubts):
-        log.warning("%s: %s", spec.name, doubt)
-    if findings.error:
-        raise findings.error
+    return examine(spec, asked, vantages(spec, config))
 
 
 def vantages(spec: CertificateSpec, config: Config) -> dict[str, Vantage]:

@@ -40,8 +40,10 @@ class Serials:
 
 
 async def security(zone: str, servers: Sequence[Address]) -> Security:
-    """DNSSEC, by the word of a resolver (RFC 4035 section 3.2): it sets AD for what it has validated,
-    and says SERVFAIL for what is wrong, unless it is asked not to check (CD).
+    """DNSSEC, by the word of a resolver (RFC 4035 section 3.2).
+
+    It sets AD for what it has validated, and says SERVFAIL for what is wrong, unless it is asked
+    not to check (CD).
     """
     import dns.exception
     import dns.flags
