@@ -57,7 +57,16 @@ class View:
         async def look() -> tuple[str, str]:
             resolving = self._resolver(vantage)
             target = await resolving.follow(name)
-            return target, await resolving.zone(target)
+            try:
+                return target, await resolving.zone(target)
+            except ChallengeError as error:
+                if target == name:
+                    raise
+                raise ChallengeError(
+                    f"{name} leads nowhere",
+                    f"it is an alias of {target}: {error}",
+                    "correct the CNAME record",
+                ) from error
 
         return await _patiently(look, name)
 
