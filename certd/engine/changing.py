@@ -169,7 +169,7 @@ class Changing:
         try:
             if what == "add":
                 account.plugin.add_txt(record)
-            else:
+            elif not self._store.records.wanted(account.name, record):  # by now, by somebody else
                 account.plugin.remove_txt(record)
         finally:
             lock.release()

@@ -252,10 +252,9 @@ class Zones:
                     "add it again, or remove the record by hand and wait",
                 )
             records = self._store.records
-            if not await in_thread(lambda: records.wanted(kept.account, kept.record), "dns-db"):
-                until = asyncio.get_running_loop().time() + REMOVING
-                await self._changing.change("remove", account, kept.record, until)
-                failpoint("dns: record is removed")
+            until = asyncio.get_running_loop().time() + REMOVING
+            await self._changing.change("remove", account, kept.record, until)
+            failpoint("dns: record is removed")
             await in_thread(lambda: records.withdraw(kept.account, kept.record), "dns-db")
         except CertdError as error:
             failed = error
