@@ -64,9 +64,9 @@ def world(
 @pytest.fixture
 def asked(world: World, tmp_path: Path) -> Iterator[FaultyCA]:
     """A faulty CA in front of the one that asks by DNS."""
+    world.stub.honest()
     with FaultyCA(world.pebble, tmp_path / "proxy") as ca:
         yield ca
-    world.stub.honest()
 
 
 @pytest.fixture

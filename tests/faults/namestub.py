@@ -23,7 +23,7 @@ import dns.rrset
 from certd.testing.processes import Ports
 
 HOST = "127.0.0.1"
-# Keeps a line "NAME VALUE" for each value, and rewrites them under a lock; see certd_providers.exec.
+# Keeps a line "NAME VALUE" for each value, and rewrites them under a lock (provider exec).
 PROGRAM = """#!/bin/sh
 exec 9>"$1.lock"
 flock 9

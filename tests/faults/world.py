@@ -21,7 +21,6 @@ import dns.update
 from certd.testing import pebble as pebbles
 from certd.testing.bind import Bind
 from certd.testing.pebble import Pebble
-from certd.testing.proxy import FaultyCA
 from certd.testing.unbound import Unbound
 from tests.faults.namestub import NameStub
 from tests.site import Site
@@ -89,11 +88,14 @@ def by_dns(site: Site, name: str, *names: str, **settings: Any) -> Site:
     return site.certificate(name, *names, challenge="dns-01", **settings)
 
 
-def write(bind: Bind, zone: str, name: str, value: str) -> None:
-    """What somebody else has at this name."""
+def write(bind: Bind, zone: str, name: str, value: str, *, remove: bool = False) -> None:
+    """What somebody else has at this name, or takes away."""
     key = dns.tsig.Key(bind.key, bind.secret, bind.algorithm)
     update = dns.update.UpdateMessage(zone, keyring=key)
-    update.add(f"{name}.", 0, "TXT", value)
+    if remove:
+        update.delete(f"{name}.", "TXT", value)
+    else:
+        update.add(f"{name}.", 0, "TXT", value)
     answer = dns.query.tcp(update, "127.0.0.1", timeout=5, port=bind.port)
     assert answer.rcode() == dns.rcode.NOERROR
 
