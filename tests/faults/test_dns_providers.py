@@ -91,10 +91,11 @@ def test_an_account_that_is_refused_is_not_asked_again_until_certd_renew(
     assert PERMISSION in done.stdout
     assert len(asked.acted_on("challenge")) == 1
     before = service.added()
-    assert both.certd("renew").returncode == 1
+    again = both.certd("renew").stdout
     assert service.added() == before
     # Each says why, and when it is tried again.
     entries = both.status()
+    assert f"not tried again before {entries['www']['next_attempt'][:10]}" in again
     assert entries["other"]["state"] == "ok"
     for name in ("www", "mail"):
         assert "a DNS provider refuses the credential" in entries[name]["renew_reason"]
@@ -224,6 +225,27 @@ def test_what_is_left_of_a_certificate_that_nobody_wants_any_more_is_taken_away(
     named.renew()
     assert world.quick.values(name) == []
     assert left(named) == []
+
+
+@pytest.mark.fault(row=36)
+def test_without_certificate_it_is_taken_away_and_without_account_that_is_told(
+    named: Site, world: World
+) -> None:
+    name = f"{PREFIX}.ended.example.test"
+    by_dns(named, "ended", "ended.example.test")
+    assert named.certd("renew", CERTD_KILL_AT="dns: record is written").returncode < 0
+    account = named.tables.pop("dns.main")
+    del named.tables["certificate.ended"]
+    named.write()
+    assert "there is no table [dns.main] any more" in named.renew().stderr
+    assert left(named) == [name]
+    named.tables["dns.main"] = account
+    named.write()
+    with Driver(named) as driver:
+        driver.wait(due.BACKOFF[0].total_seconds() + 1)
+        driver.tidy()
+        until(lambda: not driver.store.records.all())
+    assert world.quick.values(name) == []
 
 
 @pytest.mark.fault(row=36)
