@@ -85,6 +85,8 @@ class DNSProvider(Protocol):
     ``removes``, a class variable that is false: values cannot be taken away, newer ones push them
     out, so that ``remove_txt`` does nothing.
 
+    ``by_hand``, a class variable that is true: somebody does it, so that only a command waits.
+
     ``settled(record) -> bool``: whether its own name servers have what was written, where the
     service can tell; it is asked again until they have.
     """

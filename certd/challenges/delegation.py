@@ -81,7 +81,7 @@ class Resolving:
             if found:
                 return found
             owner = owner.parent()
-        raise ChallengeError(f"{name} is in no zone", "there is none in DNS", "register the domain")
+        raise ChallengeError(f"{name} is in no zone", "DNS knows none above it")
 
     async def name_servers(self, zone: str) -> tuple[NameServer, ...]:
         """Those of a zone, with all their addresses.

@@ -7,7 +7,7 @@ says is no help: it may keep a denial for hours.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Collection, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
@@ -69,14 +69,13 @@ async def wait_for(
     """
     loop = asyncio.get_running_loop()
     verdicts: dict[str, Verdict] = {}
-    needed = len(servers) if kind == "all" else len(servers) // 2 + 1
     pause = FIRST
     while True:
         todo = [one for one in servers if not (one.name in verdicts and verdicts[one.name].has)]
         found = await asyncio.gather(*(turn(_verdict(one, wanted, port)) for one in todo))
         verdicts.update({one.name: verdict for one, verdict in zip(todo, found, strict=True)})
         have = sum(verdict.has for verdict in verdicts.values())
-        if have >= needed:
+        if _enough(kind, verdicts):
             return
         missing = "; ".join(_missing(servers, verdicts)[:MOST_NAMED])
         if loop.time() >= until:
@@ -84,6 +83,15 @@ async def wait_for(
         tell(f"{have} of {len(servers)} name servers of {wanted.zone} have it: {missing}")
         await asyncio.sleep(min(pause, max(until - loop.time(), 0.0)))
         pause = min(pause * 1.5, LONGEST)
+
+
+def _enough(kind: Kind, verdicts: Mapping[str, Verdict]) -> bool:
+    """All; or more than half; or half, if it is only silence that keeps the others from it."""
+    have, total = sum(one.has for one in verdicts.values()), len(verdicts)
+    late = any(one.answers and not one.has for one in verdicts.values())
+    if kind == "all" or have == total:
+        return have == total
+    return 2 * have > total or (2 * have == total and have > 0 and not late)
 
 
 def _missing(servers: Sequence[NameServer], verdicts: dict[str, Verdict]) -> list[str]:
@@ -101,8 +109,8 @@ def _too_late(
     step = "see whether the zone's other servers follow the first, or wait longer by timeout"
     if kind == "all" and have and all(one.has or not one.answers for one in verdicts.values()):
         step = (
-            'mend that server, or let the zone do without; propagation = "quorum" goes on when '
-            "more than half have it"
+            'mend that server, or let the zone do without; propagation = "quorum" goes on without '
+            "servers that do not answer"
         )
     elif not any(one.answers for one in verdicts.values()):
         step = (

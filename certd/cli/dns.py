@@ -54,6 +54,7 @@ def test(context: click.Context, table: str, zone: str) -> int:
     failed = 0
     with _zones(config) as (zones, _):
         live = Live(zones, config, account)
+        [name] = contract.names_of(account.plugin, [name])
         if (cut := live.zone(zone)) != zone:
             say(f"note: {zone} is in the zone {cut}")
         trial = contract.Trial(
@@ -84,6 +85,8 @@ class Live:
         self._account = account
         self.exclusive = getattr(account.plugin, "exclusive", "name")
         self.most_values = getattr(account.plugin, "most_values", None)
+        self.removes = getattr(account.plugin, "removes", True)
+        self.names = getattr(account.plugin, "names", None)
 
     def add_txt(self, record: TxtRecord) -> None:
         self._zones.change("add", self._account, record).result()
@@ -92,13 +95,13 @@ class Live:
         self._zones.change("remove", self._account, record).result()
 
     def zone(self, name: str) -> str:
-        from certd.engine.zones import vantage
+        from certd.challenges.view import vantage
 
         return self._zones.place(name, vantage(self._config, self._account)).result()[1]
 
     def values(self, name: str) -> Collection[str]:
         """What all of the zone's name servers have; while they differ, something else."""
-        from certd.engine.zones import vantage
+        from certd.challenges.view import vantage
 
         found = self._zones.values(name, vantage(self._config, self._account)).result()
         answers = {tuple(sorted(values)) for values in found if values is not None}

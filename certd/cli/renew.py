@@ -71,7 +71,7 @@ def command(
                 outcomes = oneshot.rehearse(config, store, chosen, progress)
             else:
                 store.lineages.take_over(config.certificates, config.digest, config.table_digests)
-                node = Node(config, store, progress)
+                node = Node(config, store, progress, attended=True)
                 try:
                     outcomes = oneshot.renew(
                         node, chosen, named=bool(names), force=force, new_key=new_key

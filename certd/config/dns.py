@@ -11,7 +11,7 @@ from certd.config.page import Page
 from certd.config.places import Location
 from certd.config.values import DNSSettings
 from certd.config.wishes import rate
-from certd.model import BY_DNS, WRITTEN, Identifier
+from certd.model import BY_DNS, WRITTEN, CertificateSpec, Identifier
 
 
 def providers(page: Page) -> dict[str, DNSSettings]:
@@ -137,6 +137,28 @@ def check_kinds(
                 f"{by_dns[0]} proves names only",
                 'give it a certificate of its own, with challenge = "http-01"',
             )
+
+
+def check_room(
+    page: Page, specs: Mapping[str, CertificateSpec], built: Mapping[str, DNSSettings]
+) -> None:
+    """A name and its wildcard have their values at one name, where some have room for one only."""
+    for spec in specs.values():
+        if not set(WRITTEN) & set(spec.challenges):
+            continue
+        values = {name.value for name in spec.identifiers}
+        for index, name in enumerate(spec.identifiers):
+            bare, table = name.value.removeprefix("*."), spec.dns_for(name.value)
+            account = built.get(table or "")
+            if bare == name.value or bare not in values or account is None:
+                continue
+            if getattr(account.plugin, "most_values", None) == 1:
+                page.add(
+                    ("certificate", spec.name, "names", index),
+                    f"{name} and {bare} cannot be in one certificate",
+                    f"{account.provider} has room for one value at a name, and each needs its own",
+                    "give each a certificate of its own",
+                )
 
 
 def settings_of(raw: Mapping[str, Any]) -> Mapping[str, str] | None:

@@ -14,7 +14,7 @@ from pydantic import Field
 from certd.budget import Limits
 from certd.config import identifiers, kinds, local
 from certd.config.certificates import certificates
-from certd.config.dns import providers
+from certd.config.dns import check_room, providers
 from certd.config.findings import BadConfig, shown
 from certd.config.kinds import Group, Kind
 from certd.config.page import Page
@@ -68,6 +68,7 @@ def config(source: Source, path: Path) -> Config:
     cas = _cas(page, _used(page))
     _check_contacts(page, cas)
     check_targets(page, specs, built)
+    check_room(page, specs, dns)
     if page.findings or certd is None:
         raise BadConfig([*page.findings, *page.lacking])
     return Config(

@@ -17,7 +17,7 @@ from certd.budget import NO_LIMITS, Limit, Limits
 from certd.config.findings import Finding, dotted
 from certd.config.policy import NamePolicy
 from certd.config.wellknown import WELL_KNOWN
-from certd.model import CertificateSpec
+from certd.model import BY_DNS, CertificateSpec
 from certd.references import SecretReference
 from certd.secrets import Secret
 
@@ -230,6 +230,10 @@ class Config:
             return False
         return settings.public if spec.self_check is None else spec.self_check
 
+    def is_examined(self, name: str, ca: str, challenge: str) -> bool:
+        """Whether its names' zones are looked at before this CA gets an order for them."""
+        return challenge in BY_DNS or self.looks_first(name, ca)
+
     @property
     def listens(self) -> bool:
         """Whether port 80 may be asked anything: not where all CAs are our own."""
@@ -258,6 +262,7 @@ class Config:
         specs = [self.certificates[name] for name in names]
         used = {dotted(("target", target)) for spec in specs for target in spec.targets}
         used |= {dotted(("ca", ca)) for spec in specs for ca in spec.cas}
+        used |= {dotted(("dns", table)) for spec in specs for _, table in spec.dns}
         if any(map(self.needs_http, names)):
             used.add("http")
         return [lack for lack in self.lacking if lack.table in used]

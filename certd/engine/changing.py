@@ -82,6 +82,41 @@ class Changing:
                 self._zones[account.name] = known
         return known[2]
 
+    async def check_name(self, account: DNSSettings, name: str, until: float) -> None:
+        """Whether it may write this name at all; raises as ``change``."""
+        own = getattr(account.plugin, "names", None)
+        if not callable(own):
+            return
+        names = await self._again(account, lambda: sorted(map(str, own())), until)
+        if name not in names:
+            shown = ", ".join(names[:5]) + (" …" if len(names) > 5 else "")
+            raise ProviderError(
+                f"[dns.{account.name}] cannot write {name}",
+                f"it can write {shown or 'no name'} only",
+                f"let {name} be an alias (CNAME) of one of these",
+            )
+
+    async def room(self, name: str, account: DNSSettings, record: TxtRecord, until: float) -> None:
+        """Wait until there is room for another value; raises as ``change``."""
+        most = getattr(account.plugin, "most_values", None)
+        if most is None:
+            return
+        zone = getattr(account.plugin, "exclusive", "name") == "zone"
+        loop, records = asyncio.get_running_loop(), self._store.records
+        while True:
+            before = await in_thread(
+                lambda: records.before(name, account.name, record, zone=zone), "dns-db"
+            )
+            if len(before) < most:
+                return
+            if loop.time() >= until:
+                raise ProviderError(
+                    f"[dns.{account.name}] has no room for another value at {record.name}",
+                    f"it has room for {most}, and a challenge of {before[0].lineage} is there",
+                    "certify names that share it one after the other",
+                )
+            await asyncio.sleep(FIRST)
+
     def forget_zones(self, account: DNSSettings) -> None:
         """One was looked for in vain: it may have been made since."""
         self._zones.pop(account.name, None)
@@ -134,7 +169,7 @@ class Changing:
         try:
             if what == "add":
                 account.plugin.add_txt(record)
-            else:
+            elif not self._store.records.wanted(account.name, record):  # by now, by somebody else
                 account.plugin.remove_txt(record)
         finally:
             lock.release()

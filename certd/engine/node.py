@@ -53,13 +53,16 @@ class Node:
         say: Say,
         clock: Callable[[], datetime] = now,
         draw: Callable[[], float] = random.random,
+        *,
+        attended: bool = False,
     ) -> None:
+        """``attended``: somebody is there, and may be asked to do something by hand."""
         self.store = store
         self.config = config
         self._clock = clock
         self._draw = draw
         self._roots_at = datetime.min.replace(tzinfo=UTC)
-        self.zones = Zones(config, store, say, self._hurry, clock)
+        self.zones = Zones(config, store, say, self._hurry, clock, attended=attended)
         self._showing = Showing(config, store, self._served, self.zones)
         self._clients = self._clients_of(config)
         self.reconciler = Reconciler(

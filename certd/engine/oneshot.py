@@ -181,7 +181,7 @@ def rehearse(config: Config, store: Store, names: Iterable[str], say: Say) -> li
         empty.tokens = store.tokens.apart("rehearsal ")
         empty.records = store.records.apart("rehearsal ")
         staged = replace(config, cas=cas, certificates=specs)
-        node = Node(staged, empty, say)
+        node = Node(staged, empty, say, attended=True)
         try:
             empty.lineages.take_over(specs, "rehearsal")
             found = renew(node, specs, named=False, force=False)

@@ -17,7 +17,7 @@ from certd.ca.resources import CAChallenge
 from certd.challenges.background import Background, in_thread
 from certd.challenges.dns01 import record_name, record_value
 from certd.challenges.propagation import Wanted
-from certd.challenges.view import Vantage, View
+from certd.challenges.view import Vantage, View, vantage
 from certd.config import Config, DNSSettings
 from certd.engine.changing import Change, Changing
 from certd.errors import CertdError, ChallengeError, ProviderDenied, ProviderError
@@ -43,8 +43,14 @@ class Zones:
         say: Say,
         hurry: Callable[[str], None],
         clock: Callable[[], datetime],
+        *,
+        attended: bool = False,
     ) -> None:
-        """``hurry`` is told of each certificate of which a record is there, or cannot be."""
+        """``hurry`` is told of each certificate of which a record is there, or cannot be.
+
+        ``attended``: somebody is there to do things by hand.
+        """
+        self._attended = attended
         self._config = config
         self._store = store
         self._say = say
@@ -88,6 +94,13 @@ class Zones:
                 f"its zones are {', '.join(account.zones)}",
                 f"name another table for {host} by dns, or add the zone there",
             )
+        if getattr(account.plugin, "by_hand", False) and not self._attended:
+            raise ProviderError(
+                f"[dns.{account.name}] is for somebody who is there",
+                "its records are published by hand",
+                f"`certd renew {name}` at a terminal",
+            )
+        await self._changing.check_name(account, target, until)
         zone = await self._zone(account, target, cut, until)
         value = record_value(challenge.key_authorization.reveal())
         record = TxtRecord(zone, target, value, account.ttl)
@@ -98,6 +111,7 @@ class Zones:
         failpoint("dns: record is kept")
         # From the beginning, also where another process began.
         until -= min(max((self._clock() - since).total_seconds(), 0.0), account.timeout / 2)
+        await self._changing.room(name, account, record, until)
         await self._changing.change("add", account, record, until)
         failpoint("dns: record is written")
         await self._seen(name, account, record, cut, config, until)
@@ -238,10 +252,9 @@ class Zones:
                     "add it again, or remove the record by hand and wait",
                 )
             records = self._store.records
-            if not await in_thread(lambda: records.wanted(kept.account, kept.record), "dns-db"):
-                until = asyncio.get_running_loop().time() + REMOVING
-                await self._changing.change("remove", account, kept.record, until)
-                failpoint("dns: record is removed")
+            until = asyncio.get_running_loop().time() + REMOVING
+            await self._changing.change("remove", account, kept.record, until)
+            failpoint("dns: record is removed")
             await in_thread(lambda: records.withdraw(kept.account, kept.record), "dns-db")
         except CertdError as error:
             failed = error
@@ -259,14 +272,6 @@ class Zones:
         text = f"{kept.record.name} is still in its zone (next attempt {now + pause:%F %TZ}): "
         log.log(logging.INFO if again else logging.WARNING, "%s%s", text, error)
         self._store.records.later(kept, failure, now + pause)
-
-
-def vantage(config: Config, account: DNSSettings | None = None) -> Vantage:
-    """From where it is looked, for this account's zones or for any."""
-    servers = tuple((one.host, one.port) for one in account.resolvers) if account else ()
-    if not servers and config.name_server:
-        servers = (config.name_server,)
-    return Vantage(servers, config.name_server_port)
 
 
 def _account(name: str, host: Identifier, config: Config) -> DNSSettings:

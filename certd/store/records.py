@@ -119,6 +119,23 @@ class Records:
         values = _this(account, record)
         return self._database.read(lambda c: c.execute(_WANTED, values).first()) is not None
 
+    def before(self, name: str, account: str, record: TxtRecord, *, zone: bool) -> list[Kept]:
+        """What was written down earlier for the same name, or anywhere in the zone, and is there
+        still, or will be: values that this one must wait for where there is room for few.
+        """
+        place = dns_record.c.zone == record.zone if zone else dns_record.c.name == record.name
+        query = sa.select(dns_record).where(dns_record.c.account == account, place)
+        line = sorted(self._some(query), key=lambda one: (one.created_at, one.record.value))
+        mine = next(
+            (
+                index
+                for index, one in enumerate(line)
+                if one.lineage == self._owner + name and one.record == record
+            ),
+            len(line),
+        )
+        return [one for one in line[:mine] if one.record.value != record.value]
+
     def withdraw(self, account: str, record: TxtRecord) -> None:
         """It is gone, or another's by now."""
         self._database.write(lambda c: c.execute(_WITHDRAW, _this(account, record)))

@@ -19,11 +19,6 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar
 from urllib.parse import quote
 
-import dns.exception
-import dns.rdata
-import dns.rdataclass
-import dns.rdatatype
-import dns.rdtypes.ANY.TXT
 import requests
 
 from certd.api import (
@@ -35,13 +30,13 @@ from certd.api import (
     plain,
 )
 from certd_providers.rest import ADDRESS, API, READ, Answer
+from certd_providers.txt import quoted, unquoted
 
 NAME = "Google Cloud DNS"
 SCOPE = "https://www.googleapis.com/auth/ndev.clouddns.readwrite"
 OVERTAKEN = frozenset((409, 412))
 # With these reasons a 403 is not about the credential.
 BUSY = frozenset(("rateLimitExceeded", "userRateLimitExceeded", "quotaExceeded"))
-STRING = 255  # bytes of one character-string
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,17 +69,17 @@ class Google:
             zone = self._zone(project, record.zone)
             found = project.record_set(zone, record.name)
             values = found["rrdatas"] if found else []
-            if record.value in map(_text, values):
+            if record.value in map(unquoted, values):
                 return
             new = {"name": f"{record.name}.", "type": "TXT", "ttl": record.ttl, **(found or {})}
-            project.replace(zone, found, {**new, "rrdatas": [*values, _quoted(record.value)]})
+            project.replace(zone, found, {**new, "rrdatas": [*values, quoted(record.value)]})
 
     def remove_txt(self, record: TxtRecord) -> None:
         with self._project() as project:
             zone = self._zone(project, record.zone)
             found = project.record_set(zone, record.name)
             values = found["rrdatas"] if found else []
-            others = [value for value in values if _text(value) != record.value]
+            others = [value for value in values if unquoted(value) != record.value]
             if found and others != values:
                 project.replace(zone, found, {**found, "rrdatas": others} if others else None)
 
@@ -218,17 +213,3 @@ def _reasons(answer: Answer) -> set[str]:
         return {str(error["reason"]) for error in answer.json["error"]["errors"]}
     except (KeyError, TypeError):
         return set()
-
-
-def _quoted(text: str) -> str:
-    data = text.encode()
-    parts = [data[at : at + STRING] for at in range(0, len(data), STRING)] or [b""]
-    return dns.rdtypes.ANY.TXT.TXT(dns.rdataclass.IN, dns.rdatatype.TXT, parts).to_text()
-
-
-def _text(value: str) -> str:
-    try:
-        found: Any = dns.rdata.from_text(dns.rdataclass.IN, dns.rdatatype.TXT, value)
-    except dns.exception.DNSException:
-        return value
-    return b"".join(found.strings).decode("utf-8", "replace")

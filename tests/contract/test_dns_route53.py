@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import html
 import json
+import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -329,6 +331,29 @@ def test_a_write_whose_answer_is_lost_is_repeated(moto: str) -> None:
     assert values(NAME) == [FIRST]
 
 
+@pytest.mark.parametrize("there", [False, True], ids=["while it is made", "while it is deleted"])
+def test_nothing_is_lost_if_somebody_writes_at_the_same_time(moto: str, there: bool) -> None:
+    zone()
+    one = provider(moto)
+    if there:
+        one.add_txt(RECORD)
+    overtaken: list[Request] = []
+
+    def overtake(request: Request) -> Response:
+        if request.method == "POST" and not overtaken:
+            overtaken.append(request)
+            provider(moto).add_txt(TxtRecord(ZONE, NAME, SECOND, 60))
+        return exact(moto, request)
+
+    with serving(overtake) as url:
+        late = provider(url)
+        change = late.remove_txt if there else late.add_txt
+        with pytest.raises(ProviderBusy):
+            change(RECORD)
+        change(RECORD)
+    assert values(NAME) == ([SECOND] if there else [SECOND, FIRST])
+
+
 def test_it_is_settled_when_all_servers_have_it(moto: str) -> None:
     zone()
     status = ["PENDING", "INSYNC"]
@@ -388,3 +413,17 @@ def test_without_boto3(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_settings_that_contradict_each_other(settings: dict[str, Any]) -> None:
     with pytest.raises(ConfigError):
         Route53(**settings)
+
+
+def exact(moto: str, request: Request) -> Response:
+    """What moto leaves out: CREATE refuses what is there, DELETE what is not there like that."""
+    body = html.unescape(request.body.decode())
+    action = re.search("<Action>(.*?)</Action>", body)
+    _, there = stored().get(f"{NAME}.", (0, []))
+    tried = f"[Tried to {{}} resource record set [name='{NAME}.', type='TXT'] but {{}}]"
+    if action and action[1] == "CREATE" and there:
+        return refusal(400, "InvalidChangeBatch", tried.format("create", "it already exists"))
+    if action and action[1] == "DELETE" and re.findall("<Value>(.*?)</Value>", body) != there:
+        why = "the values provided do not match the current values"
+        return refusal(400, "InvalidChangeBatch", tried.format("delete", why))
+    return forwarded(moto, request)

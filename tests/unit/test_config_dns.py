@@ -129,6 +129,13 @@ BY_DNS = {"challenge": '"dns-01"'}
             id="an address",
         ),
         pytest.param(
+            '[dns.main]\nprovider = "duckdns"\ntoken = { env = "HOME" }\n'
+            + certificate("a.duckdns.org", "*.a.duckdns.org", **BY_DNS),
+            "7: [certificate.www] names: *.a.duckdns.org and a.duckdns.org cannot be in one "
+            "certificate: duckdns has room for one value at a name, and each needs its own",
+            id="two values where there is room for one",
+        ),
+        pytest.param(
             MAIN + certificate("*.a.example", challenge='["dns-01", "http-01"]'),
             "7: [certificate.www] names: *.a.example is a wildcard: CAs give one by a record in "
             "DNS only, not by http-01",
