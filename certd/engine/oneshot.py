@@ -111,7 +111,10 @@ def _outcome(node: Node, name: str, before: Lineage, after: Lineage) -> Outcome:
     spec = node.config.certificates[name]
     targets = [after.targets.get(target, TargetState(target)) for target in spec.targets]
     if after.failure:
-        text = _told(name, after.failure, before.failure, after.retry_at)
+        again = after.retry_at
+        if again is None and not (decision := due.issuance(spec, after, now())).due(now()):
+            again = decision.at  # of those who may be asked for it
+        text = _told(name, after.failure, before.failure, again)
         return Outcome(name, "failed", text)
     failed = []
     for state in targets:
