@@ -149,8 +149,9 @@ def persist(context: click.Context, name: str, ca_name: str | None, issuer: str 
             value = lasting_value(issuers[0], account, wildcard=host in wild)
             say(f'{lasting_name(host)}. IN TXT "{value}"')
             try:
-                look = zones.lasting(host, account, issuers, wildcard=host in wild, config=config)
-                look.result()
+                zones.lasting(
+                    name, host, account, issuers, wildcard=host in wild, config=config
+                ).result()
                 say("  published")
             except ChallengeError as error:
                 missing += 1

@@ -171,16 +171,24 @@ class Zones:
     # -- what others ask for ----------------------------------------------------------------
 
     def lasting(
-        self, host: str, account: str, issuers: Collection[str], *, wildcard: bool, config: Config
+        self,
+        name: str,
+        host: str,
+        account: str,
+        issuers: Collection[str],
+        *,
+        wildcard: bool,
+        config: Config,
     ) -> Future[None]:
-        """Look whether the operator's record of dns-persist-01 is there for this name.
-
-        The future's exception is a ChallengeError, if it is not.
+        """Look whether the operator's record of dns-persist-01 is there for this certificate's
+        host. The future's exception is a ChallengeError, if it is not.
         """
         at, now = vantage(config), self._clock()
-        return self._background.run(
+        future = self._background.run(
             lambda: self._view.lasting(host, account, issuers, at, now, wildcard=wildcard)
         )
+        future.add_done_callback(lambda _: self._hurry(name))
+        return future
 
     def change(self, what: Change, account: DNSSettings, record: TxtRecord) -> Future[None]:
         """One change, of what is in no journal. The future's exception is a ProviderError."""

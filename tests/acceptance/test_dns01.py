@@ -8,9 +8,15 @@ import collections
 import re
 import secrets
 import signal
+import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+import dns.name
+import dns.query
+import dns.rcode
+import dns.tsig
+import dns.update
 import pytest
 
 from certd.testing import pebble as pebbles
@@ -257,3 +263,171 @@ def test_a_daemon_that_is_killed_while_it_waits_leaves_what_the_next_command_rem
     assert "issued, version 1" in site.renew("www").stdout
     assert journal(site) == []
     assert watched.names() == [f"_acme-challenge.{name}"] * 2
+
+
+def publish_lasting(bind: Bind, printed: str) -> None:
+    """By hand, as the operator does: ``NAME. IN TXT "VALUE"``."""
+    found = re.fullmatch(r'(\S+)\. IN TXT "(.+)"', printed)
+    assert found
+    key = dns.tsig.Key(bind.key, bind.secret, bind.algorithm)
+    update = dns.update.UpdateMessage("example.test", keyring=key)
+    update.add(dns.name.from_text(found[1]), 60, "TXT", f'"{found[2]}"')
+    answer = dns.query.tcp(update, "127.0.0.1", timeout=5, port=bind.port)
+    assert answer.rcode() == dns.rcode.NOERROR
+
+
+def test_a_record_that_stays_is_told_looked_for_and_then_enough(
+    site: Site, name: str, bind: Bind, ca: Pebble
+) -> None:
+    site.certificate("www", name, f"*.{name}", challenge="dns-persist-01")
+    told = site.certd("dns", "persist", "www")
+    assert told.returncode == 1, told.stderr
+    record, state, todo = told.stdout.splitlines()
+    assert record.startswith(f'_validation-persist.{name}. IN TXT "pebble.letsencrypt.org; account')
+    assert record.endswith('; policy=wildcard"')
+    assert state.startswith("  not published: 0 of 2 name servers of example.test have it")
+    assert todo == "publish 1 record, and call this again"
+
+    begun = time.monotonic()
+    refused = site.certd("renew", "www")
+    assert time.monotonic() - begun < 15, "nobody is waited for"
+    assert refused.returncode == 1
+    assert f"no record at _validation-persist.{name} allows this account" in refused.stdout
+    assert "publish what `certd dns persist www` prints" in refused.stdout
+
+    publish_lasting(bind, record)
+    watched = Watched(bind)
+    told = site.certd("dns", "persist", "www")
+    assert (told.returncode, told.stdout.splitlines()) == (0, [record, "  published"])
+    site.renew("www")
+    assert issued(site) == {name, f"*.{name}"}
+    assert "version 2" in site.renew("www", "--force").stdout
+    assert watched.names() == []
+    assert journal(site) == []
+
+
+def test_a_record_that_stays_is_for_what_it_says(site: Site, name: str, bind: Bind) -> None:
+    """Not for the wildcard, where the operator has published that of the name only."""
+    site.certificate("www", name, challenge="dns-persist-01")
+    publish_lasting(bind, site.certd("dns", "persist", "www").stdout.splitlines()[0])
+    site.renew("www")
+    site.certificate("www", name, f"*.{name}", challenge="dns-persist-01")
+    told = site.certd("dns", "persist", "www")
+    assert told.returncode == 1
+    assert "has another" in told.stdout
+    assert site.certd("renew", "www").returncode == 1
+    assert issued(site) == {name}
+
+
+def test_an_account_is_tried_at_its_zone(site: Site, watched: Watched) -> None:
+    site.write()
+    done = site.certd("dns", "test", "main", "example.test")
+    assert done.returncode == 0, done.stdout + done.stderr
+    *checks, last = done.stdout.splitlines()
+    assert len(checks) == 6
+    assert all(check.startswith("good  ") for check in checks)
+    assert last == "[dns.main] can be relied on for example.test"
+    assert watched.names()
+
+
+def test_an_account_is_tried_at_a_name_within_its_zone(site: Site, watched: Watched) -> None:
+    site.write()
+    done = site.certd("dns", "test", "main", "shop.example.test")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "note: shop.example.test is in the zone example.test" in done.stdout
+    assert all(one.endswith(".shop.example.test") for one in watched.names())
+
+
+@pytest.mark.parametrize(
+    ("change", "words", "said"),
+    [
+        pytest.param(
+            {},
+            ["mian", "example.test"],
+            ["there is no table [dns.mian]: configured: main, other"],
+            id="a table that is not there",
+        ),
+        pytest.param(
+            {"zones": ["keys.test"]},
+            ["main", "example.test"],
+            ["[dns.main] is bound to keys.test"],
+            id="an account that is bound elsewhere",
+        ),
+        pytest.param(
+            {},
+            ["main", "strange.test"],
+            [
+                "REFUSED: the key certd-update may not change it",
+                "update-policy",
+                "cannot be relied",
+            ],
+            id="a zone that the key may not change",
+        ),
+        pytest.param(
+            {},
+            ["main", "nowhere.invalid"],
+            ["nowhere.invalid", "register"],
+            id="a zone that is in no DNS",
+        ),
+        pytest.param(
+            {},
+            ["main", "*.example.test"],
+            ["*.example.test"],
+            id="a wildcard",
+        ),
+        pytest.param(
+            {"secret": "bm90IHRoZSBzZWNyZXQgb2YgdGhlIGtleSBhdCBhbGw="},
+            ["main", "example.test"],
+            ["its secret of the key certd-update is another one", "compare key, secret"],
+            id="a secret that the server has otherwise",
+        ),
+        pytest.param(
+            {"key": "nobody"},
+            ["main", "example.test"],
+            ["it has no key nobody", "compare key, secret"],
+            id="a key that the server does not have",
+        ),
+        pytest.param(
+            {"secret": {"file": "no-such-file"}},
+            ["main", "example.test"],
+            ["no-such-file"],
+            id="a secret that is not there",
+        ),
+        pytest.param(
+            {"server": "127.0.0.1:1"},
+            ["main", "example.test"],
+            ["127.0.0.1:1", "Connection refused"],
+            id="a server that is not there",
+        ),
+    ],
+)
+def test_an_account_that_cannot_do_it_is_explained(
+    change: Mapping[str, object],
+    words: list[str],
+    said: list[str],
+    site: Site,
+    watched: Watched,
+) -> None:
+    site.tables["dns.main"].update({"timeout": 1.0, **change})
+    site.write()
+    done = site.certd("dns", "test", *words)
+    text = done.stdout + done.stderr
+    print(text)
+    assert done.returncode in (1, 2)
+    assert "Traceback" not in text
+    for words_of_it in said:
+        assert words_of_it in text
+    assert "bm90IHRoZSB" not in text
+    assert watched.names() == []
+
+
+def test_what_is_refused_for_one_name_leaves_nothing_of_the_others(
+    site: Site, name: str, watched: Watched
+) -> None:
+    site.tables["dns.main"]["zones"] = ["example.test"]
+    site.certificate("www", name, "www.example.test", **FOR)
+    done = site.certd("renew", "www")
+    assert done.returncode == 1
+    assert "[dns.main] must not write www.keys.test" in done.stdout + done.stderr
+    assert journal(site) == []
+    watched.names()
