@@ -35,7 +35,7 @@ from pydantic.errors import PydanticUserError
 from certd.errors import ConfigError, NotHere
 from certd.references import SecretReference
 from certd.secrets import Secret
-from certd.settings import PATH, PREFIX, REFERENCE, SECRET, mistake, note_lacking
+from certd.settings import PATH, PREFIX, REFERENCE, SECRET, VALUE, mistake, note_lacking
 
 DEPLOY_TARGETS = "certd.deploy_targets"
 DNS_PROVIDERS = "certd.dns_providers"
@@ -231,6 +231,8 @@ def _setting(annotation: Any) -> Any:
         return typing.Annotated[SecretReference, REFERENCE]
     origin, parts = typing.get_origin(annotation), typing.get_args(annotation)
     if origin in (typing.Union, types.UnionType):
+        if set(parts) == {str, SecretReference}:
+            return typing.Annotated[str | SecretReference, VALUE]
         return functools.reduce(operator.or_, map(_setting, parts))
     if origin is tuple:
         inner = tuple(part if part is ... else _setting(part) for part in parts)

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Mapping
 from datetime import datetime, timedelta
 
 from certd import due
 from certd.ca.issuer import Issuer
-from certd.config import TargetSettings
+from certd.challenges.view import Vantage, vantage
+from certd.config import Config, TargetSettings
+from certd.doctor import Asked, Findings, examine, lines
 from certd.errors import CertdError, TargetError
 from certd.model import CertificateSpec, Lineage
 from certd.store import Store
+
+log = logging.getLogger(__name__)
 
 # Certificates for the same names within a week, or within one's lifetime where that is less:
 # Let's Encrypt's limit, and far above what is ever needed.
@@ -89,6 +94,45 @@ def refuse_another(
             f"it was issued {MOST} times since {since:%F %H:%MZ}: more would spend the CA's limits",
             f"find out why: the versions are in the log; `certd renew {spec.name} --force` goes on",
         )
+
+
+def refuse_unprovable(
+    spec: CertificateSpec, lineage: Lineage, client: Issuer, config: Config, store: Store
+) -> None:
+    """Asks DNS whether the CA can prove the names, where it is one that DNS matters to.
+
+    Raises:
+        CertdError: it cannot, as far as can be seen from here.
+    """
+    if config.is_examined(spec.name, client.name, due.challenge(spec, lineage)):
+        findings = _findings(spec, lineage, client, config, store)
+        for doubt in dict.fromkeys(findings.doubts):
+            log.warning("%s: %s", spec.name, doubt)
+        if findings.error:
+            raise findings.error
+
+
+def examined(
+    spec: CertificateSpec, lineage: Lineage, client: Issuer, config: Config, store: Store
+) -> list[str]:
+    """The same for people, also what is well."""
+    return list(lines(_findings(spec, lineage, client, config, store)))
+
+
+def _findings(
+    spec: CertificateSpec, lineage: Lineage, client: Issuer, config: Config, store: Store
+) -> Findings:
+    account = store.accounts.account(client.directory_url)
+    uri = account.uri if account else None
+    challenge = due.challenge(spec, lineage)
+    asked = Asked(client.name, client.caa_identities(), uri, challenge)
+    return examine(spec, asked, vantages(spec, config))
+
+
+def vantages(spec: CertificateSpec, config: Config) -> dict[str, Vantage]:
+    """From where the zone of each name is looked at."""
+    accounts = {name.value: spec.dns_for(name.value) for name in spec.identifiers}
+    return {name: vantage(config, config.dns.get(one or "")) for name, one in accounts.items()}
 
 
 def _not_ready(

@@ -24,7 +24,7 @@ from certd.errors import CertdError, SecretError, StoreError, bug
 from certd.issue import Issuance, Look
 from certd.model import CertificateSpec, Lineage, Order
 from certd.ordering import Say
-from certd.preflight import refuse_another, refuse_in_vain
+from certd.preflight import refuse_another, refuse_in_vain, refuse_unprovable
 from certd.quota import Quota
 from certd.react import TRIES
 from certd.rollout import Rollout
@@ -294,6 +294,8 @@ class Reconciler:
         if order is None:
             refuse_another(spec, lineage, client, store, now)
         refuse_in_vain(spec, lineage, targets, store, now)
+        if order is None:
+            refuse_unprovable(spec, lineage, client, self._config, store)
         return False
 
     def _failed(self, spec: CertificateSpec, error: CertdError, ca: str) -> datetime:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 from pydantic import GetPydanticSchema, ValidationInfo
@@ -89,7 +90,7 @@ def _reference(value: object, info: ValidationInfo) -> SecretReference:
     return made
 
 
-def _reference_schema(_source: object, _handler: object) -> CoreSchema:
+def _referring(function: Callable[[object, ValidationInfo], object]) -> CoreSchema:
     # In the JSON Schema a string, or a table of one of the forms.
     strings = core_schema.str_schema(strict=True)
     words = core_schema.list_schema(strings, min_length=1)
@@ -101,12 +102,30 @@ def _reference_schema(_source: object, _handler: object) -> CoreSchema:
         for kind in FORMS
     ]
     return core_schema.with_info_plain_validator_function(
-        _reference,
+        function,
         json_schema_input_schema=core_schema.union_schema([strings, *forms]),
         serialization=core_schema.to_string_ser_schema(),  # no secret is in it
     )
 
 
+def _reference_schema(_source: object, _handler: object) -> CoreSchema:
+    return _referring(_reference)
+
+
+def _value(value: object, info: ValidationInfo) -> str | SecretReference:
+    if isinstance(value, str):
+        return value
+    if not isinstance(value, dict):
+        todo = f"put it in quotes, or write {FORMS['file']}, say"
+        raise mistake(ConfigError("it is neither a string nor a place of a secret", "", todo))
+    return _reference(value, info)
+
+
+def _value_schema(_source: object, _handler: object) -> CoreSchema:
+    return _referring(_value)
+
+
 PATH = GetPydanticSchema(_path_schema)  # absolute, if the validation's context is Surroundings
 SECRET = GetPydanticSchema(_secret_schema)
 REFERENCE = GetPydanticSchema(_reference_schema)
+VALUE = GetPydanticSchema(_value_schema)  # a string that is no secret, or a reference

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -48,20 +49,38 @@ class CAASet:
         more = len(self.records) - MOST_RECORDS
         return f"CAA of {self.owner}: {shown}" + (f" and {more} more" if more > 0 else "")
 
-    def allows(self, identities: tuple[str, ...], *, wildcard: bool) -> bool:
+    def allows(
+        self,
+        identities: tuple[str, ...],
+        *,
+        wildcard: bool,
+        account: str | None = None,
+        method: str | None = None,
+    ) -> bool:
         """Whether a CA that goes by one of these names may issue (RFC 8659 section 4.2).
 
-        Parameters, such as ``accounturi``, are not looked at: they may still forbid it.
+        Where they are given: to the ACME account of this URL, and by a challenge of this type
+        (RFC 8657). Other parameters are the CA's affair.
         """
         if any(one.flags & CRITICAL and one.tag not in KNOWN for one in self.records):
             return False
         issue = [one.value for one in self.records if one.tag == "issue"]
         wild = [one.value for one in self.records if one.tag == "issuewild"]
         asked = wild if wildcard and wild else issue
-        if not asked:
-            return True
-        allowed = {value.partition(";")[0].strip().lower().rstrip(".") for value in asked}
-        return any(identity.lower().rstrip(".") in allowed for identity in identities)
+        known = {identity.lower().rstrip(".") for identity in identities}
+        return not asked or any(_matches(value, known, account, method) for value in asked)
+
+
+def _matches(value: str, known: set[str], account: str | None, method: str | None) -> bool:
+    issuer, *rest = (part.strip() for part in value.split(";"))
+    pairs = [part.partition("=") for part in rest if part]
+    parameters = {key.strip().lower(): text.strip() for key, _, text in pairs}
+    accounts, methods = parameters.get("accounturi"), parameters.get("validationmethods")
+    return (
+        issuer.lower().rstrip(".") in known
+        and (account is None or accounts in (None, account))
+        and (method is None or methods is None or method in re.split(r"\s*,\s*", methods))
+    )
 
 
 def look_up(name: str, server: tuple[str, int] | None, seconds: float = SECONDS) -> CAASet:

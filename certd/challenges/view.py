@@ -8,10 +8,11 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TypeVar
 
-from certd.challenges.delegation import Address, Resolving
+from certd.challenges.delegation import Address, NameServer, Resolving
 from certd.challenges.dns01 import lasting_allows, lasting_name
 from certd.challenges.propagation import Kind, Wanted, values_at, wait_for
 from certd.challenges.resolving import Unresolved
+from certd.config import Config, DNSSettings
 from certd.errors import ChallengeError
 
 T = TypeVar("T")
@@ -29,6 +30,14 @@ class Vantage:
 
     resolvers: tuple[Address, ...] = ()
     port: int = 53
+
+
+def vantage(config: Config, account: DNSSettings | None = None) -> Vantage:
+    """From where it is looked, for this account's zones or for any."""
+    servers = tuple((one.host, one.port) for one in account.resolvers) if account else ()
+    if not servers and config.name_server:
+        servers = (config.name_server,)
+    return Vantage(servers, config.name_server_port)
 
 
 class View:
@@ -52,6 +61,14 @@ class View:
 
         return await _patiently(look, name)
 
+    async def name_servers(self, zone: str, vantage: Vantage) -> tuple[NameServer, ...]:
+        """Those of a zone.
+
+        Raises:
+            ChallengeError: who they are is not known.
+        """
+        return await _patiently(lambda: self._resolver(vantage).name_servers(zone), zone)
+
     async def wait_for(
         self,
         wanted: Wanted,
@@ -65,9 +82,7 @@ class View:
         Raises:
             ChallengeError: they have not in time, or cannot be known.
         """
-        servers = await _patiently(
-            lambda: self._resolver(vantage).name_servers(wanted.zone), wanted.name
-        )
+        servers = await self.name_servers(wanted.zone, vantage)
         await wait_for(wanted, servers, vantage.port, kind, until, tell, self._turn)
 
     async def values(self, name: str, vantage: Vantage) -> list[Collection[str] | None]:
@@ -77,7 +92,7 @@ class View:
             ChallengeError: who they are is not known.
         """
         target, zone = await self.place(name, vantage)
-        servers = await _patiently(lambda: self._resolver(vantage).name_servers(zone), name)
+        servers = await self.name_servers(zone, vantage)
         addresses = [address for server in servers for address in server.addresses]
         return await asyncio.gather(
             *(self._turn(values_at(address, vantage.port, target)) for address in addresses)

@@ -95,13 +95,13 @@ class Live:
         self._zones.change("remove", self._account, record).result()
 
     def zone(self, name: str) -> str:
-        from certd.engine.zones import vantage
+        from certd.challenges.view import vantage
 
         return self._zones.place(name, vantage(self._config, self._account)).result()[1]
 
     def values(self, name: str) -> Collection[str]:
         """What all of the zone's name servers have; while they differ, something else."""
-        from certd.engine.zones import vantage
+        from certd.challenges.view import vantage
 
         found = self._zones.values(name, vantage(self._config, self._account)).result()
         answers = {tuple(sorted(values)) for values in found if values is not None}

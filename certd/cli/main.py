@@ -38,6 +38,7 @@ COMMANDS = (
     "revoke",
     "account",
     "ca",
+    "plugins",
     "dns",
     "db",
     "seal",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import datetime
+from pathlib import Path
 
 import click
 
@@ -11,18 +12,31 @@ from certd import due
 from certd.cli.options import ahead, config_path, count, instant, say
 from certd.cli.options import command as certd_command
 from certd.cli.overview import Overview, overview
+from certd.config.wellknown import WELL_KNOWN
+from certd.errors import CertdError
+from certd.model import BY_DNS
 from certd.standing import Entry
+
+MOST_EXAMINED = 20  # certificates whose zones are looked at
 
 
 @certd_command("plan")
 @click.option("--all", "everything", is_flag=True, help="Also list what has to wait.")
-def command(context: click.Context, everything: bool) -> int:
-    """Show what `certd renew` or the daemon would do now, and why. Does nothing itself."""
+@click.option("--offline", is_flag=True, help="Do not look at the names' zones in DNS.")
+def command(context: click.Context, everything: bool, offline: bool) -> int:
+    """Show what `certd renew` or the daemon would do now, and why. Does nothing itself.
+
+    Of what would be ordered where DNS decides, the zones are looked at as before an order: CAA,
+    DNSSEC, where the record of a challenge belongs, and whether its name servers agree.
+    """
     found = overview(config_path(context))
     acts = 0
     for line, now in _lines(found):
         acts += now
         if now or everything:
+            say(line)
+    if not offline:
+        for line in _preflight(config_path(context), found):
             say(line)
     if not acts:
         later = [entry.plan.issue.at for entry in found.entries if not _failed(entry, found.now)]
@@ -31,6 +45,48 @@ def command(context: click.Context, everything: bool) -> int:
     if line := _waiting(found):
         say(line)
     return 0
+
+
+def _preflight(path: Path, found: Overview) -> Iterator[str]:
+    """What the zones of the names say, of the first that would be ordered now."""
+    ordered = [entry for entry in found.entries if entry.plan.issue.due(found.now)]
+    if not any(_by_dns(entry) for entry in ordered):
+        return
+    from certd import config as configuration
+    from certd import preflight
+    from certd.ca.clients import Clients
+    from certd.store import Store
+
+    config = configuration.load(path)
+    store = Store.look(config.state, config.seal)
+    clients = Clients(config.cas, store.accounts, config.contact)
+    try:
+        looked = 0
+        for entry in ordered:
+            ca = (due.askable(entry.spec, entry.lineage, found.now) or entry.spec.cas)[0]
+            challenge = due.challenge(entry.spec, entry.lineage)
+            name = entry.spec.name
+            if name not in config.certificates or not config.is_examined(name, ca, challenge):
+                continue
+            if looked == MOST_EXAMINED:
+                yield f"DNS was looked at for the first {looked} only"
+                return
+            looked += 1
+            try:
+                client = clients(ca)
+                for line in preflight.examined(entry.spec, entry.lineage, client, config, store):
+                    yield f"{name}: DNS: {line}"
+            except CertdError as error:
+                yield f"{name}: DNS was not looked at: {error}"
+    finally:
+        clients.close()
+        store.close()
+
+
+def _by_dns(entry: Entry) -> bool:
+    """Whether it may be one whose zones matter: to a private CA they do by DNS challenges only."""
+    known = any(ca in WELL_KNOWN for ca in entry.spec.cas)
+    return known or bool(entry.spec.self_check) or not set(BY_DNS).isdisjoint(entry.spec.challenges)
 
 
 def _waiting(found: Overview) -> str:

@@ -17,7 +17,7 @@ from certd.budget import NO_LIMITS, Limit, Limits
 from certd.config.findings import Finding, dotted
 from certd.config.policy import NamePolicy
 from certd.config.wellknown import WELL_KNOWN
-from certd.model import CertificateSpec
+from certd.model import BY_DNS, CertificateSpec
 from certd.references import SecretReference
 from certd.secrets import Secret
 
@@ -229,6 +229,10 @@ class Config:
         if spec is None or settings is None:
             return False
         return settings.public if spec.self_check is None else spec.self_check
+
+    def is_examined(self, name: str, ca: str, challenge: str) -> bool:
+        """Whether its names' zones are looked at before this CA gets an order for them."""
+        return challenge in BY_DNS or self.looks_first(name, ca)
 
     @property
     def listens(self) -> bool:

@@ -17,7 +17,7 @@ from certd.ca.resources import CAChallenge
 from certd.challenges.background import Background, in_thread
 from certd.challenges.dns01 import record_name, record_value
 from certd.challenges.propagation import Wanted
-from certd.challenges.view import Vantage, View
+from certd.challenges.view import Vantage, View, vantage
 from certd.config import Config, DNSSettings
 from certd.engine.changing import Change, Changing
 from certd.errors import CertdError, ChallengeError, ProviderDenied, ProviderError
@@ -281,14 +281,6 @@ class Zones:
         text = f"{kept.record.name} is still in its zone (next attempt {now + pause:%F %TZ}): "
         log.log(logging.INFO if again else logging.WARNING, "%s%s", text, error)
         self._store.records.later(kept, failure, now + pause)
-
-
-def vantage(config: Config, account: DNSSettings | None = None) -> Vantage:
-    """From where it is looked, for this account's zones or for any."""
-    servers = tuple((one.host, one.port) for one in account.resolvers) if account else ()
-    if not servers and config.name_server:
-        servers = (config.name_server,)
-    return Vantage(servers, config.name_server_port)
 
 
 def _account(name: str, host: Identifier, config: Config) -> DNSSettings:

@@ -36,7 +36,7 @@ def _setting(check: Callable[[Any], None], description: str, **more: str) -> Map
 
 @dataclass(frozen=True, slots=True)
 class Disk:
-    """Settings of a ``type = "disk"`` target.
+    """PEM files in a folder, and a command that makes the server read them.
 
     ``mode`` is exactly that of the private key; certificates are readable by everyone.
     Without ``owner`` and ``group`` the files belong to certd's own.

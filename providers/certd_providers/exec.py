@@ -109,7 +109,7 @@ class Exec:
             return
         why = f"it {ended.how}{said(ended.output + ended.errors)}"
         if not ended.by_itself:
-            raise ProviderBusy(what, why, "see why it hangs, or raise timeout")
+            raise ProviderBusy(what, why, "see why it hangs, or raise program_timeout")
         if ended.status == BUSY:
             raise ProviderBusy(what, why, "it is tried again by itself")
         if ended.status == DENIED:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import ValidationError
 
 from certd import plugins
 from certd.config.tables import TargetTable
@@ -93,6 +95,28 @@ def test_a_reference_is_fetched_by_the_plugin_when_it_is_used(tmp_path: Path) ->
     assert plugin.keys == (SecretReference("plain", Secret("a")), SecretReference("env", "KEY"))
     (tmp_path / "password").write_text("s3cret\n")
     assert plugin.password.fetch() == Secret("s3cret")
+
+
+@dataclasses.dataclass(frozen=True)
+class Mixed:
+    """Settings that a stranger's library knows: some are secret."""
+
+    options: dict[str, str | SecretReference]
+
+
+def test_a_setting_may_be_a_string_or_a_reference_and_a_mistake_in_it_is_told_once() -> None:
+    model = plugins.settings_model("mixed", Mixed, TargetTable)
+    around = Surroundings(Path("/etc"))
+
+    def validated(options: dict[str, Any]) -> Any:
+        return model.model_validate({"type": "mixed", "options": options}, context=around)
+
+    made = plugins.build(Mixed, validated({"user": "me", "token": {"env": "KEY"}}))
+    assert made.options == {"user": "me", "token": SecretReference("env", "KEY")}
+    assert not around.warnings
+    with pytest.raises(ValidationError) as wrong:
+        validated({"token": {"fil": "x"}})
+    assert [error["loc"] for error in wrong.value.errors()] == [("options", "token")]
 
 
 def test_a_secret_is_in_no_text_of_the_validated_table(tmp_path: Path) -> None:
