@@ -323,7 +323,8 @@ def test_an_account_is_tried_at_its_zone(site: Site, watched: Watched) -> None:
     site.write()
     done = site.certd("dns", "test", "main", "example.test")
     assert done.returncode == 0, done.stdout + done.stderr
-    *checks, last = done.stdout.splitlines()
+    first, *checks, last = done.stdout.splitlines()
+    assert first.startswith("trying _acme-challenge.certd-test-")
     assert len(checks) == 6
     assert all(check.startswith("good  ") for check in checks)
     assert last == "[dns.main] can be relied on for example.test"
@@ -334,8 +335,29 @@ def test_an_account_is_tried_at_a_name_within_its_zone(site: Site, watched: Watc
     site.write()
     done = site.certd("dns", "test", "main", "shop.example.test")
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "note: shop.example.test is in the zone example.test" in done.stdout
+    note = "note: DNS knows no zone shop.example.test: it is in the zone example.test"
+    assert note in done.stdout
     assert all(one.endswith(".shop.example.test") for one in watched.names())
+
+
+def test_a_name_server_that_lags_behind_is_named(site: Site, bind: Bind, watched: Watched) -> None:
+    site.tables["dns.main"]["timeout"] = 0.5
+    site.write()
+    bind.pause_secondary()
+    try:
+        done = site.certd("dns", "test", "main", "example.test")
+    finally:
+        bind.resume_secondary()
+    assert done.returncode == 1
+    assert "ns2.example.test at 127.0.0.2 does not answer instead of" in done.stdout
+    assert "[dns.main] cannot be relied on for example.test: 1 check failed" in done.stdout
+    watched.names()
+
+    site.tables["dns.main"]["propagation"] = "wait"
+    site.write()
+    done = site.certd("dns", "test", "main", "example.test")
+    assert done.returncode == 0, done.stdout
+    assert "the name servers are not asked" in done.stdout
 
 
 @pytest.mark.parametrize(
@@ -365,14 +387,14 @@ def test_an_account_is_tried_at_a_name_within_its_zone(site: Site, watched: Watc
         ),
         pytest.param(
             {},
-            ["main", "nowhere.invalid"],
-            ["nowhere.invalid", "register"],
+            ["main", "example.nowhere"],
+            ["example.nowhere is in no zone", "register the domain"],
             id="a zone that is in no DNS",
         ),
         pytest.param(
             {},
             ["main", "*.example.test"],
-            ["*.example.test"],
+            ["*.example.test is no zone", "name a zone, such as example.com"],
             id="a wildcard",
         ),
         pytest.param(
@@ -396,7 +418,7 @@ def test_an_account_is_tried_at_a_name_within_its_zone(site: Site, watched: Watc
         pytest.param(
             {"server": "127.0.0.1:1"},
             ["main", "example.test"],
-            ["127.0.0.1:1", "Connection refused"],
+            ["127.0.0.1:1", "Connection refused", "see whether it takes TCP from here"],
             id="a server that is not there",
         ),
     ],
