@@ -30,6 +30,7 @@ DELEGATED = ["ns1.{0} A 127.0.0.1", "ns2.{0} A 127.0.0.2", "{0} NS ns1.{0}", "{0
 ZONES = {
     "example.test": [
         "_acme-challenge.www CNAME www.keys.test.",
+        "_acme-challenge.out CNAME out.keys.test.",
         "_acme-challenge.far CNAME far.hop.test.",
         *(line.format("sub") for line in DELEGATED),
     ],
@@ -176,22 +177,37 @@ def test_an_account_for_each_part_of_dns(site: Site, name: str, watched: Watched
     assert [one.ttl for one in written["strange.test"]] == [300, 300]
 
 
-def test_an_account_is_refused_for_zones_that_are_not_its_own(
-    site: Site, name: str, ca: Pebble, watched: Watched
+def test_many_names_of_two_accounts_are_written_at_once_and_all_removed(
+    site: Site, watched: Watched
 ) -> None:
-    """Also where an alias leads out of them; and nothing is written for the other names."""
+    tag = secrets.token_hex(4)
+    zones = {"example.test": "main", "strange.test": "other"}
+    names = [f"{tag}-{number}.{zone}" for zone in zones for number in range(20)]
+    site.certificate("www", *names, challenge="dns-01", dns=zones)
+    site.renew()
+    assert issued(site) == set(names)
+    assert watched.names() == sorted(f"_acme-challenge.{name}" for name in names)
+    assert journal(site) == []
+
+
+def test_an_account_is_refused_for_zones_that_are_not_its_own(
+    site: Site, name: str, watched: Watched
+) -> None:
+    """Also where an alias leads out of them; and nothing is left of the other names."""
     site.tables["dns.main"]["zones"] = ["example.test"]
-    site.certificate("www", "www.example.test", **FOR)
+    site.certificate("www", name, "out.example.test", **FOR)
     done = site.certd("renew", "www")
     assert done.returncode == 1
     said = done.stdout + done.stderr
-    assert "[dns.main] must not write www.keys.test: its zones are example.test" in said
-    assert "name another table for www.example.test by dns, or add the zone there" in said
-    assert watched.names() == []
+    assert "[dns.main] must not write out.keys.test: its zones are example.test" in said
+    assert "name another table for out.example.test by dns, or add the zone there" in said
+    assert journal(site) == []
+    assert "out.keys.test" not in watched.names()
+
     site.tables["dns.main"]["zones"] = ["example.test", "keys.test"]
     site.write()
     site.renew("www")
-    assert watched.names() == ["www.keys.test"]
+    assert "out.keys.test" in watched.names()
 
 
 def test_a_key_that_the_server_refuses_leaves_nothing_and_others_go_on(
@@ -243,7 +259,8 @@ def test_a_daemon_publishes_and_removes(site: Site, name: str, bind: Bind, ca: P
         assert watched.names() == [f"_acme-challenge.{name}"] * 2
         assert "renewed, version 2" in site.renew("www", "--force").stdout
         daemon.wait_until(lambda: journal(site) == [])
-    assert watched.names() == [f"_acme-challenge.{name}"] * 4
+    # Or less than four times: at times Pebble takes an earlier authorization for enough.
+    assert set(watched.names()) == {f"_acme-challenge.{name}"}
 
 
 def test_a_daemon_that_is_killed_while_it_waits_leaves_what_the_next_command_removes(
@@ -441,15 +458,3 @@ def test_an_account_that_cannot_do_it_is_explained(
         assert words_of_it in text
     assert "bm90IHRoZSB" not in text
     assert watched.names() == []
-
-
-def test_what_is_refused_for_one_name_leaves_nothing_of_the_others(
-    site: Site, name: str, watched: Watched
-) -> None:
-    site.tables["dns.main"]["zones"] = ["example.test"]
-    site.certificate("www", name, "www.example.test", **FOR)
-    done = site.certd("renew", "www")
-    assert done.returncode == 1
-    assert "[dns.main] must not write www.keys.test" in done.stdout + done.stderr
-    assert journal(site) == []
-    watched.names()
