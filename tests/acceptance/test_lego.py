@@ -9,6 +9,7 @@ import secrets
 import shutil
 import subprocess
 import threading
+import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -50,7 +51,11 @@ def lego(net: Internet, tmp_path: Path) -> Iterator[Lego]:
 
 
 class Lego:
-    """``lego run`` of its operator. It cannot ask name servers at another port than 53."""
+    """``lego run`` of its operator.
+
+    It cannot ask name servers at another port than 53, so whether a secondary has followed is not
+    its business here: it only pauses for its POLLING_INTERVAL.
+    """
 
     def __init__(self, net: Internet, ca: FaultyCA, folder: Path) -> None:
         binary = shutil.which("lego")
@@ -119,6 +124,7 @@ class Service:
 
 
 def change(bind: Bind, path: str, name: str, value: str) -> None:
+    """Done when the secondary has it too."""
     key = dns.tsig.Key(bind.key, bind.secret, bind.algorithm)
     update = dns.update.UpdateMessage("example.test", keyring=key)
     if path == "/present":
@@ -127,6 +133,10 @@ def change(bind: Bind, path: str, name: str, value: str) -> None:
         update.delete(name, "TXT", value)
     answer = dns.query.tcp(update, "127.0.0.1", timeout=5, port=bind.port)
     assert answer.rcode() == dns.rcode.NOERROR
+    deadline = time.monotonic() + 5
+    while bind.values_of_secondary(name) != bind.values(name):
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
 
 
 @pytest.fixture
@@ -148,7 +158,7 @@ def records(watched: Watched) -> list[tuple[str, int, str, int]]:
 def test_dynamic_updates_write_the_same_records(
     lego: Lego, net: Internet, site: Site, tag: str
 ) -> None:
-    names = [f"{tag}.example.test", f"*.{tag}.example.test", "www.example.test"]
+    names = [f"*.{tag}.example.test", "www.example.test"]
     theirs = Watched(net.bind)
     lego.run(
         "rfc2136",
@@ -158,11 +168,11 @@ def test_dynamic_updates_write_the_same_records(
         RFC2136_TSIG_ALGORITHM="hmac-sha256.",
         RFC2136_TSIG_SECRET=net.bind.secret,
         RFC2136_TTL="60",
-        RFC2136_POLLING_INTERVAL="0",
+        RFC2136_POLLING_INTERVAL="1",
         RFC2136_SEQUENCE_INTERVAL="0",
     )
     written = records(theirs)
-    assert len(written) == 3
+    assert len(written) == 2
     ours = Watched(net.bind)
     site.certificate("www", *names, challenge="dns-01", dns="main")
     site.renew()
