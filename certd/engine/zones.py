@@ -171,28 +171,38 @@ class Zones:
     # -- what others ask for ----------------------------------------------------------------
 
     def lasting(
-        self, host: str, account: str, issuers: Collection[str], *, wildcard: bool, config: Config
+        self,
+        name: str,
+        host: str,
+        account: str,
+        issuers: Collection[str],
+        *,
+        wildcard: bool,
+        config: Config,
     ) -> Future[None]:
-        """Look whether the operator's record of dns-persist-01 is there for this name.
-
-        The future's exception is a ChallengeError, if it is not.
+        """Look whether the operator's record of dns-persist-01 is there for this certificate's
+        host. The future's exception is a ChallengeError, if it is not.
         """
         at, now = vantage(config), self._clock()
-        return self._background.run(
-            lambda: self._view.lasting(host, account, issuers, at, now, wildcard=wildcard)
+        future = self._background.run(
+            lambda: self._view.lasting(name, host, account, issuers, at, now, wildcard=wildcard)
         )
+        future.add_done_callback(lambda _: self._hurry(name))
+        return future
 
-    def change(self, what: Change, account: DNSSettings, record: TxtRecord) -> Future[None]:
+    def change(
+        self, what: Change, account: DNSSettings, record: TxtRecord, seconds: float
+    ) -> Future[None]:
         """One change, of what is in no journal. The future's exception is a ProviderError."""
 
         async def run() -> None:
-            until = asyncio.get_running_loop().time() + account.timeout
+            until = asyncio.get_running_loop().time() + seconds
             await self._changing.change(what, account, record, until)
 
         return self._background.run(run)
 
-    def values(self, name: str, at: Vantage) -> Future[list[Collection[str] | None]]:
-        """The TXT values of a name, by each address of its name servers; None: no answer."""
+    def values(self, name: str, at: Vantage) -> Future[dict[str, Collection[str] | None]]:
+        """The TXT values of a name, by each of its name servers; None: no answer."""
         return self._background.run(lambda: self._view.values(name, at))
 
     def place(self, name: str, at: Vantage) -> Future[tuple[str, str]]:
