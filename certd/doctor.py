@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from certd.authorize import OrderFailed
 from certd.challenges.caa import SECONDS, CAASet, look_up
 from certd.challenges.dns01 import PREFIX, record_name
-from certd.challenges.resolving import Unresolved
+from certd.challenges.resolving import Refused, Unresolved
 from certd.challenges.view import Vantage, View
 from certd.challenges.zonestate import security, serials
 from certd.errors import CertdError, ChallengeError
@@ -31,7 +31,7 @@ MOST = 100  # names that are looked at; the others are mostly in the same zones
 AT_ONCE = 16
 LOOKUPS = 2  # of aliases and zone
 ALL = 10.0  # seconds for CAA of all names, and again for their zones: both at the same time
-LOOK = ALL + 4.0  # so that what a silent resolver was asked ends by itself, and is told better
+LOOK = ALL + 2.0  # so that what a silent resolver was asked ends by itself, and is told better
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,8 +168,8 @@ async def _zones(
             target, zone = await view.place(wanted, vantage)
         except (ChallengeError, Unresolved) as error:
             # A resolver that validates gives no answer at all from such a zone.
-            unresolved = isinstance(error.__cause__, Unresolved)
-            if unresolved and await security(wanted, vantage.resolvers) == "bogus":
+            refused = isinstance(error.__cause__, Refused)
+            if refused and await security(wanted, vantage.resolvers) == "bogus":
                 findings.refuse(_bogus(wanted))
             elif by_record and isinstance(error, ChallengeError):
                 findings.refuse(error)
