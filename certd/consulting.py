@@ -16,7 +16,7 @@ from certd.ca.issuer import Issuer
 from certd.ca.problem import Problem
 from certd.challenges.caa import SECONDS, CAASet, look_up
 from certd.challenges.resolving import Unresolved
-from certd.errors import CertdError, plain
+from certd.errors import CertdError
 from certd.model import CertificateSpec, Identifier
 
 log = logging.getLogger(__name__)
@@ -39,16 +39,44 @@ class Consulted:
     certain: bool = False
 
 
+@dataclass(slots=True)
+class _Asked:
+    ca: str
+    identities: tuple[str, ...] | None
+    method: str
+    account: str | None = None
+
+    def may(self, name: Identifier, found: CAASet) -> bool:
+        return found.allows(
+            self.identities or (),
+            wildcard=name.value.startswith("*."),
+            account=self.account,
+            method=self.method,
+        )
+
+    def remedy(self, name: Identifier, found: CAASet) -> str:
+        if not self.identities:
+            return "let the name's CAA records allow this CA"
+        wild = name.value.startswith("*.")
+        record = found.remedy(
+            self.identities, wildcard=wild, account=self.account, method=self.method
+        )
+        return f"allow this CA, as by {record}"
+
+
 def consult(
     spec: CertificateSpec,
     ca: str,
     error: CertdError,
     server: Server | None,
     issuer: Callable[[str], Issuer],
+    account: Callable[[Issuer], str | None],
+    method: str,
 ) -> Consulted | None:
     """The records behind this CA's refusal; None: it was not for CAA.
 
-    ``server`` is the DNS server to ask, or None for this machine's.
+    ``server`` is the DNS server to ask, or None for this machine's. ``account`` tells the URL of
+    our account at a CA, ``method`` is the challenge: records may name these too (RFC 8657).
     """
     if not isinstance(error, Problem | OrderFailed) or error.refusal is None:
         return None
@@ -59,19 +87,26 @@ def consult(
         found = _look_up([name for name in names if name.type == "dns"], server)
     except Unresolved as unresolved:
         return Consulted(f"what their CAA records are is not known: {unresolved}")
-    ours = _identities(issuer, ca) or ()
-    forbidding = [one for name, one in found if not _allows(one, ours, name)]
+    asked = [_Asked(other, _identities(issuer, other), method) for other in spec.cas]
+    for one in asked:
+        if one.identities:
+            one.account = account(issuer(one.ca))
+    this = next((one for one in asked if one.ca == ca), _Asked(ca, (), method))
+    forbidding = [(name, one) for name, one in found if not this.may(name, one)]
     if not forbidding:
         return Consulted(
             f"as seen from here, CAA allows it ({_shown([one for _, one in found])}): the records "
-            "may have changed since, differ between the zone's name servers, or allow another "
-            "account or challenge only"
+            "may have changed since, or differ between the zone's name servers"
         )
-    others = (other for other in spec.cas if other != ca)
+    others = (
+        one.ca
+        for one in asked
+        if one is not this and (one.identities is None or all(one.may(*item) for item in found))
+    )
     return Consulted(
-        _shown(forbidding),
-        _advice(forbidding[0], ours),
-        frozenset(other for other in others if _may(issuer, other, found)),
+        _shown([one for _, one in forbidding]),
+        this.remedy(*forbidding[0]),
+        frozenset(others),
         certain=True,
     )
 
@@ -92,22 +127,7 @@ def _identities(issuer: Callable[[str], Issuer], ca: str) -> tuple[str, ...] | N
         return ()
 
 
-def _may(issuer: Callable[[str], Issuer], ca: str, found: list[tuple[Identifier, CAASet]]) -> bool:
-    identities = _identities(issuer, ca)
-    return identities is None or all(_allows(one, identities, name) for name, one in found)
-
-
-def _allows(found: CAASet, identities: tuple[str, ...], name: Identifier) -> bool:
-    return found.allows(identities, wildcard=name.value.startswith("*."))
-
-
 def _shown(sets: list[CAASet]) -> str:
     shown = list(dict.fromkeys(map(str, sets)))
     more = len(shown) - MOST
     return "; ".join(shown[:MOST]) + (f"; and {more} more" if more > 0 else "")
-
-
-def _advice(found: CAASet, identities: tuple[str, ...]) -> str:
-    if not identities:
-        return "let the name's CAA records allow this CA"
-    return f'allow this CA, as by {found.owner}. CAA 0 issue "{plain(identities[0])}"'

@@ -7,16 +7,17 @@ agree. What cannot be known is no reason to refuse.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+import time
+from collections.abc import Awaitable, Iterable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from certd.authorize import OrderFailed
-from certd.challenges.caa import CAASet, look_up
+from certd.challenges.caa import SECONDS, CAASet, look_up
 from certd.challenges.dns01 import PREFIX, record_name
-from certd.challenges.resolving import Unresolved
+from certd.challenges.resolving import Refused, Unresolved
 from certd.challenges.view import Vantage, View
 from certd.challenges.zonestate import security, serials
 from certd.errors import CertdError, ChallengeError
@@ -27,7 +28,10 @@ if TYPE_CHECKING:
     from publicsuffixlist import PublicSuffixList
 
 MOST = 100  # names that are looked at; the others are mostly in the same zones
-AT_ONCE = 8
+AT_ONCE = 16
+LOOKUPS = 2  # of aliases and zone
+ALL = 10.0  # seconds for CAA of all names, and again for their zones: both at the same time
+LOOK = ALL + 2.0  # so that what a silent resolver was asked ends by itself, and is told better
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,10 +60,23 @@ def examine(spec: CertificateSpec, asked: Asked, vantages: dict[str, Vantage]) -
     """``vantages``: from where the zones of each of its names are looked at."""
     findings = Findings()
     names = [name for name in spec.identifiers if name.type == "dns"][:MOST]
-    if names:
-        _caa(names, asked, vantages, findings)
-        asyncio.run(_zones(names, asked, vantages, findings))
-    return findings
+    if not names:
+        return findings
+    caa = Findings()
+    with ThreadPoolExecutor(1) as beside:
+        done = beside.submit(_caa, names, asked, vantages, caa)
+        asyncio.run(_in_time(_zones(names, asked, vantages, findings), findings))
+        done.result()
+    return Findings(
+        caa.state + findings.state, caa.doubts + findings.doubts, caa.error or findings.error
+    )
+
+
+async def _in_time(look: Awaitable[None], findings: Findings) -> None:
+    try:
+        await asyncio.wait_for(look, LOOK)
+    except TimeoutError:
+        findings.doubts.append(f"DNS was slow: after {LOOK:.0f} seconds not all was known")
 
 
 def _caa(
@@ -72,11 +89,15 @@ def _caa(
 
     def look(name: Identifier) -> CAASet | str:
         servers = vantages[name.value].resolvers
+        left = min(SECONDS, until - time.monotonic())
+        if left <= 0:
+            return f"CAA of {name} was not looked up: DNS was slow"
         try:
-            return look_up(name.value, servers[0] if servers else None)
+            return look_up(name.value, servers[0] if servers else None, left)
         except Unresolved as error:
             return str(error)
 
+    until = time.monotonic() + ALL
     with ThreadPoolExecutor(AT_ONCE) as pool:
         found = list(zip(names, pool.map(look, names), strict=True))
     unknown = [text for _, text in found if isinstance(text, str)]
@@ -89,7 +110,7 @@ def _caa(
             OrderFailed(
                 f"CAA does not let {asked.ca} certify {name}",
                 f"{one}{_parameters(one, name, asked)}",
-                f'allow it, as by {one.owner}. CAA 0 issue "{asked.identities[0]}"',
+                f"allow it, as by {_remedy(one, name, asked)}",
                 Refusal("caa", 403),
                 "new order",
                 tuple(name for name, _ in forbidding),
@@ -99,6 +120,11 @@ def _caa(
         having = sorted({one.owner for _, one in sets if one.records})
         where = f" (records of {', '.join(having[:3])})" if having else " (no records)"
         findings.state.append(f"CAA allows {asked.ca}{where}")
+    if asked.account is None:
+        new = replace(asked, account="")
+        others = [one for name, one in sets if not _allows(one, name, new)]
+        if others and not forbidding:
+            findings.doubts.append(f"{others[0]}: our account there is not made yet")
 
 
 def _allows(one: CAASet, name: Identifier, asked: Asked, *, whole: bool = True) -> bool:
@@ -107,6 +133,15 @@ def _allows(one: CAASet, name: Identifier, asked: Asked, *, whole: bool = True) 
         wildcard=name.value.startswith("*."),
         account=asked.account if whole else None,
         method=asked.challenge if whole else None,
+    )
+
+
+def _remedy(one: CAASet, name: Identifier, asked: Asked) -> str:
+    return one.remedy(
+        asked.identities or (),
+        wildcard=name.value.startswith("*."),
+        account=asked.account,
+        method=asked.challenge,
     )
 
 
@@ -120,7 +155,7 @@ def _parameters(one: CAASet, name: Identifier, asked: Asked) -> str:
 async def _zones(
     names: list[Identifier], asked: Asked, vantages: dict[str, Vantage], findings: Findings
 ) -> None:
-    view, by_record = View(), asked.challenge in WRITTEN
+    view, by_record = View(LOOKUPS), asked.challenge in WRITTEN
     places: dict[str, Vantage] = {}
     for name in names:
         wanted = name.value.removeprefix("*.")
@@ -132,7 +167,11 @@ async def _zones(
         try:
             target, zone = await view.place(wanted, vantage)
         except (ChallengeError, Unresolved) as error:
-            if by_record and isinstance(error, ChallengeError):
+            # A resolver that validates gives no answer at all from such a zone.
+            refused = isinstance(error.__cause__, Refused)
+            if refused and await security(wanted, vantage.resolvers) == "bogus":
+                findings.refuse(_bogus(wanted))
+            elif by_record and isinstance(error, ChallengeError):
                 findings.refuse(error)
             else:
                 findings.doubts.append(str(error))
@@ -143,30 +182,29 @@ async def _zones(
 
     found = await asyncio.gather(*(place(*item) for item in places.items()))
     zones = dict(item for item in found if item)
-    for zone, vantage in sorted(zones.items()):
-        await _zone(zone, vantage, view, findings, by_record=by_record)
+    looks = (_zone(*item, view, by_record=by_record) for item in sorted(zones.items()))
+    for one in await asyncio.gather(*looks):
+        findings.state += one.state
+        findings.doubts += one.doubts
+        if one.error:
+            findings.refuse(one.error)
 
 
-async def _zone(
-    zone: str, vantage: Vantage, view: View, findings: Findings, *, by_record: bool
-) -> None:
+async def _zone(zone: str, vantage: Vantage, view: View, *, by_record: bool) -> Findings:
+    findings = Findings()
     state = await security(zone, vantage.resolvers)
     if state == "bogus":
-        findings.refuse(
-            ChallengeError(
-                f"the zone {zone} cannot be validated",
-                "its DNSSEC signatures are wrong: a validating resolver refuses its answers, as "
-                "CAs do",
-                "tell who runs the zone: signatures that have expired, or a DS record above it "
-                "that fits no key",
-            )
-        )
+        findings.refuse(_bogus(zone))
     elif state == "signed":
         findings.state.append(f"{zone} is signed (DNSSEC), and validates")
     elif state == "unsigned":
         findings.state.append(f"{zone} is not signed, or the resolver does not validate")
-    if not by_record:
-        return
+    if by_record:
+        await _name_servers(zone, vantage, view, findings)
+    return findings
+
+
+async def _name_servers(zone: str, vantage: Vantage, view: View, findings: Findings) -> None:
     try:
         servers = await view.name_servers(zone, vantage)
     except ChallengeError as error:
@@ -182,13 +220,22 @@ async def _zone(
         findings.state.append(f"{len(seen.found)} name servers of {zone} agree")
 
 
+def _bogus(name: str) -> ChallengeError:
+    return ChallengeError(
+        f"what DNS says of {name} cannot be validated",
+        "DNSSEC signatures are wrong: a validating resolver refuses the answers, as CAs do",
+        "tell who runs the zone: signatures that have expired, or a DS record above it that fits "
+        "no key",
+    )
+
+
 def _nobodys(zone: str) -> bool:
-    """Whether below it everybody may register domains: what is in it is registered by nobody."""
-    return "." not in zone or _suffixes().publicsuffix(zone) == zone
+    """Whether it is a registry's: what is still in it, and in no zone below, nobody has."""
+    return bool(_suffixes().publicsuffix(zone) == zone)
 
 
 def _dangling(wanted: str, target: str) -> ChallengeError:
-    name = wanted.partition(f"{PREFIX}.")[2]
+    name = wanted.partition(f"{PREFIX}.")[2] or wanted
     return ChallengeError(
         f"the alias of {wanted} dangles",
         f"it leads to {target}, in a domain that nobody has: whoever registers it can have "
@@ -201,7 +248,8 @@ def _dangling(wanted: str, target: str) -> ChallengeError:
 def _suffixes() -> PublicSuffixList:
     from publicsuffixlist import PublicSuffixList  # it takes a while, and few need it
 
-    return PublicSuffixList(accept_unknown=False)
+    # Not those of hosters and dynamic DNS: their users' names are in the hoster's own zone.
+    return PublicSuffixList(accept_unknown=False, only_icann=True)
 
 
 def lines(findings: Findings) -> Iterable[str]:

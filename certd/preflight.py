@@ -122,9 +122,7 @@ def examined(
 def _findings(
     spec: CertificateSpec, lineage: Lineage, client: Issuer, config: Config, store: Store
 ) -> Findings:
-    account = store.accounts.account(client.directory_url)
-    uri = account.uri if account else None
-    challenge = due.challenge(spec, lineage)
+    uri, challenge = store.accounts.uri(client.directory_url), due.challenge(spec, lineage)
     asked = Asked(client.name, client.caa_identities(), uri, challenge)
     return examine(spec, asked, vantages(spec, config))
 

@@ -290,7 +290,11 @@ class Reconciler:
     def _failed(self, spec: CertificateSpec, error: CertdError, ca: str) -> datetime:
         """Remember what went wrong at this CA, and clean up; returns when it is tried again."""
         issuance = self._forget(spec.name)
-        caa = consult(spec, ca, error, self._config.name_server, self._client)
+        method = due.challenge(spec, self._store.lineages.get(spec.name))
+        server, uri = self._config.name_server, self._store.accounts.uri
+        caa = consult(
+            spec, ca, error, server, self._client, lambda one: uri(one.directory_url), method
+        )
         attempt = Attempt(spec, ca, self._limits(ca), issuance, caa)
         again = setback.keep(attempt, error, self._store, self._draw(), self._clock())
         clean_up(spec.name, self._store, self._publisher)

@@ -125,7 +125,9 @@ def _failure(
 ) -> Failure:
     if caa is None:
         return Failure(error.what, error.why, error.next or reaction.advice, now)
-    why = "; ".join(part for part in (error.why, caa.said) if part)
+    # What was found before the order is said already.
+    said = [] if caa.said in error.why else [caa.said]
+    why = "; ".join(part for part in (error.why, *said) if part)
     return Failure(error.what, why, caa.advice or reaction.advice, now)
 
 

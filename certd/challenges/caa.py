@@ -18,6 +18,7 @@ SECONDS = 5.0  # for one name, its parents included
 CRITICAL = 128  # RFC 8659 section 4.1: who does not know the property must not issue
 KNOWN = frozenset({"issue", "issuewild", "iodef", "issuemail", "issuevmc"})
 MOST_RECORDS = 10  # of one set, shown
+ACCOUNT, METHODS = "accounturi", "validationmethods"  # RFC 8657
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,16 +71,37 @@ class CAASet:
         known = {identity.lower().rstrip(".") for identity in identities}
         return not asked or any(_matches(value, known, account, method) for value in asked)
 
+    def remedy(
+        self,
+        identities: tuple[str, ...],
+        *,
+        wildcard: bool,
+        account: str | None = None,
+        method: str | None = None,
+    ) -> str:
+        """The record that would let this CA issue, with what of RFC 8657 the others have."""
+        tag = (
+            "issuewild" if wildcard and any(r.tag == "issuewild" for r in self.records) else "issue"
+        )
+        parts = [identities[0]]
+        if self.allows(identities, wildcard=wildcard):
+            said = " ".join(one.value.lower() for one in self.records if one.tag == tag)
+            parts += [f"{ACCOUNT}={account}"] if account and ACCOUNT in said else []
+            parts += [f"{METHODS}={method}"] if method and METHODS in said else []
+        return plain(f'{self.owner}. CAA 0 {tag} "{"; ".join(parts)}"')
+
 
 def _matches(value: str, known: set[str], account: str | None, method: str | None) -> bool:
     issuer, *rest = (part.strip() for part in value.split(";"))
     pairs = [part.partition("=") for part in rest if part]
-    parameters = {key.strip().lower(): text.strip() for key, _, text in pairs}
-    accounts, methods = parameters.get("accounturi"), parameters.get("validationmethods")
+    parameters = [(key.strip().lower(), text.strip()) for key, _, text in pairs]
+    accounts = [text for key, text in parameters if key == ACCOUNT]
+    methods = [re.split(r"\s*,\s*", text) for key, text in parameters if key == METHODS]
     return (
         issuer.lower().rstrip(".") in known
-        and (account is None or accounts in (None, account))
-        and (method is None or methods is None or method in re.split(r"\s*,\s*", methods))
+        # Of several accounts none is meant (RFC 8657 section 3).
+        and (account is None or not accounts or accounts == [account])
+        and (method is None or all(method in some for some in methods))
     )
 
 

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from certd.challenges.resolving import Unresolved
+from certd.challenges.resolving import Refused, Unresolved
 from certd.errors import ChallengeError, plain
 
 if TYPE_CHECKING:
@@ -170,8 +170,8 @@ def _unresolved(name: str, kind: str, error: Exception) -> Unresolved:
     import dns.resolver
 
     if isinstance(error, dns.resolver.NoNameservers):
-        why = "SERVFAIL, or no answer that can be used"
-    elif isinstance(error, dns.exception.Timeout):
+        return Refused(f"{kind} of {name}: SERVFAIL, or no answer that can be used")
+    if isinstance(error, dns.exception.Timeout):
         why = "no answer in time"
     elif isinstance(error, dns.exception.DNSException | OSError | ValueError):
         why = type(error).__name__

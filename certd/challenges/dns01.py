@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import re
 from collections.abc import Collection
 from datetime import datetime
 
 PREFIX = "_acme-challenge"
 ACCOUNT = "dns-account-01"
 PERSIST = "dns-persist-01"
+_SECONDS = re.compile(r"[0-9]{1,18}")  # since 1970
 
 
 def record_name(name: str, challenge: str, account: str) -> str:
@@ -47,12 +49,16 @@ def lasting_allows(
 ) -> bool:
     """Whether a CA that goes by one of these names takes the value for this account's."""
     issuer, *parts = (part.strip() for part in value.split(";"))
-    pairs = [part.partition("=") for part in parts if part]
-    parameters = {key.strip().lower(): text.strip() for key, _, text in pairs}
-    until = parameters.get("persistuntil", "")
-    ended = bool(until) and not (until.isdigit() and int(until) > now.timestamp())
+    pairs = [
+        (key.strip().lower(), text.strip())
+        for key, _, text in (part.partition("=") for part in parts if part)
+    ]
+    parameters = dict(pairs)
+    until = parameters.get("persistuntil")
+    ended = until is not None and not (_SECONDS.fullmatch(until) and int(until) > now.timestamp())
     return (
-        issuer.lower().rstrip(".") in {name.lower().rstrip(".") for name in issuers}
+        len(parameters) == len(pairs)  # what is said twice is not valid (section 4.1)
+        and issuer.lower().rstrip(".") in {name.lower().rstrip(".") for name in issuers}
         and parameters.get("accounturi") == account
         and (not wildcard or parameters.get("policy", "").lower() == "wildcard")
         and not ended

@@ -18,6 +18,10 @@ class Unresolved(Exception):
     """No address was found; the text says why."""
 
 
+class Refused(Unresolved):
+    """The servers do answer, but not this (SERVFAIL)."""
+
+
 class Threads:
     """Those in which the system looks names up, so many. Within one event loop only."""
 

@@ -43,7 +43,9 @@ def vantage(config: Config, account: DNSSettings | None = None) -> Vantage:
 class View:
     """Within one event loop only."""
 
-    def __init__(self) -> None:
+    def __init__(self, lookups: int = LOOKUPS) -> None:
+        """``lookups`` of aliases and zone are made, before they count as failed."""
+        self._lookups = lookups
         self._resolving: dict[tuple[Address, ...], Resolving] = {}
         self._questions = asyncio.Semaphore(QUESTIONS)
 
@@ -68,7 +70,7 @@ class View:
                     "correct the CNAME record",
                 ) from error
 
-        return await _patiently(look, name)
+        return await _patiently(look, name, self._lookups)
 
     async def name_servers(self, zone: str, vantage: Vantage) -> tuple[NameServer, ...]:
         """Those of a zone.
@@ -76,7 +78,8 @@ class View:
         Raises:
             ChallengeError: who they are is not known.
         """
-        return await _patiently(lambda: self._resolver(vantage).name_servers(zone), zone)
+        resolving = self._resolver(vantage)
+        return await _patiently(lambda: resolving.name_servers(zone), zone, self._lookups)
 
     async def wait_for(
         self,
@@ -153,9 +156,9 @@ class View:
             return await question
 
 
-async def _patiently(look: Callable[[], Awaitable[T]], name: str) -> T:
+async def _patiently(look: Callable[[], Awaitable[T]], name: str, lookups: int) -> T:
     """Some times, for a resolver may be slow the first time."""
-    for left in range(LOOKUPS - 1, -1, -1):
+    for left in range(lookups - 1, -1, -1):
         try:
             return await look()
         except Unresolved as error:

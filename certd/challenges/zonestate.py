@@ -39,8 +39,8 @@ class Serials:
         )
 
 
-async def security(zone: str, servers: Sequence[Address]) -> Security:
-    """DNSSEC, by the word of a resolver (RFC 4035 section 3.2).
+async def security(name: str, servers: Sequence[Address]) -> Security:
+    """DNSSEC of a zone, or of any name, by the word of a resolver (RFC 4035 section 3.2).
 
     It sets AD for what it has validated, and says SERVFAIL for what is wrong, unless it is asked
     not to check (CD).
@@ -51,11 +51,12 @@ async def security(zone: str, servers: Sequence[Address]) -> Security:
 
     try:
         at = (list(servers) or _ours())[0]
-        answer = await _ask(zone, at)
+        said = (dns.rcode.NOERROR, dns.rcode.NXDOMAIN)
+        answer = await _ask(name, at)
         if answer.rcode() == dns.rcode.SERVFAIL:
-            unchecked = await _ask(zone, at, dns.flags.CD)
-            return "bogus" if unchecked.rcode() == dns.rcode.NOERROR else "unknown"
-        if answer.rcode() not in (dns.rcode.NOERROR, dns.rcode.NXDOMAIN):
+            unchecked = await _ask(name, at, dns.flags.CD)
+            return "bogus" if unchecked.rcode() in said else "unknown"
+        if answer.rcode() not in said:
             return "unknown"
         return "signed" if answer.flags & dns.flags.AD else "unsigned"
     except (dns.exception.DNSException, OSError, EOFError, ValueError, IndexError):
@@ -63,25 +64,30 @@ async def security(zone: str, servers: Sequence[Address]) -> Security:
 
 
 async def serials(zone: str, servers: Sequence[NameServer], port: int) -> Serials:
-    """Of each the first address that answers."""
+    """Of each by the first of its addresses that answers."""
     found = await asyncio.gather(*(_serial(zone, one, port) for one in servers))
     return Serials({one.name: serial for one, serial in zip(servers, found, strict=True)})
 
 
 async def _serial(zone: str, server: NameServer, port: int) -> int | None:
+    # All at once: of several silent ones each would be waited for.
+    found = await asyncio.gather(*(_serial_at(zone, one, port) for one in server.addresses))
+    return next((serial for serial in found if serial is not None), None)
+
+
+async def _serial_at(zone: str, address: str, port: int) -> int | None:
     import dns.exception
     import dns.flags
 
-    for address in server.addresses:
-        try:
-            answer = await _ask(zone, (address, port), recursive=False)
-        except (dns.exception.DNSException, OSError, EOFError, ValueError):
-            continue
-        if answer.flags & dns.flags.AA:
-            for records in answer.answer:
-                for item in records:
-                    if records.rdtype.name == "SOA":
-                        return int(item.serial)
+    try:
+        answer = await _ask(zone, (address, port), recursive=False)
+    except (dns.exception.DNSException, OSError, EOFError, ValueError):
+        return None
+    if answer.flags & dns.flags.AA:
+        for records in answer.answer:
+            for item in records:
+                if records.rdtype.name == "SOA":
+                    return int(item.serial)
     return None
 
 

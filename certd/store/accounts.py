@@ -27,6 +27,11 @@ class Accounts:
     def account(self, directory: str) -> Account | None:
         return self._database.read(lambda connection: self._account(connection, directory))
 
+    def uri(self, directory: str) -> str | None:
+        """The account's URL; None: there is none yet, or it is not known."""
+        found = self.account(directory)
+        return found.uri if found else None
+
     def all(self) -> list[Account]:
         """By directory."""
         query = sa.select(account).order_by(account.c.directory)

@@ -26,7 +26,7 @@ server:
     interface: 127.0.0.1@{port}
     access-control: 127.0.0.0/8 allow
     do-not-query-localhost: no
-    module-config: "iterator"
+    module-config: "{modules}"
     target-fetch-policy: "0 0 0 0 0"
     cache-max-ttl: 0
     cache-max-negative-ttl: 0
@@ -52,12 +52,21 @@ class Unbound:
     ``zones`` has the name servers of each zone, ``host:port``; each zone that another one
     delegates is in it too, for a delegation says nothing of ports. Other names do not exist.
 
+    ``anchors`` (``example.test. DS …`` or ``DNSKEY``): what is below them is validated, and not
+    answered for (SERVFAIL) where its signatures are wrong.
+
     Raises:
         NotInstalled: there is no Unbound.
         ComponentError: it did not start.
     """
 
-    def __init__(self, zones: Mapping[str, Collection[str]], folder: Path | None = None) -> None:
+    def __init__(
+        self,
+        zones: Mapping[str, Collection[str]],
+        folder: Path | None = None,
+        *,
+        anchors: Collection[str] = (),
+    ) -> None:
         binary = program("unbound", "unbound")
         self._own_folder = folder is None
         self.folder = folder or Path(tempfile.mkdtemp(prefix="certd-unbound-"))
@@ -65,7 +74,9 @@ class Unbound:
         port = self._ports.take()
         self.dns = f"127.0.0.1:{port}"
         configuration = self.folder / "unbound.conf"
-        parts = [_SERVER.format(folder=self.folder, port=port)]
+        modules = "validator iterator" if anchors else "iterator"
+        parts = [_SERVER.format(folder=self.folder, port=port, modules=modules)]
+        parts += [f'server:\n    trust-anchor: "{anchor}"\n' for anchor in anchors]
         for zone, servers in zones.items():
             parts.append(_ZONE.format(zone=zone))
             parts += [f"    stub-addr: {server.replace(':', '@')}\n" for server in servers]
