@@ -65,8 +65,9 @@ def keep(attempt: Attempt, error: CertdError, store: Store, draw: float, now: da
         quota.count_failures(error.invalid, directory, attempt.limits, store, now)
     # Whoever began it was killed, and the CA has found nobody to answer it since.
     orphaned = isinstance(error, OrderFailed) and issuance is not None and issuance.inherited
-    other = reaction.other_challenge and issuance is not None and not orphaned
-    tried = issuance.authorizations.challenge if issuance and other else ""
+    other = reaction.other_challenge and not orphaned
+    used = issuance.authorizations.challenge if issuance else due.challenge(spec, lineage)
+    tried = used if other else ""
     following = due.challenge_after(spec, tried)
     # One after the other: only when the last has failed, it is waited.
     wait = reaction.wait if following else max(due.backoff(failures, left, draw), reaction.wait)

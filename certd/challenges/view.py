@@ -70,7 +70,7 @@ class View:
                     "correct the CNAME record",
                 ) from error
 
-        return await _patiently(look, name, self._lookups)
+        return await _patiently(lambda: self._turn(look()), name, self._lookups)
 
     async def name_servers(self, zone: str, vantage: Vantage) -> tuple[NameServer, ...]:
         """Those of a zone.
@@ -79,7 +79,9 @@ class View:
             ChallengeError: who they are is not known.
         """
         resolving = self._resolver(vantage)
-        return await _patiently(lambda: resolving.name_servers(zone), zone, self._lookups)
+        return await _patiently(
+            lambda: self._turn(resolving.name_servers(zone)), zone, self._lookups
+        )
 
     async def wait_for(
         self,

@@ -59,17 +59,21 @@ def test(context: click.Context, table: str, zone: str) -> int:
         bound = ", ".join(account.zones)
         raise ConfigError(f"[dns.{table}] is bound to {bound}", "", "name one of these")
     failed = 0
-    with _zones(config) as (zones, _):
-        live = Live(zones, config, account)
-        [name] = contract.names_of(account.plugin, [name])
-        if (cut := live.zone(zone)) != zone:
+    with _zones(config) as (zones, store):
+        live = Live(zones, store, config, account)
+        names = contract.names_of(account.plugin, [name])
+        if not names:
+            raise ConfigError(f"[dns.{table}] can write no name", "", "give it one")
+        name = names[0]
+        found, cut = zones.place(name, account, config).result()
+        if cut != zone and names_any(account):
             say(f"note: DNS knows no zone {zone}: it is in the zone {cut}")
         if account.propagation == "wait":
             say('note: propagation = "wait": the name servers are not asked what they have')
         else:
             say(f"trying {name}; its name servers have {account.timeout:g} s each time (timeout)")
         trial = contract.Trial(
-            live, cut, name, live.values, account.ttl, account.timeout + account.settle
+            live, found.zone, name, live.values, account.ttl, account.timeout + account.settle
         )
         for check in contract.checks(account.plugin):
             try:
@@ -90,8 +94,10 @@ def test(context: click.Context, table: str, zone: str) -> int:
 class Live:
     """A provider as the core calls it: in turn, within its rate, and again where that helps."""
 
-    def __init__(self, zones: Zones, config: Config, account: DNSSettings) -> None:
+    def __init__(self, zones: Zones, store: Store, config: Config, account: DNSSettings) -> None:
         self._zones = zones
+        # Should this be killed, a later certd removes what it has written.
+        self._records = store.records.apart("test ")
         self._config = config
         self._account = account
         self._added: dict[str, set[str]] = defaultdict(set)
@@ -101,17 +107,17 @@ class Live:
         self.names = getattr(account.plugin, "names", None)
 
     def add_txt(self, record: TxtRecord) -> None:
-        self._zones.change("add", self._account, record, PATIENCE).result()
+        account = self._account
+        self._records.publish(account.name, account.name, record, datetime.now(UTC))
+        self._zones.change("add", account, record, PATIENCE).result()
         self._added[record.name].add(record.value)
 
     def remove_txt(self, record: TxtRecord) -> None:
-        self._zones.change("remove", self._account, record, PATIENCE).result()
+        account = self._account
+        self._records.give_up_one(account.name, account.name, record)
+        self._zones.change("remove", account, record, PATIENCE).result()
+        self._records.withdraw(account.name, record)
         self._added[record.name].discard(record.value)
-
-    def zone(self, name: str) -> str:
-        from certd.challenges.view import vantage
-
-        return self._zones.place(name, vantage(self._config, self._account)).result()[1]
 
     def values(self, name: str) -> Collection[str]:
         """What enough of the zone's name servers have; while they differ, what each has."""
@@ -128,6 +134,11 @@ class Live:
             if values is not None and list(told.values()).count(values) >= needed:
                 return values
         return [f"{server} {_what(values)}" for server, values in told.items()]
+
+
+def names_any(account: DNSSettings) -> bool:
+    """Whether it is free to write any name in its zones."""
+    return not callable(getattr(account.plugin, "names", None))
 
 
 def _what(values: Collection[str] | None) -> str:

@@ -179,6 +179,7 @@ def rehearse(config: Config, store: Store, names: Iterable[str], say: Say) -> li
     if specs:
         empty = Store.in_memory()
         empty.tokens = store.tokens.apart("rehearsal ")
+        empty.budgets = store.budgets  # those of DNS providers are the same
         empty.records = store.records.apart("rehearsal ")
         staged = replace(config, cas=cas, certificates=specs)
         node = Node(staged, empty, say, attended=True)
