@@ -176,7 +176,7 @@ class AWS:
 
 
 def _no_keys(record: logging.LogRecord) -> bool:
-    """botocore logs each answer, also that of STS with the role's keys, and each request with them."""
+    """botocore logs answers, that of STS too with a role's keys, and requests with these."""
     texts = ("Response body", "CanonicalRequest", "Sending http request")
     return not str(record.msg).startswith(texts)
 

@@ -124,9 +124,7 @@ def _record_set(route53: Any, zone: str, name: str) -> dict[str, Any] | None:
     return found
 
 
-def _change(
-    route53: Any, zone: str, old: dict[str, Any] | None, new: dict[str, Any] | None
-) -> str:
+def _change(route53: Any, zone: str, old: dict[str, Any] | None, new: dict[str, Any] | None) -> str:
     """Put one set in the place of the other; returns the change's id."""
     actions = (
         (("UPSERT", new),)  # nothing to overtake, and no need to take it away in between

@@ -251,8 +251,11 @@ def test_a_passing_failure_of_who_gives_tokens_is_tried_again(
         return answer
 
     service.login = fail
-    with pytest.raises(ProviderBusy):
+    with pytest.raises(ProviderError) as failed:
         service.provider().add_txt(RECORD)
+    # What 429 at the first of the two looks like may as well be a tenant that does not exist.
+    told = end == "token" or answer is None or answer.status != 429
+    assert type(failed.value) is (ProviderBusy if told else ProviderError)
     service.login = None
     service.provider().add_txt(RECORD)
     assert service.azure.values(*WHERE) == [FIRST]
