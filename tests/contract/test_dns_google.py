@@ -268,11 +268,12 @@ def test_a_machine_whose_metadata_server_is_away_is_tried_again(
     service: Service, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As google.auth.compute_engine tells it."""
+    untyped: Any = exceptions
 
     class Machine:
         def refresh(self, _request: Any) -> None:
-            away = exceptions.TransportError("Compute Engine Metadata server unavailable")
-            raise exceptions.RefreshError(away) from away
+            away = untyped.TransportError("Compute Engine Metadata server unavailable")
+            raise untyped.RefreshError(away) from away
 
     monkeypatch.setattr(google.auth, "default", lambda **_: (Machine(), PROJECT))
     with pytest.raises(ProviderBusy, match="no access token"):

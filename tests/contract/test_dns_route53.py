@@ -332,7 +332,7 @@ def test_a_server_that_is_not_reached_is_tried_again() -> None:
 
 def test_what_a_role_gets_is_not_logged(moto: str, caplog: pytest.LogCaptureFixture) -> None:
     zone(account=ELSEWHERE)
-    got: list[str] = []
+    got: list[bytes] = []
 
     def listen(request: Request) -> Response:
         answer = forwarded(moto, request)
