@@ -33,8 +33,9 @@ class Route53(AWS):
         "an access key of an IAM user, or whatever boto3 finds by itself (environment, profile, "
         "the machine's role), allowed: route53:ListHostedZones and route53:ListHostedZonesByName "
         "on *, route53:ListResourceRecordSets and route53:ChangeResourceRecordSets on "
-        "arn:aws:route53:::hostedzone/ID, route53:GetChange on arn:aws:route53:::change/*; with "
-        "zone_id instead of the first two route53:GetHostedZone on that zone"
+        "arn:aws:route53:::hostedzone/ID (the latter can be limited by the condition "
+        "route53:ChangeResourceRecordSetsRecordTypes to TXT), route53:GetChange on "
+        "arn:aws:route53:::change/*; with zone_id instead of the first two route53:GetHostedZone on that zone"
     )
     rate: ClassVar[str] = "3/1s"  # ten requests a second and account, and a change takes three
 
