@@ -35,7 +35,8 @@ class Route53(AWS):
         "on *, route53:ListResourceRecordSets and route53:ChangeResourceRecordSets on "
         "arn:aws:route53:::hostedzone/ID (the latter can be limited by the condition "
         "route53:ChangeResourceRecordSetsRecordTypes to TXT), route53:GetChange on "
-        "arn:aws:route53:::change/*; with zone_id instead of the first two route53:GetHostedZone on that zone"
+        "arn:aws:route53:::change/*; with zone_id instead of the first two "
+        "route53:GetHostedZone on that zone"
     )
     rate: ClassVar[str] = "3/1s"  # ten requests a second and account, and a change takes three
 
