@@ -21,7 +21,7 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 from certd.api import ProviderError, SecretReference, TxtRecord
-from certd_providers.rest import API, check_url
+from certd_providers.rest import API, DENIED, check_url
 
 _PARTS = ("username", "password", "subdomain", "fulldomain")
 
@@ -60,7 +60,8 @@ class AcmeDNS:
         return {name.partition(".")[2] for name in self._accounts()}
 
     def add_txt(self, record: TxtRecord) -> None:
-        account = self._accounts().get(record.name)
+        accounts = self._accounts()
+        account = accounts.get(record.name)
         if account is None:
             why = f"accounts has no fulldomain {record.name}"
             todo = "register one, let the CNAME lead to it, and add it to accounts"
@@ -75,7 +76,14 @@ class AcmeDNS:
             secrets=(user, password),
         ) as api:
             body = {"subdomain": account["subdomain"], "txt": record.value}
-            answer = api.call("POST", "/update", body=body)
+            # Each name has a credential of its own: refused, it says nothing of the others.
+            answer = api.call("POST", "/update", body=body, accept=DENIED)
+            if answer.status in DENIED:
+                refused = api.failure(answer)
+                if len(accounts) == 1:
+                    raise refused
+                what = f"acme-dns refuses the account of {record.name}"
+                raise ProviderError(what, refused.why, refused.next)
             if not isinstance(answer.json, dict) or answer.json.get("txt") != record.value:
                 raise api.failure(answer, "it does not confirm the value")
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import json
+import logging
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -18,9 +19,8 @@ from certd.api import (
     SecretReference,
     plain,
 )
-from certd_providers.rest import check_url
+from certd_providers.rest import CONNECT, READ, check_url
 
-CONNECT, READ = 10.0, 30.0  # seconds until it is reached, and of silence
 BUSY = re.compile(
     "Internal(Error|Failure)|PriorRequestNotComplete|Request(LimitExceeded|Timeout)"
     "|ServiceUnavailable|Throttl(ing|ingException|ed)|TooManyRequestsException"
@@ -28,7 +28,8 @@ BUSY = re.compile(
 LACKS_A_PERMISSION = frozenset(("AccessDenied", "AccessDeniedException"))
 # The values were read a moment ago: what speaks against them is somebody else's change.
 OVERTAKEN = re.compile(
-    "InvalidChangeBatch.*(already exists|was not found|do not match)", re.IGNORECASE
+    "InvalidChangeBatch.*but (it (already exists|was not found)|the values provided do not match)",
+    re.IGNORECASE,
 )
 
 
@@ -107,8 +108,8 @@ class AWS:
             # The machine may just be starting: nobody has refused anything yet.
             what = "there is no credential for AWS"
             raise ProviderError(what, plain(str(error)), self.credential) from None
-        except exceptions.HTTPClientError as error:
-            # Its text has the whole URL in it.
+        except (exceptions.HTTPClientError, exceptions.ConnectionError) as error:
+            # Their texts have the whole URL in them.
             why, todo = f"no answer ({type(error).__name__})", "it is tried again by itself"
             raise ProviderBusy("AWS is not able to now", why, todo) from None
         except exceptions.BotoCoreError as error:
@@ -172,6 +173,16 @@ class AWS:
             service, resource = "sts", self.role_arn or "*"
         action = f"{service}:{operation}"
         return json.dumps({"Effect": "Allow", "Action": action, "Resource": resource})
+
+
+def _no_keys(record: logging.LogRecord) -> bool:
+    """botocore logs answers, that of STS too with a role's keys, and requests with these."""
+    texts = ("Response body", "CanonicalRequest", "Sending http request")
+    return not str(record.msg).startswith(texts)
+
+
+for _name in ("parsers", "auth", "endpoint"):
+    logging.getLogger(f"botocore.{_name}").addFilter(_no_keys)
 
 
 @functools.cache

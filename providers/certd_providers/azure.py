@@ -27,11 +27,14 @@ from certd.api import (
     TxtRecord,
     plain,
 )
+from certd_providers.rest import CONNECT, READ
 
-CONNECT, READ = 10.0, 30.0  # seconds until it is reached, and of silence
 STRING = 255  # bytes of one character-string
 BUSY = frozenset((408, 409, 412, 429))  # 412: somebody else was faster
 AGAIN = "it is tried again by itself"
+NO_ZONE = frozenset(("ParentResourceNotFound", "ResourceGroupNotFound", "SubscriptionNotFound"))
+# https://learn.microsoft.com/en-us/entra/identity-platform/reference-error-codes
+PASSING = re.compile("temporarily_unavailable|AADSTS(90006|90012|90033)")
 
 
 def _check_address(text: str) -> None:
@@ -139,7 +142,9 @@ class Azure:
 
         try:
             return dns.record_sets.get(*self._where(record))
-        except ResourceNotFoundError:  # the set, or the zone: a write tells
+        except ResourceNotFoundError as error:
+            if error.error is not None and error.error.code in NO_ZONE:
+                raise
             return None
 
     def _write(self, dns: Any, record: TxtRecord, record_set: Any) -> None:
@@ -207,6 +212,13 @@ class Azure:
         if isinstance(error, CredentialUnavailableError):
             # The machine may just be starting: nobody has refused anything yet.
             return ProviderError("there is no credential for Azure", said, self.credential)
+        if isinstance(error, ClientAuthenticationError) and not status:
+            # By the library's wording whatever happened on the way to a token.
+            cause = error.__cause__
+            if PASSING.search(said) or not isinstance(cause, ValueError | None):
+                return ProviderBusy("Azure is not able to now", said, AGAIN)
+            if cause is not None:  # there is no such tenant, or it was not to be found just now
+                return ProviderError("Azure gives no access token", said, self.credential)
         if status == 403:
             return ProviderDenied("Azure refuses the change", said, self.credential)
         if status == 401 or isinstance(error, ClientAuthenticationError):

@@ -17,7 +17,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
-from certd.api import SecretReference, TxtRecord
+from certd.api import ProviderError, SecretReference, TxtRecord
 from certd_providers.rest import ADDRESS, API, Answer, bearer
 from certd_providers.txt import quoted, unquoted
 
@@ -78,10 +78,16 @@ class Cloudflare:
 
 def _records(api: API, zone: str) -> str:
     """Where the records of this zone are."""
-    for found in _all(api, "/zones", {"name": zone}):
-        if found["name"] == zone:
-            return f"/zones/{found['id']}/dns_records"
-    raise api.unknown(zone)
+    named = [each for each in _all(api, "/zones", {"name": zone}) if each["name"] == zone]
+    # Others of that name may be there, which were never delegated to, or are no more.
+    found = [each for each in named if each["status"] == "active"] or named
+    if not found:
+        raise api.unknown(zone)
+    if len(found) > 1:
+        why = f"of {', '.join(str(each['id']) for each in found)} the world sees one"
+        todo = "let the token have that zone only"
+        raise ProviderError(f"Cloudflare has {len(found)} zones {zone}", why, todo)
+    return f"/zones/{found[0]['id']}/dns_records"
 
 
 def _ours(api: API, records: str, record: TxtRecord) -> Iterator[Mapping[str, Any]]:

@@ -22,8 +22,8 @@ from certd_providers.rest import ADDRESS, API, Answer, bearer
 from certd_providers.txt import quoted, unquoted
 
 _PERMISSION = (
-    "make a token at desec.io (Token Management), without a policy or with one that lets it write"
-    " the TXT sets of these domains"
+    "make a token at desec.io (Token Management) with a default policy that lets it write nothing,"
+    " and one for each domain that lets it write sets of type TXT"
 )
 
 

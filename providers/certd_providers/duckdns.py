@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from typing import ClassVar
 
 from certd.api import ProviderError, SecretReference, TxtRecord
-from certd_providers.rest import API, check_url
+from certd_providers.rest import ADDRESS, API
 
 ABOVE = ".duckdns.org"
 
@@ -34,10 +34,7 @@ class DuckDNS:
     token: SecretReference = field(
         metadata={"description": "token of the account", "missing": "each request needs it"}
     )
-    url: str = field(
-        default="https://www.duckdns.org",
-        metadata={"description": "address of the API", "check": check_url},
-    )
+    url: str = field(default="https://www.duckdns.org", metadata=ADDRESS)
 
     def add_txt(self, record: TxtRecord) -> None:
         self._update(record)

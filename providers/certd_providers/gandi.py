@@ -23,7 +23,7 @@ MINIMUM_TTL = 300  # seconds
 PAGE = 100  # domains
 _PERMISSION = (
     "make a personal access token at admin.gandi.net (the organization, Sharing) that may"
-    " manage the domain name technical configurations of these domains"
+    " see and renew these domain names, and manage their technical configurations"
 )
 
 

@@ -146,7 +146,11 @@ class Google:
             what = f"there is no credential for {NAME}"
             raise ProviderError(what, plain(str(error)), self.credential) from None
         except exceptions.GoogleAuthError as error:
-            if getattr(error, "retryable", False) or isinstance(error, exceptions.TransportError):
+            # What does not reach the machine's own metadata server is wrapped.
+            lost = any(
+                isinstance(one, exceptions.TransportError) for one in (error, error.__cause__)
+            )
+            if lost or getattr(error, "retryable", False):
                 why = f"no access token ({type(error).__name__})"
                 todo = "it is tried again by itself"
                 raise ProviderBusy(f"{NAME} is not able to now", why, todo) from None

@@ -145,6 +145,15 @@ class _Session(requests.Session):
         how["timeout"] = how.get("timeout") or (CONNECT, READ)
         return super().send(request, **how)
 
+    def rebuild_auth(
+        self, prepared_request: requests.PreparedRequest, response: requests.Response
+    ) -> None:
+        """Of a redirect: the library takes Authorization out, and leaves what else is secret."""
+        library: Any = super()  # which has no types
+        if library.should_strip_auth(response.request.url or "", prepared_request.url or ""):
+            raise requests.HTTPError("it leads to another server", response=response)
+        library.rebuild_auth(prepared_request, response)
+
 
 def _unchanged(request: requests.PreparedRequest) -> requests.PreparedRequest:
     return request

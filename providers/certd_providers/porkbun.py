@@ -19,12 +19,13 @@ from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
-from certd.api import SecretReference, TxtRecord
-from certd_providers.rest import API, check_url
+from certd.api import ProviderError, SecretReference, TxtRecord
+from certd_providers.rest import ADDRESS, API
 
 SHORTEST_TTL = 600  # seconds
 TOO_FAST = "unable to create the DNS record"
-NOT_ALLOWED = ("invalid api key", "not opted in to api access")
+WRONG_KEY = "invalid api key"
+NO_ACCESS = "not opted in to api access"  # of this domain, which says nothing of others
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +49,7 @@ class Porkbun:
     )
     url: str = field(
         default="https://api.porkbun.com/api/json/v3",
-        metadata={"description": "address of the API", "check": check_url},
+        metadata=ADDRESS,
     )
 
     def zones(self) -> Collection[str]:
@@ -103,8 +104,10 @@ class _Calls(API):
         said = str(content.get("message", ""))
         if answer.status == 202 or TOO_FAST in said:
             raise self.busy(f"HTTP {answer.status}: {said}; too many requests, perhaps")
-        if any(words in said.lower() for words in NOT_ALLOWED):
+        if WRONG_KEY in said.lower():
             raise self.denied(said)
+        if NO_ACCESS in said.lower():
+            raise ProviderError("porkbun refuses the domain", self._clean(said), Porkbun.credential)
         found = content.get(part) if part else []
         good = answer.status != 400 and content.get("status") == "SUCCESS"
         if not good or not isinstance(found, list) or not all(isinstance(x, dict) for x in found):

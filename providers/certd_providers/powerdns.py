@@ -16,14 +16,9 @@ from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
-import dns.exception
-import dns.rdata
-import dns.rdataclass
-import dns.rdatatype
-import dns.rdtypes.ANY.TXT
-
 from certd.api import ConfigError, ProviderError, SecretReference, TxtRecord
 from certd_providers.rest import API
+from certd_providers.txt import quoted, unquoted
 
 COPIES = frozenset({"slave", "consumer", "secondary"})  # kinds of zones that come from elsewhere
 TELLING = frozenset({"master", "producer", "primary"})  # those that have secondaries to notify
@@ -83,10 +78,10 @@ class PowerDNS:
             zone = self._zone(api, path, record)
             sets = [each for each in zone["rrsets"] if _is(each, record.name)]
             found = [each for one in sets for each in one["records"]]
-            own = [each for each in found if _value(each["content"]) == record.value.encode()]
+            own = [each for each in found if unquoted(each["content"]) == record.value]
             if bool(own) != present or any(each.get("disabled") for each in own):
                 rest = [each for each in found if each not in own]
-                new = {"content": _content(record.value), "disabled": False}
+                new = {"content": quoted(record.value), "disabled": False}
                 change = {
                     "name": f"{record.name}.",
                     "type": "TXT",
@@ -132,18 +127,3 @@ def _copy(zone: dict[str, Any]) -> bool:
 
 def _is(record_set: dict[str, Any], name: str) -> bool:
     return (record_set["type"], record_set["name"].lower()) == ("TXT", f"{name}.")
-
-
-def _value(content: str) -> bytes | None:
-    try:
-        parsed = dns.rdata.from_text(dns.rdataclass.IN, dns.rdatatype.TXT, content)
-    except dns.exception.DNSException:
-        return None
-    return b"".join(parsed.strings) if isinstance(parsed, dns.rdtypes.ANY.TXT.TXT) else None
-
-
-def _content(value: str) -> str:
-    """Quoted, escaped, and in strings of 255 bytes, the most that one has."""
-    octets = value.encode()
-    strings = [octets[at : at + 255] for at in range(0, len(octets), 255)]
-    return dns.rdtypes.ANY.TXT.TXT(dns.rdataclass.IN, dns.rdatatype.TXT, strings).to_text()

@@ -24,6 +24,7 @@ from certd.api import (
 
 CONNECT, READ = 10.0, 30.0  # seconds until it is reached, and of silence
 LARGEST = 16 * 2**20  # bytes of an answer: a zone of 100,000 records
+MOST = 1000  # requests of one operation: what follows pages does not follow them for ever
 DENIED = frozenset({401, 403})
 BUSY = frozenset({408, 425, 429})
 
@@ -75,6 +76,7 @@ class API:
         self._explain = explain or _message
         self._secrets = [secret for secret in secrets if secret]
         self._denied = denied
+        self._left = MOST
         if not all(text.isascii() and text.isprintable() for text in (headers or {}).values()):
             # Refused here: the HTTP library's own exception would hold the header.
             raise self.denied("it has a character that no header can have")
@@ -157,6 +159,10 @@ class API:
         headers: Mapping[str, str] | None,
     ) -> Answer:
         url = path if path.startswith(f"{self._url}/") else self._url + path
+        self._left -= 1
+        if self._left < 0:
+            why = f"it wants more than {MOST} requests for one thing"
+            raise ProviderError(f"{self._name} does not end its answer", why, "please report it")
         try:
             with self._session.request(
                 method,
@@ -178,6 +184,9 @@ class API:
                 return Answer(response.status_code, response.headers, text, bytes(raw))
         except (UnicodeError, requests.exceptions.InvalidHeader):
             raise self.denied("it has a character that no header can have") from None
+        except ValueError as error:
+            what, why = f"{self._name} cannot be asked", f"no address ({type(error).__name__})"
+            raise ProviderError(what, why, "correct url") from None
         except (requests.RequestException, OSError, LookupError) as error:
             # The texts of these hold the whole URL, and some credentials are in that.
             raise self.busy(f"no answer ({type(error).__name__})") from None
@@ -187,7 +196,7 @@ class API:
             found = self._explain(answer.json)
         except (KeyError, IndexError, TypeError, AttributeError, ValueError):
             found = ""
-        return found or answer.text[:200]
+        return found or answer.text  # shortened when no secret is in it any more
 
     def _clean(self, text: str) -> str:
         for secret in self._secrets:

@@ -25,9 +25,7 @@ import dns.exception
 import dns.message
 import dns.name
 import dns.rcode
-import dns.rdataclass
 import dns.rdatatype
-import dns.rdtypes.ANY.TXT
 import dns.tsig
 import dns.update
 
@@ -39,6 +37,7 @@ from certd.api import (
     SecretReference,
     TxtRecord,
 )
+from certd_providers.txt import rdata
 
 # Not HMAC-MD5 and HMAC-SHA1: RFC 8945 section 6 advises against them.
 ALGORITHMS = ("hmac-sha224", "hmac-sha256", "hmac-sha384", "hmac-sha512")
@@ -141,12 +140,12 @@ class RFC2136:
         update = self._update(record)
         # A server keeps silent where it has an alias and drops the record: section 3.4.2.2.
         update.absent(_absolute(record.name), dns.rdatatype.CNAME)
-        update.add(_absolute(record.name), record.ttl, _rdata(record.value))
+        update.add(_absolute(record.name), record.ttl, rdata(record.value))
         self._send(update, record)
 
     def remove_txt(self, record: TxtRecord) -> None:
         update = self._update(record)
-        update.delete(_absolute(record.name), _rdata(record.value))
+        update.delete(_absolute(record.name), rdata(record.value))
         self._send(update, record)
 
     def _update(self, record: TxtRecord) -> dns.update.UpdateMessage:
@@ -195,10 +194,3 @@ def _exchange(server: tuple[str, int], update: dns.update.UpdateMessage) -> dns.
 
 def _absolute(name: str) -> dns.name.Name:
     return dns.name.from_text(name, dns.name.root)
-
-
-def _rdata(value: str) -> dns.rdtypes.ANY.TXT.TXT:
-    """From bytes, for in text a ; begins a comment; in strings of 255, the most that one has."""
-    octets = value.encode()
-    strings = [octets[at : at + 255] for at in range(0, len(octets), 255)] or [b""]
-    return dns.rdtypes.ANY.TXT.TXT(dns.rdataclass.IN, dns.rdatatype.TXT, strings)

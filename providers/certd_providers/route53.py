@@ -2,7 +2,7 @@
 
 A record set is one thing with all its values: each change reads the set and writes it whole, so
 whatever else is at that name stays, with its TTL. A set is made by CREATE and deleted by what was
-read, which both fail if somebody else was faster; a change of one that is there (UPSERT) cannot.
+read, which both fail if somebody else was faster; so a change is both, done at once or not at all.
 
 How sets are changed: https://docs.aws.amazon.com/Route53/latest/APIReference/API_ChangeResourceRecordSets.html
 How values are written: https://docs.aws.amazon.com/Route53/latest/DeveloperGuide/ResourceRecordTypes.html#TXTFormat
@@ -33,8 +33,10 @@ class Route53(AWS):
         "an access key of an IAM user, or whatever boto3 finds by itself (environment, profile, "
         "the machine's role), allowed: route53:ListHostedZones and route53:ListHostedZonesByName "
         "on *, route53:ListResourceRecordSets and route53:ChangeResourceRecordSets on "
-        "arn:aws:route53:::hostedzone/ID, route53:GetChange on arn:aws:route53:::change/*; with "
-        "zone_id instead of the first two route53:GetHostedZone on that zone"
+        "arn:aws:route53:::hostedzone/ID (the latter can be limited by the condition "
+        "route53:ChangeResourceRecordSetsRecordTypes to TXT), route53:GetChange on "
+        "arn:aws:route53:::change/*; with zone_id instead of the first two "
+        "route53:GetHostedZone on that zone"
     )
     rate: ClassVar[str] = "3/1s"  # ten requests a second and account, and a change takes three
 
@@ -55,9 +57,8 @@ class Route53(AWS):
             if record.value not in [_text(value) for value in values]:
                 values = [*values, {"Value": _quoted(record.value)}]
             new = found or {"Name": f"{record.name}.", "Type": "TXT", "TTL": record.ttl}
-            action = "UPSERT" if found else "CREATE"
             # Even if the value was there: only a change tells when all servers have it.
-            change = _change(route53, zone, action, {**new, "ResourceRecords": values})
+            change = _change(route53, zone, found, {**new, "ResourceRecords": values})
             self._changes[record] = change
 
     def remove_txt(self, record: TxtRecord) -> None:
@@ -67,10 +68,9 @@ class Route53(AWS):
             found = _record_set(route53, zone, record.name)
             values = found["ResourceRecords"] if found else []
             others = [value for value in values if _text(value) != record.value]
-            if found and not others:
-                _change(route53, zone, "DELETE", found)
-            elif found and others != values:
-                _change(route53, zone, "UPSERT", {**found, "ResourceRecords": others})
+            if found and others != values:
+                new = {**found, "ResourceRecords": others} if others else None
+                _change(route53, zone, found, new)
 
     def settled(self, record: TxtRecord) -> bool:
         change = self._changes.get(record)
@@ -126,9 +126,15 @@ def _record_set(route53: Any, zone: str, name: str) -> dict[str, Any] | None:
     return found
 
 
-def _change(route53: Any, zone: str, action: str, record_set: dict[str, Any]) -> str:
-    """Returns the change's id."""
-    batch = {"Changes": [{"Action": action, "ResourceRecordSet": record_set}]}
+def _change(route53: Any, zone: str, old: dict[str, Any] | None, new: dict[str, Any] | None) -> str:
+    """Put one set in the place of the other; returns the change's id."""
+    actions = (
+        (("UPSERT", new),)  # nothing to overtake, and no need to take it away in between
+        if old == new
+        else (("DELETE", old), ("CREATE", new))
+    )
+    changes = [{"Action": what, "ResourceRecordSet": one} for what, one in actions if one]
+    batch = {"Changes": changes}
     done = route53.change_resource_record_sets(HostedZoneId=zone, ChangeBatch=batch)
     return str(done["ChangeInfo"]["Id"]).removeprefix("/change/")
 

@@ -11,12 +11,16 @@ import dns.rdtypes.ANY.TXT
 _LONGEST = 255  # bytes of one character-string
 
 
-def quoted(value: str) -> str:
-    """``"…"``, or several of these with a space between where it is longer than one may be."""
+def rdata(value: str) -> dns.rdtypes.ANY.TXT.TXT:
+    """From bytes, for in text a ; begins a comment; in as many strings as it needs."""
     data = value.encode()
     parts = [data[start : start + _LONGEST] for start in range(0, len(data), _LONGEST)]
-    record = dns.rdtypes.ANY.TXT.TXT(dns.rdataclass.IN, dns.rdatatype.TXT, parts or [b""])
-    return record.to_text()
+    return dns.rdtypes.ANY.TXT.TXT(dns.rdataclass.IN, dns.rdatatype.TXT, parts or [b""])
+
+
+def quoted(value: str) -> str:
+    """``"…"``, or several of these with a space between where it is longer than one may be."""
+    return rdata(value).to_text()
 
 
 def unquoted(text: str) -> str:

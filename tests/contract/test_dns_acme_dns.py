@@ -71,7 +71,7 @@ def fake() -> Iterator[Server]:
 
 @pytest.fixture
 def account(fake: Server) -> Account:
-    denied = [{**one, "password": "x" * 40} for one in fake.accounts]
+    denied = {**fake.accounts[0], "password": "x" * 40}
     return Account(
         AcmeDNS(fake.url, accounts(fake.accounts)),
         ZONE,
@@ -103,6 +103,16 @@ def test_a_name_without_an_account_is_told_what_to_do(account: Account, fake: Se
     with pytest.raises(ProviderError, match=r"no account for www.example.org.*register one"):
         account.provider.add_txt(TxtRecord("example.org", "www.example.org", FIRST, 60))
     assert not fake.asked
+
+
+def test_one_account_that_is_refused_says_nothing_of_the_others(fake: Server) -> None:
+    wrong = {**fake.accounts[0], "password": "x" * 40}
+    provider = AcmeDNS(fake.url, accounts([wrong, *fake.accounts[1:]]))
+    with pytest.raises(ProviderError, match=r"forbidden.*allowfrom") as refused:
+        provider.add_txt(TxtRecord(ZONE, wrong["fulldomain"], FIRST, 60))
+    assert not isinstance(refused.value, ProviderDenied), "the other names are well"
+    assert "x" * 40 not in str(refused.value)
+    provider.add_txt(TxtRecord(ZONE, fake.accounts[1]["fulldomain"], FIRST, 60))
 
 
 def test_an_account_of_another_name_is_refused(fake: Server) -> None:

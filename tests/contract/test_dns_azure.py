@@ -40,10 +40,12 @@ class Service:
         self.azure = Fake({ZONE: "Public"})
         self.azure.application("certd", "open sesame", *LEAST)
         self.first: Answer | None = None
+        self.login: Answer | None = None
 
     def __call__(self, request: Request) -> Response:
         arm = request.path.startswith("/subscriptions/")
-        return self.first(request) if self.first and arm else self.azure(request)
+        before = self.first if arm else self.login
+        return before(request) if before else self.azure(request)
 
     def provider(self, **settings: Any) -> Azure:
         given: dict[str, Any] = {
@@ -223,6 +225,48 @@ def test_a_wrong_credential_is_told(service: Service, settings: dict[str, Any], 
     with pytest.raises(ProviderDenied, match=words) as refused:
         service.provider(**settings).add_txt(RECORD)
     assert "wrong" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        pytest.param(None, id="the connection is lost"),
+        pytest.param(Response(503, b"<html>"), id="503 of a proxy"),
+        pytest.param(Response(429, {"error": "temporarily_unavailable"}), id="too many requests"),
+        pytest.param(
+            Response(503, {"error": "temporarily_unavailable", "error_description": "AADSTS90033"}),
+            id="503 in its words",
+        ),
+    ],
+)
+@pytest.mark.parametrize("end", ["openid-configuration", "token"])
+def test_a_passing_failure_of_who_gives_tokens_is_tried_again(
+    service: Service, answer: Response | None, end: str
+) -> None:
+    def fail(request: Request) -> Response:
+        if not request.path.endswith(f"/{end}"):
+            return service.azure(request)
+        if answer is None:
+            raise Lost
+        return answer
+
+    service.login = fail
+    with pytest.raises(ProviderError) as failed:
+        service.provider().add_txt(RECORD)
+    # What 429 at the first of the two looks like may as well be a tenant that does not exist.
+    told = end == "token" or answer is None or answer.status != 429
+    assert type(failed.value) is (ProviderBusy if told else ProviderError)
+    service.login = None
+    service.provider().add_txt(RECORD)
+    assert service.azure.values(*WHERE) == [FIRST]
+
+
+@pytest.mark.parametrize("where", ["zone", "resource group"])
+def test_a_zone_that_is_not_there_is_told_at_removal_too(service: Service, where: str) -> None:
+    group, zone = (GROUP, "else.test") if where == "zone" else ("another", ZONE)
+    one = Azure(SUBSCRIPTION, group, url=service.azure.url, **credential(service))
+    with pytest.raises(ProviderError, match="NotFound"):
+        one.remove_txt(TxtRecord(zone, f"_acme-challenge.{zone}", FIRST, 60))
 
 
 def test_a_resource_group_that_is_not_there(service: Service) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from certd_providers.cloudflare import Cloudflare
 
-from certd.api import ProviderDenied
+from certd.api import ProviderDenied, ProviderError
 from certd.contract import FIRST, SECOND
 from tests.dnsc_contract import HTTPProviderContract
 from tests.dnsc_fakes import (
@@ -37,6 +37,7 @@ class FakeCloudflare(FakeAPI):
     def __init__(self) -> None:
         super().__init__()
         self.records: list[dict[str, Any]] = []
+        self.others: list[dict[str, str]] = []  # zones that are listed first
         self._ids = itertools.count(372)
 
     def published(self, name: str) -> list[str]:
@@ -63,6 +64,7 @@ class FakeCloudflare(FakeAPI):
                     for key, name in ZONES.items()
                     if named in (None, name)
                 ]
+                found[:0] = self.others
                 return listing(request, found)
             case "GET", path if path == RECORDS:
                 assert set(request.query) == {"type", "name.exact", "page", "per_page"}
@@ -180,3 +182,21 @@ def test_records_without_quotes_and_on_later_pages_are_found(
     cloudflare.remove_txt(challenge(SECOND))
     cloudflare.remove_txt(challenge(FIRST))
     assert fake.published(NAME) == others
+
+
+@pytest.mark.parametrize("status", ["pending", "moved", "deactivated"])
+def test_of_two_zones_of_one_name_the_one_at_work_is_written(
+    fake: FakeCloudflare, provider: Callable[[str], Cloudflare], status: str
+) -> None:
+    """Anybody may have added the domain to an account once."""
+    fake.others = [{"id": "left-over", "name": ZONE, "status": status}]
+    provider(TOKEN).add_txt(challenge())
+    assert fake.published(NAME) == [FIRST]
+
+
+def test_of_two_zones_at_work_none_is_guessed(
+    fake: FakeCloudflare, provider: Callable[[str], Cloudflare]
+) -> None:
+    fake.others = [{"id": "of-another-account", "name": ZONE, "status": "active"}]
+    with pytest.raises(ProviderError, match="of-another-account"):
+        provider(TOKEN).add_txt(challenge())

@@ -9,9 +9,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import google.auth
 import pytest
 from certd_providers.google import Google
 from cryptography.hazmat.primitives.asymmetric import rsa
+from google.auth import exceptions
 
 from certd.api import ProviderBusy, ProviderDenied, ProviderError, SecretReference, TxtRecord
 from certd.contract import FIRST, SECOND
@@ -260,6 +262,22 @@ def test_the_machine_s_own_credential(
     monkeypatch.delenv("GOOGLE_CLOUD_PROJECT", raising=False)
     Google(url=service.google.url).add_txt(RECORD)
     assert service.google.values(ID, RECORD.name) == [FIRST]
+
+
+def test_a_machine_whose_metadata_server_is_away_is_tried_again(
+    service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As google.auth.compute_engine tells it."""
+    untyped: Any = exceptions
+
+    class Machine:
+        def refresh(self, _request: Any) -> None:
+            away = untyped.TransportError("Compute Engine Metadata server unavailable")
+            raise untyped.RefreshError(away) from away
+
+    monkeypatch.setattr(google.auth, "default", lambda **_: (Machine(), PROJECT))
+    with pytest.raises(ProviderBusy, match="no access token"):
+        Google(url=service.google.url).add_txt(RECORD)
 
 
 def test_nobody_to_ask_as(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -29,6 +29,7 @@ from certd.api import (
 from certd.config.tables import TargetTable
 from certd.contract import FIRST
 from certd.settings import Surroundings
+from tests.dnsb_http import Request, Response, serving
 from tests.lexiconservers import ZONE
 
 RECORD = TxtRecord(ZONE, f"_acme-challenge.www.{ZONE}", FIRST, 60)
@@ -68,6 +69,27 @@ def test_a_request_has_an_end_whatever_lexicon_forgets(monkeypatch: pytest.Monke
         assert "s3cret" not in str(failed.value)
     assert seen
     assert all(seen)
+
+
+def test_a_credential_goes_to_no_other_server(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    got: list[Request] = []
+
+    def other(request: Request) -> Response:
+        got.append(request)
+        return Response(200, [])
+
+    with serving(other) as elsewhere:
+
+        def lead(request: Request) -> Response:
+            return Response(307, headers={"Location": f"{elsewhere}{request.target}"})
+
+        with serving(lead) as url:
+            one = Lexicon("powerdns", {"auth_token": hidden("s3cret"), "pdns_server": url})
+            with pytest.raises(ProviderError, match="307") as refused:
+                one.add_txt(RECORD)
+    assert not got
+    assert not isinstance(refused.value, ProviderBusy)
 
 
 def test_what_it_prints_and_logs_goes_nowhere(capsys: pytest.CaptureFixture[str]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 import json
 import re
+import socket
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,7 +14,7 @@ from typing import Any
 import pytest
 import requests
 from certd_providers.route53 import Route53
-from moto.route53.models import route53_backends
+from moto.route53.models import ChangeList, route53_backends
 from moto.server import ThreadedMotoServer
 
 from certd.api import (
@@ -90,8 +91,10 @@ def _moto() -> Iterator[str]:
 
 
 @pytest.fixture
-def moto(_moto: str) -> str:
+def moto(_moto: str, monkeypatch: pytest.MonkeyPatch) -> str:
     """Empty, and asking for no credential."""
+    # It would look whether a set is there before the same batch deletes it: see ``exact``.
+    monkeypatch.setattr(ChangeList, "__contains__", lambda *_: False)
     requests.post(f"{_moto}/moto-api/reset", timeout=10)
     return _moto
 
@@ -294,6 +297,14 @@ def test_nobody_to_ask_as(moto: str, settings: dict[str, Any]) -> None:
             ProviderError,
             id="there is a CNAME",
         ),
+        pytest.param(
+            400,
+            "InvalidChangeBatch",
+            "[RRSet of type TXT with DNS name a. is not permitted because a conflicting RRSet of"
+            " type CNAME with the same DNS name already exists in zone example.com.]",
+            ProviderError,
+            id="there is a CNAME, in other words",
+        ),
     ],
 )
 def test_what_is_refused(
@@ -310,6 +321,55 @@ def test_what_is_refused(
         provider(url).add_txt(RECORD)
     assert type(refused.value) is error
     assert code in str(refused.value)
+
+
+def test_a_server_that_is_not_reached_is_tried_again() -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))  # and nobody listens
+        with pytest.raises(ProviderBusy, match="no answer"):
+            provider(f"http://127.0.0.1:{taken.getsockname()[1]}").add_txt(RECORD)
+
+
+def test_what_a_role_gets_is_not_logged(moto: str, caplog: pytest.LogCaptureFixture) -> None:
+    zone(account=ELSEWHERE)
+    got: list[bytes] = []
+
+    def listen(request: Request) -> Response:
+        answer = forwarded(moto, request)
+        got.extend(re.findall(b"<(?:SecretAccessKey|SessionToken)>(.*?)<", answer.body))
+        return answer
+
+    role = f"arn:aws:iam::{ELSEWHERE}:role/dns"
+    with serving(listen) as url, caplog.at_level("DEBUG"):
+        provider(url, role_arn=role).add_txt(RECORD)
+    assert caplog.text
+    assert len(got) == 2
+    assert not [each for each in got if each.decode() in caplog.text]
+
+
+@pytest.mark.parametrize("removing", [False, True], ids=["adding", "removing"])
+def test_nothing_is_lost_if_somebody_changes_the_same_set(moto: str, removing: bool) -> None:
+    zone()
+    one = provider(moto)
+    one.add_txt(TxtRecord(ZONE, NAME, "before", 300))
+    if removing:
+        one.add_txt(RECORD)
+    overtaken: list[Request] = []
+
+    def overtake(request: Request) -> Response:
+        if request.method == "POST" and not overtaken:
+            overtaken.append(request)
+            provider(moto).add_txt(TxtRecord(ZONE, NAME, SECOND, 60))
+        return exact(moto, request)
+
+    with serving(overtake) as url:
+        late = provider(url)
+        change = late.remove_txt if removing else late.add_txt
+        with pytest.raises(ProviderBusy):
+            change(RECORD)
+        change(RECORD)
+    assert sorted(values(NAME)) == sorted(["before", SECOND] + ([] if removing else [FIRST]))
+    assert stored()[f"{NAME}."][0] == 300
 
 
 def test_a_write_whose_answer_is_lost_is_repeated(moto: str) -> None:
@@ -418,12 +478,13 @@ def test_settings_that_contradict_each_other(settings: dict[str, Any]) -> None:
 def exact(moto: str, request: Request) -> Response:
     """What moto leaves out: CREATE refuses what is there, DELETE what is not there like that."""
     body = html.unescape(request.body.decode())
-    action = re.search("<Action>(.*?)</Action>", body)
+    action = re.search("<Action>(.*?)</Action>", body)  # the first: a batch does all or nothing
     _, there = stored().get(f"{NAME}.", (0, []))
     tried = f"[Tried to {{}} resource record set [name='{NAME}.', type='TXT'] but {{}}]"
     if action and action[1] == "CREATE" and there:
         return refusal(400, "InvalidChangeBatch", tried.format("create", "it already exists"))
-    if action and action[1] == "DELETE" and re.findall("<Value>(.*?)</Value>", body) != there:
+    gone = re.findall("<Value>(.*?)</Value>", body.partition("</Change>")[0])
+    if action and action[1] == "DELETE" and gone != there:
         why = "the values provided do not match the current values"
         return refusal(400, "InvalidChangeBatch", tried.format("delete", why))
     return forwarded(moto, request)
