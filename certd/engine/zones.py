@@ -24,6 +24,7 @@ from certd.errors import CertdError, ChallengeError, ProviderDenied, ProviderErr
 from certd.failpoint import failpoint
 from certd.model import Failure, Identifier, TxtRecord
 from certd.ordering import Say
+from certd.preflight import unattended
 from certd.store import Store
 from certd.store.records import Kept
 
@@ -94,12 +95,8 @@ class Zones:
                 f"its zones are {', '.join(account.zones)}",
                 f"name another table for {host} by dns, or add the zone there",
             )
-        if getattr(account.plugin, "by_hand", False) and not self._attended:
-            raise ProviderError(
-                f"[dns.{account.name}] is for somebody who is there",
-                "its records are published by hand",
-                f"`certd renew {name}` at a terminal",
-            )
+        if account.by_hand and not self._attended:  # it goes on with what a command began
+            raise unattended(name, account.name)
         await self._changing.check_name(account, target, until)
         zone = await self._zone(account, target, cut, until)
         value = record_value(challenge.key_authorization.reveal())
