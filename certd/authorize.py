@@ -270,7 +270,9 @@ class Authorizations:
         if not isinstance(first, ChallengeError | ProviderError):
             return first
         first.what += _more(errors)
-        first.next = f"{first.next}; then `certd renew {self.name}`"
+        step = f"`certd renew {self.name}`"
+        if step not in first.next:
+            first.next = f"{first.next}; then {step}" if first.next else f"{step} tries again"
         return first
 
     def _answer(self, challenge: CAChallenge) -> float | None:

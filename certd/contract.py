@@ -61,8 +61,8 @@ class Trial:
         until = time.monotonic() + self.patience
         while not self._as_wanted(found := sorted(self.published(name or self.name)), wanted):
             if time.monotonic() >= until:
-                have = f"there is {', '.join(found) or 'nothing'} instead of "
-                raise Broken(f"after {after} {have}{', '.join(wanted) or 'nothing'}")
+                have = f"{', '.join(found) or 'nothing'} instead of "
+                raise Broken(f"after {after}: {have}{', '.join(wanted) or 'nothing'}")
             time.sleep(PAUSE)
 
     def _as_wanted(self, found: list[str], wanted: Collection[str]) -> bool:

@@ -127,9 +127,15 @@ def _denied(spec: CertificateSpec, lineage: Lineage, at: datetime) -> datetime:
 
 
 def challenge(spec: CertificateSpec, lineage: Lineage) -> str:
-    """By which its next order is to be proved."""
+    """By which its next order is to be proved: not by a DNS provider that must not be asked, where
+    there is another way.
+    """
     kept = lineage.challenge
-    return kept if kept in spec.challenges else spec.challenges[0]
+    first = kept if kept in spec.challenges else spec.challenges[0]
+    if first not in WRITTEN or lineage.parks.keys().isdisjoint(spec.accounts):
+        return first
+    rest = spec.challenges[spec.challenges.index(first) :]
+    return next((one for one in rest if one not in WRITTEN), first)
 
 
 def challenge_after(spec: CertificateSpec, tried: str) -> str | None:

@@ -13,13 +13,23 @@ from certd.ca.issuer import Issuer
 from certd.errors import SecretError
 from certd.failpoint import failpoint
 from certd.model import CertificateSpec, Lineage, NextKey, Order, Version, keyless
-from certd.react import Refusal
+from certd.react import TRIES, Refusal
 from certd.secrets import Secret
 from certd.store import Store
 
 log = logging.getLogger(__name__)
 
 Say = Callable[[str, str], None]  # certificate name, what has just happened
+
+
+def whom(spec: CertificateSpec, lineage: Lineage, store: Store, now: datetime) -> str:
+    """The CA to ask now; with an order under way, whoever has it, as long as it may be asked."""
+    if lineage.ordering and (order := store.orders.live(spec.name)):
+        parked = lineage.parks.get(order.ca)
+        issued = order.finalizing is not None and order.finalizing <= TRIES  # perhaps
+        if order.ca in spec.cas and (issued or not (parked and parked.holds(now))):
+            return order.ca
+    return (due.askable(spec, lineage, now) or spec.cas)[0]
 
 
 def replaced(

@@ -26,7 +26,6 @@ from certd.model import CertificateSpec, Lineage, Order
 from certd.ordering import Say
 from certd.preflight import refuse_another, refuse_in_vain, refuse_unattended, refuse_unprovable
 from certd.quota import Quota
-from certd.react import TRIES
 from certd.rollout import Rollout
 from certd.setback import Attempt
 from certd.store import LeaseLost, Store
@@ -187,11 +186,15 @@ class Reconciler:
         self, spec: CertificateSpec, issuance: Issuance | None, lineage: Lineage | None
     ) -> Look | None:
         """One step of the order; None when it is over, well or not."""
-        ca = issuance.order.ca if issuance else self._ca(spec, lineage)
-        if issuance is None and self._in_the_way(spec, lineage, ca):
-            return Look(SAME_NAMES)
+        if issuance is None and lineage is not None:
+            ca = ordering.whom(spec, lineage, self._store, self._clock())
+            if self._in_the_way(spec, lineage, ca):
+                return Look(SAME_NAMES)
+        else:
+            ca = issuance.order.ca if issuance else spec.cas[0]
         try:
-            issuance = issuance or self._resume(spec, lineage, ca)
+            if issuance is None and lineage is not None:
+                issuance = self._resume(spec, lineage, ca)
             look = issuance.advance() if issuance else None
         except StoreError:
             raise
@@ -206,22 +209,11 @@ class Reconciler:
             self._forget(spec.name)
         return look
 
-    def _ca(self, spec: CertificateSpec, lineage: Lineage | None) -> str:
-        """Whom to ask now; with an order under way, whoever has it, as long as he may be asked."""
-        now = self._clock()
-        lineage = lineage or self._store.lineages.get(spec.name)
-        if lineage.ordering and (order := self._store.orders.live(spec.name)):
-            parked = lineage.parks.get(order.ca)
-            issued = order.finalizing is not None and order.finalizing <= TRIES  # perhaps
-            if order.ca in spec.cas and (issued or not (parked and parked.holds(now))):
-                return order.ca
-        return (due.askable(spec, lineage, now) or spec.cas)[0]
-
-    def _in_the_way(self, spec: CertificateSpec, lineage: Lineage | None, ca: str) -> bool:
+    def _in_the_way(self, spec: CertificateSpec, lineage: Lineage, ca: str) -> bool:
         """Whether another certificate's order is, here or, for just these names, elsewhere."""
         if self._twins.has(spec.name, claims(spec, ca)):
             return True
-        if lineage is None or lineage.ordering:  # who has one already does not wait
+        if lineage.ordering:  # who has one already does not wait
             return False
         if self._store.orders.elsewhere(spec.name, ca, spec.identifiers):
             self._twins.leave(spec.name)
@@ -235,17 +227,14 @@ class Reconciler:
             issuance.authorizations.cancel()
         return issuance
 
-    def _resume(self, spec: CertificateSpec, lineage: Lineage | None, ca: str) -> Issuance | None:
+    def _resume(self, spec: CertificateSpec, lineage: Lineage, ca: str) -> Issuance | None:
         """Go on with the order under way at this CA, or begin one to replace what is current.
 
         None: there was only an order that is not wanted any more.
         """
         now = self._clock()
-        order = None
-        if lineage is None or lineage.ordering:
-            order = self._store.orders.live(spec.name)
+        order = self._store.orders.live(spec.name) if lineage.ordering else None
         client = self._client(ca)
-        lineage = lineage or self._store.lineages.get(spec.name)
         if order and not ordering.still_wanted(order, spec, lineage, client):
             self._store.orders.end(order, "abandoned", "not wanted any more", now)
             order = None

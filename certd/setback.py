@@ -65,11 +65,15 @@ def keep(attempt: Attempt, error: CertdError, store: Store, draw: float, now: da
         quota.count_failures(error.invalid, directory, attempt.limits, store, now)
     # Whoever began it was killed, and the CA has found nobody to answer it since.
     orphaned = isinstance(error, OrderFailed) and issuance is not None and issuance.inherited
-    other = reaction.other_challenge and issuance is not None and not orphaned
-    tried = issuance.authorizations.challenge if issuance and other else ""
+    other = reaction.other_challenge and not orphaned
+    used = issuance.authorizations.challenge if issuance else due.challenge(spec, lineage)
+    tried = used if other else ""
     following = due.challenge_after(spec, tried)
     # One after the other: only when the last has failed, it is waited.
     wait = reaction.wait if following else max(due.backoff(failures, left, draw), reaction.wait)
+    denied = error.account if isinstance(error, ProviderDenied) else ""
+    if denied and not following:
+        wait = max(react.DAILY, wait)
     if (orphaned or late) and failures == 1:
         # No reason to wait. Only once, so that a crash loop is slowed down all the same.
         wait = timedelta(0)
@@ -89,10 +93,11 @@ def keep(attempt: Attempt, error: CertdError, store: Store, draw: float, now: da
         _park(attempt, Park(until, failure, reaction.everyone), store)
         if set(due.askable(spec, lineage, now)) - {ca}:
             log.warning("%s: going on to the next CA after %s", spec.name, ca)
-    if isinstance(error, ProviderDenied) and error.account:
+    if denied:
         # Every other certificate of that account would only be refused as well.
         until = now + max(react.DAILY, wait)
-        store.parks.keep(spec.name, f"dns {error.account}", Park(until, failure, True))
+        store.parks.keep(spec.name, f"dns {denied}", Park(until, failure, True))
+        parked = parked or not following  # and nothing else keeps it, once that is lifted
     retry_at = now + wait if finalizing else None if parked else again
     challenge = following if other else lineage.challenge
     store.lineages.keep_failure(spec.name, failure, failures, retry_at, challenge)

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Literal, TypedDict
+from typing import TYPE_CHECKING, Literal, TypedDict
 
 from certd import due
 from certd.due import NEVER
 from certd.model import CertificateSpec, Failure, Lineage, Revocation, TargetState
+
+if TYPE_CHECKING:
+    from certd.store.glance import Stuck
 
 State = Literal["expired", "revoked", "failing", "issuing", "new", "due", "deploying", "ok"]
 
@@ -165,6 +168,24 @@ class LeftDocument(RevocationDocument):
 
 def left_document(one: Revocation) -> LeftDocument:
     return {"name": one.name, **_revocation(one)}
+
+
+class StuckDocument(TypedDict):
+    """A record that could not be removed from its zone so far."""
+
+    name: str
+    account: str
+    last_error: ErrorDocument | None
+    next_attempt: str | None
+
+
+def stuck_document(one: Stuck) -> StuckDocument:
+    return {
+        "name": one.name,
+        "account": one.account,
+        "last_error": _error(one.failure),
+        "next_attempt": _iso(one.retry_at),
+    }
 
 
 def _revocation(one: Revocation) -> RevocationDocument:

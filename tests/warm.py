@@ -59,6 +59,8 @@ IMPORTED = (
     "certd.engine.oneshot",
     "certd.store.store",
     "dns.asyncquery",
+    "dns.asyncresolver",
+    "certd_providers.rfc2136",
     "certd.trust",
     "certd_deploy.disk",
 )

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 T = TypeVar("T")
 
-LAST = 5.0  # seconds: after that, whoever gives up does not wait for a provider either
+LAST = 1.0  # seconds: after that, whoever gives up does not wait for a provider either
 
 
 class Background:
@@ -48,10 +48,12 @@ class Background:
             thread = self._thread
         if loop is None or thread is None:
             return
-        asyncio.run_coroutine_threadsafe(_cancel_all(), loop).result()
+        with contextlib.suppress(TimeoutError):
+            asyncio.run_coroutine_threadsafe(_cancel_all(), loop).result(2 * LAST)
         loop.call_soon_threadsafe(loop.stop)
-        thread.join()
-        loop.close()
+        thread.join(LAST)
+        if not thread.is_alive():
+            loop.close()
 
 
 async def _cancel_all() -> None:

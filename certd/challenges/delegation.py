@@ -39,7 +39,7 @@ class Resolving:
     def __init__(self, servers: Sequence[Address]) -> None:
         """``servers`` are asked in turn; without any, this machine's."""
         self._resolver = _resolver(servers)
-        self._servers: dict[str, tuple[float, tuple[NameServer, ...]]] = {}
+        self._servers: dict[str, tuple[float, asyncio.Future[tuple[NameServer, ...]]]] = {}
 
     async def follow(self, name: str) -> str:
         """Where the aliases of a name end.
@@ -89,17 +89,30 @@ class Resolving:
         Raises:
             Unresolved: it has none, or they cannot be known now.
         """
+        # One question for all records of a zone, which are mostly asked for at the same time.
         now = asyncio.get_running_loop().time()
         known = self._servers.get(zone)
-        if known and now - known[0] < AGE:
-            return known[1]
+        if known is None or now - known[0] >= AGE:
+            self._forget_old(now)
+            known = now, asyncio.ensure_future(self._name_servers(zone))
+            self._servers[zone] = known
+        try:
+            return await asyncio.shield(known[1])
+        except Unresolved:
+            self._servers.pop(zone, None)
+            raise
+
+    def _forget_old(self, now: float) -> None:
+        for zone, (since, _) in list(self._servers.items()):
+            if now - since >= AGE:
+                del self._servers[zone]
+
+    async def _name_servers(self, zone: str) -> tuple[NameServer, ...]:
         answer = await self._ask(zone, "NS")
         names = sorted({str(item.target).rstrip(".").lower() for item in answer})
         if not names:
             raise Unresolved(f"{zone} has no name servers")
-        found = tuple(await asyncio.gather(*map(self._name_server, names)))
-        self._servers[zone] = (now, found)
-        return found
+        return tuple(await asyncio.gather(*map(self._name_server, names)))
 
     async def _name_server(self, name: str) -> NameServer:
         addresses: list[str] = []

@@ -70,7 +70,7 @@ class View:
                     "correct the CNAME record",
                 ) from error
 
-        return await _patiently(look, name, self._lookups)
+        return await _patiently(lambda: self._turn(look()), name, self._lookups)
 
     async def name_servers(self, zone: str, vantage: Vantage) -> tuple[NameServer, ...]:
         """Those of a zone.
@@ -79,7 +79,9 @@ class View:
             ChallengeError: who they are is not known.
         """
         resolving = self._resolver(vantage)
-        return await _patiently(lambda: resolving.name_servers(zone), zone, self._lookups)
+        return await _patiently(
+            lambda: self._turn(resolving.name_servers(zone)), zone, self._lookups
+        )
 
     async def wait_for(
         self,
@@ -97,21 +99,23 @@ class View:
         servers = await self.name_servers(wanted.zone, vantage)
         await wait_for(wanted, servers, vantage.port, kind, until, tell, self._turn)
 
-    async def values(self, name: str, vantage: Vantage) -> list[Collection[str] | None]:
-        """The TXT values of a name, by each address of its name servers; None: no answer.
+    async def values(self, name: str, vantage: Vantage) -> dict[str, Collection[str] | None]:
+        """The TXT values of a name, by each of its name servers' addresses; None: no answer.
 
         Raises:
             ChallengeError: who they are is not known.
         """
         target, zone = await self.place(name, vantage)
         servers = await self.name_servers(zone, vantage)
-        addresses = [address for server in servers for address in server.addresses]
-        return await asyncio.gather(
-            *(self._turn(values_at(address, vantage.port, target)) for address in addresses)
+        places = [(server.name, address) for server in servers for address in server.addresses]
+        found = await asyncio.gather(
+            *(self._turn(values_at(address, vantage.port, target)) for _, address in places)
         )
+        return dict(zip(map(" at ".join, places), found, strict=True))
 
     async def lasting(
         self,
+        certificate: str,
         host: str,
         account: str,
         issuers: Collection[str],
@@ -140,7 +144,7 @@ class View:
             raise ChallengeError(
                 f"no record at {name} allows this account to have it certified",
                 error.why,
-                "publish what `certd dns persist` prints",
+                f"publish what `certd dns persist {certificate}` prints",
             ) from error
 
     def _resolver(self, vantage: Vantage) -> Resolving:

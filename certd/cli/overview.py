@@ -13,7 +13,7 @@ from certd.errors import StoreError
 from certd.model import Revocation
 from certd.standing import Entry
 from certd.store.files import daemon_lock
-from certd.store.glance import glance, roots
+from certd.store.glance import Stuck, glance, roots, stuck
 from certd.store.locks import FileLock
 
 
@@ -26,6 +26,7 @@ class Overview:
     now: datetime
     roots: tuple[str, ...] = ()  # what to say of those of our own CAs that end
     left: tuple[Revocation, ...] = ()  # to be done yet, of certificates not configured any more
+    stuck: tuple[Stuck, ...] = ()  # records that are still in their zones
 
 
 def overview(path: Path, name: str | None = None) -> Overview:
@@ -60,4 +61,4 @@ def overview(path: Path, name: str | None = None) -> Overview:
     used = {ca for entry in entries for ca in entry.spec.cas}
     ending = [standing.root_ending(ca, at, now) for ca, at in roots(state).items() if ca in used]
     holder = lock.holder() if lock.held() else ""
-    return Overview(entries, holder, now, tuple(filter(None, ending)), left)
+    return Overview(entries, holder, now, tuple(filter(None, ending)), left, tuple(stuck(state)))

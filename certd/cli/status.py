@@ -12,7 +12,7 @@ from certd.cli.options import ahead, config_path, count, say
 from certd.cli.options import command as certd_command
 from certd.cli.overview import overview
 from certd.cli.troubles import troubles
-from certd.standing import Entry, left_document
+from certd.standing import Entry, left_document, stuck_document
 
 FORMAT = 1  # of the JSON: bumped when a key changes its meaning or goes
 TABLE_ROWS = 200  # rich needs more than a second for 10,000
@@ -36,6 +36,8 @@ def command(context: click.Context, as_json: bool) -> int:
         head = f'"format": {FORMAT}, "daemon": {json.dumps(bool(found.daemon))}'
         if found.left:
             head += f', "revocations": {encode([left_document(one) for one in found.left])}'
+        if found.stuck:
+            head += f', "dns_records": {encode([stuck_document(one) for one in found.stuck])}'
         click.echo(f'{{{head}, "certificates": [\n{lines}\n]}}')
     else:
         _table([_row(entry, found.now) for entry in found.entries])
@@ -43,6 +45,9 @@ def command(context: click.Context, as_json: bool) -> int:
             say(text)
         for text in found.roots:
             say(f"\nwarning: {text}")
+        for one in found.stuck:
+            again = f"next attempt {ahead(one.retry_at, found.now)}" if one.retry_at else ""
+            say(f"\nwarning: {one.name} is still in its zone: {one.failure}\n  {again}")
         daemon = f"running, {found.daemon}" if found.daemon else "not running"
         say(f"{count(len(found.entries), 'certificate')}; daemon {daemon}")
     failing = any(one.failure for one in found.left)

@@ -13,6 +13,8 @@ from certd.config.values import DNSSettings
 from certd.config.wishes import rate
 from certd.model import BY_DNS, WRITTEN, CertificateSpec, Identifier
 
+LONGEST = 253 - len("_validation-persist.")  # characters of a name that gets a record
+
 
 def providers(page: Page) -> dict[str, DNSSettings]:
     """Every provider whose table is right, built; what is wrong is noted on the page."""
@@ -74,12 +76,9 @@ def chosen(
                     f"correct it, or add a table [{dotted(['dns', table])}]",
                 )
         if not written:
-            page.add(
-                where,
-                "nothing is written for it",
-                f"its challenge is {', '.join(challenges)}",
-                'write challenge = "dns-01", or leave dns out',
-            )
+            by = f"its challenge is {', '.join(challenges)}" if challenges else "no CA of it asks"
+            todo = 'write challenge = "dns-01", or leave dns out' if challenges else "leave dns out"
+            page.add(where, "nothing is written for it", by, todo)
     elif choice is not None and written:
         if len(tables) == 1:
             choice = {"*": next(iter(tables))}
@@ -97,7 +96,22 @@ def chosen(
     )
     if parts and written:
         _check_covered(page, location, dict(parts), names)
-    return tuple(parts)
+    return tuple(parts) if len(parts) < 2 else _used(parts, names)
+
+
+def _used(
+    parts: list[tuple[str, str]], names: Mapping[int, Identifier]
+) -> tuple[tuple[str, str], ...]:
+    """Without those that none of the names goes by: what is wrong with them is nothing to it."""
+    fits = [
+        next((part for part, _ in parts if part == "*" or bare == part or below(bare, part)), "")
+        for bare in (name.value.removeprefix("*.") for name in names.values())
+    ]
+    return tuple(item for item in parts if item[0] in fits)
+
+
+def below(name: str, part: str) -> bool:
+    return name.endswith(f".{part}")
 
 
 def _check_covered(
@@ -105,7 +119,7 @@ def _check_covered(
 ) -> None:
     for index, name in names.items():
         bare = name.value.removeprefix("*.")
-        if "*" in parts or any(bare == part or bare.endswith(f".{part}") for part in parts):
+        if "*" in parts or any(bare == part or below(bare, part) for part in parts):
             continue
         if name.type == "dns":
             page.add(
@@ -129,6 +143,13 @@ def check_kinds(
                 f"{name} is a wildcard",
                 f"CAs give one by a record in DNS only, not by {others[0]}",
                 'write challenge = "dns-01", and a [dns] table that says who writes its records',
+            )
+        if by_dns and len(name.value) > LONGEST:
+            page.add(
+                (*location, "names", index),
+                f"{name} is too long for {by_dns[0]}",
+                f"with the prefix of the challenge's record it has more than {LONGEST} characters",
+                "prove it by another challenge",
             )
         if name.type == "ip" and by_dns:
             page.add(

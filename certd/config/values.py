@@ -269,6 +269,7 @@ class Config:
         specs = [self.certificates[name] for name in names]
         used = {dotted(("target", target)) for spec in specs for target in spec.targets}
         used |= {dotted(("ca", ca)) for spec in specs for ca in spec.cas}
+        used |= {dotted(("dns", table)) for spec in specs for _, table in spec.dns}
         if any(map(self.needs_http, names)):
             used.add("http")
         return [lack for lack in self.lacking if lack.table in used]

@@ -14,7 +14,7 @@ from typing import Literal, TypeVar
 from certd.budget import Need
 from certd.challenges.background import in_thread
 from certd.config import DNSSettings
-from certd.errors import CertdError, ProviderBusy, ProviderDenied, ProviderError
+from certd.errors import CertdError, ProviderBusy, ProviderDenied, ProviderError, StoreError
 from certd.model import TxtRecord
 from certd.store import Store
 from certd.store.locks import FileLock
@@ -27,6 +27,7 @@ Change = Literal["add", "remove"]
 AT_ONCE = 8  # changes under way at one account
 FIRST, LONGEST = 1.0, 60.0  # seconds before the same is tried again, where nothing is said
 LOCKS = 16  # files per account: two names in one wait for each other, and that is all
+LEAST = 1.0  # seconds that a call has, however late it is
 ZONES_AGE = 300.0  # seconds for which an account's zones are remembered
 
 
@@ -45,26 +46,29 @@ class Changing:
         self._zones: dict[str, tuple[str, float, Sequence[str]]] = {}
 
     async def change(
-        self, what: Change, account: DNSSettings, record: TxtRecord, until: float
+        self, what: Change, account: DNSSettings, record: TxtRecord, seconds: float
     ) -> None:
-        """``until`` is by the loop's clock: passing failures are tried again before that.
+        """Passing failures are tried again for so many seconds from the first try.
 
         Raises:
             ProviderError: it could not be done; the text names the account.
         """
         whole = getattr(account.plugin, "exclusive", "name") == "zone"
-        key = (account.name, record.zone if whole else record.name)
+        # Of the provider, not the table: two tables may be for the same zone.
+        key = (account.provider, record.zone if whole else record.name)
         lock = self._names.setdefault(key, asyncio.Lock())
         self._waiting[key] += 1
         try:
             async with lock:
-                await self._again(account, lambda: self._locked(what, account, record, key), until)
+                await self._again(
+                    account, lambda: self._locked(what, account, record, key[1]), seconds
+                )
         finally:
             self._waiting[key] -= 1
             if not self._waiting[key]:
                 del self._names[key], self._waiting[key]
 
-    async def zones(self, account: DNSSettings, until: float) -> Sequence[str]:
+    async def zones(self, account: DNSSettings) -> Sequence[str]:
         """Those of the account, where it can tell them; else none. Raises as ``change``."""
         listed = getattr(account.plugin, "zones", None)
         if not callable(listed):
@@ -77,17 +81,19 @@ class Changing:
         async with self._paces[f"zones {account.name}"]:
             known = self._zones.get(account.name)
             if not (known and known[0] == account.digest and loop.time() - known[1] < ZONES_AGE):
-                found = await self._again(account, lambda: sorted(map(str, listed())), until)
+                found = await self._again(
+                    account, lambda: sorted(map(str, listed())), account.timeout
+                )
                 known = (account.digest, loop.time(), found)
                 self._zones[account.name] = known
         return known[2]
 
-    async def check_name(self, account: DNSSettings, name: str, until: float) -> None:
+    async def check_name(self, account: DNSSettings, name: str) -> None:
         """Whether it may write this name at all; raises as ``change``."""
         own = getattr(account.plugin, "names", None)
         if not callable(own):
             return
-        names = await self._again(account, lambda: sorted(map(str, own())), until)
+        names = await self._again(account, lambda: sorted(map(str, own())), account.timeout)
         if name not in names:
             shown = ", ".join(names[:5]) + (" …" if len(names) > 5 else "")
             raise ProviderError(
@@ -96,24 +102,26 @@ class Changing:
                 f"let {name} be an alias (CNAME) of one of these",
             )
 
-    async def room(self, name: str, account: DNSSettings, record: TxtRecord, until: float) -> None:
+    async def room(self, name: str, account: DNSSettings, record: TxtRecord) -> None:
         """Wait until there is room for another value; raises as ``change``."""
         most = getattr(account.plugin, "most_values", None)
         if most is None:
             return
         zone = getattr(account.plugin, "exclusive", "name") == "zone"
         loop, records = asyncio.get_running_loop(), self._store.records
+        until = loop.time() + account.timeout
         while True:
             before = await in_thread(
                 lambda: records.before(name, account.name, record, zone=zone), "dns-db"
             )
             if len(before) < most:
                 return
-            if loop.time() >= until:
+            own = [one for one in before if one.lineage == name and not one.unwanted]
+            if loop.time() >= until or len(own) >= most:  # its own do not go before it is done
                 raise ProviderError(
                     f"[dns.{account.name}] has no room for another value at {record.name}",
                     f"it has room for {most}, and a challenge of {before[0].lineage} is there",
-                    "certify names that share it one after the other",
+                    "let each of the names have a certificate, or an alias, of its own",
                 )
             await asyncio.sleep(FIRST)
 
@@ -121,23 +129,33 @@ class Changing:
         """One was looked for in vain: it may have been made since."""
         self._zones.pop(account.name, None)
 
-    async def settled(self, account: DNSSettings, record: TxtRecord, until: float) -> bool:
+    async def settled(self, account: DNSSettings, record: TxtRecord) -> bool:
         """Whether the provider says that its name servers have it; True where it says nothing."""
         ask = getattr(account.plugin, "settled", None)
         if not callable(ask):
             return True
-        return bool(await self._again(account, lambda: ask(record), until))
+        return bool(await self._again(account, lambda: ask(record), account.timeout))
 
-    async def _again(self, account: DNSSettings, work: Callable[[], T], until: float) -> T:
+    async def _again(self, account: DNSSettings, work: Callable[[], T], seconds: float) -> T:
         loop, tries = asyncio.get_running_loop(), 0
         turn = self._turns.setdefault(account.name, asyncio.Semaphore(AT_ONCE))
+        until: float | None = None
         while True:
             await self._pace(account)
             async with turn:
+                # Whoever waits for its turn, or for the rate, is not late.
+                until = until or loop.time() + seconds
                 try:
-                    return await in_thread(lambda: _own(account, work), f"dns-{account.name}")
+                    async with asyncio.timeout_at(max(until, loop.time() + LEAST)):
+                        return await in_thread(lambda: _own(account, work), f"dns-{account.name}")
                 except ProviderBusy as error:
                     busy = error
+                except TimeoutError:
+                    raise ProviderError(
+                        f"[dns.{account.name}] does not come to an end",
+                        f"it was waited for {seconds:.0f} seconds",
+                        "see what it does; others are asked meanwhile",
+                    ) from None
             tries += 1
             wait = min(FIRST * (1 << min(tries - 1, 6)), LONGEST)
             wait = wait if busy.retry_after is None else max(busy.retry_after, FIRST)
@@ -158,15 +176,20 @@ class Changing:
                 wait = (lack[1] - self._clock()).total_seconds()
                 await asyncio.sleep(max(wait, 0.01))
 
-    def _locked(
-        self, what: Change, account: DNSSettings, record: TxtRecord, key: tuple[str, str]
-    ) -> None:
+    def _locked(self, what: Change, account: DNSSettings, record: TxtRecord, place: str) -> None:
         """With nobody else at it, in any process: many read a whole set and write it back."""
-        self._locks.mkdir(mode=0o700, exist_ok=True)
-        number = zlib.crc32(key[1].encode()) % LOCKS
-        lock = FileLock(self._locks / f"{account.name}-{number}.lock")
-        lock.try_acquire("", wait=True)
+        number = zlib.crc32(place.encode()) % LOCKS
+        lock = FileLock(self._locks / f"{account.provider}-{number}.lock")
         try:
+            self._locks.mkdir(mode=0o700, exist_ok=True)
+        except OSError as error:
+            raise StoreError(f"cannot make {self._locks}", error.strerror or "") from None
+        if not lock.try_acquire(""):
+            raise ProviderBusy("is being asked by another certd", retry_after=FIRST)
+        try:
+            # By now somebody else may want it, or, after long, nobody any more.
+            if (what == "add") is not self._store.records.wanted(account.name, record):
+                return
             if what == "add":
                 account.plugin.add_txt(record)
             else:
@@ -188,6 +211,8 @@ def _own(account: DNSSettings, work: Callable[[], T]) -> T:
         denied = ProviderDenied(f"{name} {error.what}", error.why, error.next)
         denied.account = account.name
         raise denied from None
+    except StoreError:
+        raise
     except CertdError as error:
         raise ProviderError(f"{name} {error.what}", error.why, error.next) from None
     except Exception as error:  # a stranger's code: its text may hold anything

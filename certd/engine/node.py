@@ -184,7 +184,7 @@ class Node:
         if self._watcher.is_alive():
             self._watcher.join(max(0.0, min(WATCH_SECONDS, deadline - time.monotonic())))
             stopped = stopped and not self._watcher.is_alive()
-        self.zones.finish(max(0.0, deadline - time.monotonic()))
+        self.zones.finish(max(0.0, min(WATCH_SECONDS, deadline - time.monotonic())))
         self._showing.stop()
         if stopped:
             self._clients.close()

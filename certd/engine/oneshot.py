@@ -111,7 +111,10 @@ def _outcome(node: Node, name: str, before: Lineage, after: Lineage) -> Outcome:
     spec = node.config.certificates[name]
     targets = [after.targets.get(target, TargetState(target)) for target in spec.targets]
     if after.failure:
-        text = _told(name, after.failure, before.failure, after.retry_at)
+        again = after.retry_at
+        if again is None and not (decision := due.issuance(spec, after, now())).due(now()):
+            again = decision.at  # of those who may be asked for it
+        text = _told(name, after.failure, before.failure, again)
         return Outcome(name, "failed", text)
     failed = []
     for state in targets:
@@ -176,6 +179,7 @@ def rehearse(config: Config, store: Store, names: Iterable[str], say: Say) -> li
     if specs:
         empty = Store.in_memory()
         empty.tokens = store.tokens.apart("rehearsal ")
+        empty.budgets = store.budgets  # those of DNS providers are the same
         empty.records = store.records.apart("rehearsal ")
         staged = replace(config, cas=cas, certificates=specs)
         node = Node(staged, empty, say, attended=True)

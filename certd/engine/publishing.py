@@ -200,9 +200,13 @@ class Shown:
         if challenge.type == PERSIST:
             names = self._config.certificates[name].identifiers
             wildcard = Identifier("dns", f"*.{host}") in names
-            zones, account, issuers = self._showing.zones, challenge.account, challenge.issuers
-            return zones.lasting(
-                host.value, account, issuers, wildcard=wildcard, config=self._config
+            return self._showing.zones.lasting(
+                name,
+                host.value,
+                challenge.account,
+                challenge.issuers,
+                wildcard=wildcard,
+                config=self._config,
             )
         if not self._config.looks_first(name, ca):
             return None

@@ -10,6 +10,7 @@ import logging
 import time
 from collections.abc import Callable, Collection
 from concurrent.futures import Future, wait
+from dataclasses import replace
 from datetime import datetime, timedelta
 
 from certd import due
@@ -20,7 +21,7 @@ from certd.challenges.propagation import Wanted
 from certd.challenges.view import Vantage, View, vantage
 from certd.config import Config, DNSSettings
 from certd.engine.changing import Change, Changing
-from certd.errors import CertdError, ChallengeError, ProviderDenied, ProviderError
+from certd.errors import CertdError, ChallengeError, ProviderDenied, ProviderError, StoreError
 from certd.failpoint import failpoint
 from certd.model import Failure, Identifier, TxtRecord
 from certd.ordering import Say
@@ -31,6 +32,7 @@ from certd.store.records import Kept
 log = logging.getLogger(__name__)
 
 REMOVING = 120.0  # seconds for one try of a removal
+WRITES = 4  # to the journal at once
 SAY = 10.0  # seconds between two words about the same wait
 
 
@@ -60,6 +62,7 @@ class Zones:
         self._background = Background("dns")
         self._changing = Changing(store, config.state / "dns", clock)
         self._view = View()
+        self._writes = asyncio.Semaphore(WRITES)
         self._removing: set[tuple[str, str, str]] = set()
         self._said: dict[str, float] = {}
         self._sweeps: set[Future[None]] = set()
@@ -85,33 +88,40 @@ class Zones:
         self, name: str, host: Identifier, challenge: CAChallenge, config: Config
     ) -> None:
         account = _account(name, host, config)
-        loop = asyncio.get_running_loop()
-        until = loop.time() + account.timeout
         wanted = record_name(host.value, challenge.type, challenge.account)
+        if account.by_hand and not self._attended:  # it goes on with what a command began
+            raise unattended(name, account.name)
+        record, cut = await self._placed(wanted, account, config)
+        value = record_value(challenge.key_authorization.reveal())
+        record = replace(record, value=value)
+        async with self._writes:
+            since = await in_thread(
+                lambda: self._store.records.publish(name, account.name, record, self._clock()),
+                "dns-journal",
+            )
+        failpoint("dns: record is kept")
+        await self._changing.room(name, account, record)
+        await self._changing.change("add", account, record, account.timeout)
+        failpoint("dns: record is written")
+        # From the beginning, also where another process began; but not without a look.
+        gone = min(max((self._clock() - since).total_seconds(), 0.0), account.timeout / 2)
+        until = asyncio.get_running_loop().time() + account.timeout - gone
+        await self._seen(name, account, record, cut, config, until)
+
+    async def _placed(
+        self, wanted: str, account: DNSSettings, config: Config
+    ) -> tuple[TxtRecord, str]:
+        """The record, without a value; and the zone that DNS has its name in."""
         target, cut = await self._view.place(wanted, vantage(config, account))
         if not account.may_touch(target):
             raise ProviderError(
                 f"[dns.{account.name}] must not write {target}",
                 f"its zones are {', '.join(account.zones)}",
-                f"name another table for {host} by dns, or add the zone there",
+                "name another table for it by dns, or add the zone there",
             )
-        if account.by_hand and not self._attended:  # it goes on with what a command began
-            raise unattended(name, account.name)
-        await self._changing.check_name(account, target, until)
-        zone = await self._zone(account, target, cut, until)
-        value = record_value(challenge.key_authorization.reveal())
-        record = TxtRecord(zone, target, value, account.ttl)
-        since = await in_thread(
-            lambda: self._store.records.publish(name, account.name, record, self._clock()),
-            "dns-journal",
-        )
-        failpoint("dns: record is kept")
-        # From the beginning, also where another process began.
-        until -= min(max((self._clock() - since).total_seconds(), 0.0), account.timeout / 2)
-        await self._changing.room(name, account, record, until)
-        await self._changing.change("add", account, record, until)
-        failpoint("dns: record is written")
-        await self._seen(name, account, record, cut, config, until)
+        await self._changing.check_name(account, target)
+        zone = await self._zone(account, target, cut)
+        return TxtRecord(zone, target, "", account.ttl), cut
 
     async def _seen(
         self,
@@ -123,7 +133,7 @@ class Zones:
         until: float,
     ) -> None:
         loop, pause = asyncio.get_running_loop(), 0.5
-        while not await self._changing.settled(account, record, until):
+        while not await self._changing.settled(account, record):
             if loop.time() > until:
                 raise ChallengeError(
                     f"{record.name} is not to be seen in time, so the CA was not told to look",
@@ -143,10 +153,10 @@ class Zones:
             )
         await asyncio.sleep(account.settle)
 
-    async def _zone(self, account: DNSSettings, target: str, cut: str, until: float) -> str:
+    async def _zone(self, account: DNSSettings, target: str, cut: str) -> str:
         """The longest that the account has; where it cannot tell, what DNS says."""
         for _ in range(2):
-            zones = await self._changing.zones(account, until)
+            zones = await self._changing.zones(account)
             having = [one for one in zones if target == one or target.endswith(f".{one}")]
             if having or not zones:
                 return cut if cut in having else max(having, key=len, default=cut)
@@ -168,55 +178,66 @@ class Zones:
     # -- what others ask for ----------------------------------------------------------------
 
     def lasting(
-        self, host: str, account: str, issuers: Collection[str], *, wildcard: bool, config: Config
+        self,
+        name: str,
+        host: str,
+        account: str,
+        issuers: Collection[str],
+        *,
+        wildcard: bool,
+        config: Config,
     ) -> Future[None]:
-        """Look whether the operator's record of dns-persist-01 is there for this name.
-
-        The future's exception is a ChallengeError, if it is not.
+        """Look whether the operator's record of dns-persist-01 is there for this certificate's
+        host. The future's exception is a ChallengeError, if it is not.
         """
         at, now = vantage(config), self._clock()
-        return self._background.run(
-            lambda: self._view.lasting(host, account, issuers, at, now, wildcard=wildcard)
+        future = self._background.run(
+            lambda: self._view.lasting(name, host, account, issuers, at, now, wildcard=wildcard)
         )
+        future.add_done_callback(lambda _: self._hurry(name))
+        return future
 
-    def change(self, what: Change, account: DNSSettings, record: TxtRecord) -> Future[None]:
-        """One change, of what is in no journal. The future's exception is a ProviderError."""
+    def change(
+        self, what: Change, account: DNSSettings, record: TxtRecord, seconds: float
+    ) -> Future[None]:
+        """One change, of what is in the journal. The future's exception is a ProviderError."""
+        return self._background.run(lambda: self._changing.change(what, account, record, seconds))
 
-        async def run() -> None:
-            until = asyncio.get_running_loop().time() + account.timeout
-            await self._changing.change(what, account, record, until)
-
-        return self._background.run(run)
-
-    def values(self, name: str, at: Vantage) -> Future[list[Collection[str] | None]]:
-        """The TXT values of a name, by each address of its name servers; None: no answer."""
+    def values(self, name: str, at: Vantage) -> Future[dict[str, Collection[str] | None]]:
+        """The TXT values of a name, by each of its name servers; None: no answer."""
         return self._background.run(lambda: self._view.values(name, at))
 
-    def place(self, name: str, at: Vantage) -> Future[tuple[str, str]]:
-        """Where its aliases end, and the zone which that is in."""
-        return self._background.run(lambda: self._view.place(name, at))
+    def place(
+        self, name: str, account: DNSSettings, config: Config
+    ) -> Future[tuple[TxtRecord, str]]:
+        """The record of that name, without a value; and the zone that DNS has it in."""
+        return self._background.run(lambda: self._placed(name, account, config))
 
     # -- removing --------------------------------------------------------------------------
 
     def give_up(self, name: str) -> None:
         """Nobody waits for the records of this certificate any more: remove them."""
         self._said.pop(name, None)
-        if self._store.records.of(name):
+        if mine := self._store.records.of(name):
             self._store.records.give_up(name)
             failpoint("dns: records are given up")
-            self.sweep()
+            self._begin_to_remove(mine)
 
     def sweep(self) -> None:
         """Begin to remove what is due to be removed, whoever published it."""
-        due_now = [
-            kept
-            for kept in self._store.records.to_remove(self._clock())
-            if (kept.account, kept.record.name, kept.record.value) not in self._removing
-        ]
-        if due_now:
-            future = self._background.run(lambda: self._remove_all(due_now))
+        self._begin_to_remove(self._store.records.to_remove(self._clock()))
+
+    def _begin_to_remove(self, some: list[Kept]) -> None:
+        todo = [one for one in some if _key(one) not in self._removing]
+        if todo:
+            future = self._background.run(lambda: self._remove_all(todo))
             self._sweeps.add(future)
-            future.add_done_callback(self._sweeps.discard)
+            future.add_done_callback(self._swept)
+
+    def _swept(self, future: Future[None]) -> None:
+        self._sweeps.discard(future)
+        if not future.cancelled() and (error := future.exception()):
+            log.error("records cannot be removed from DNS: %s", error)
 
     def finish(self, seconds: float) -> bool:
         """Wait for the removals under way; False when some still were after ``seconds``."""
@@ -236,29 +257,46 @@ class Zones:
         await asyncio.gather(*map(self._remove, some))
 
     async def _remove(self, kept: Kept) -> None:
-        key = (kept.account, kept.record.name, kept.record.value)
-        if key in self._removing:
+        if _key(kept) in self._removing:
             return
-        self._removing.add(key)
+        self._removing.add(_key(kept))
+        try:
+            failed = await self._tried_to_remove(kept)
+            async with self._writes:
+                await in_thread(lambda: self._settle(kept, failed), "dns-journal")
+        finally:
+            self._removing.discard(_key(kept))
+
+    async def _tried_to_remove(self, kept: Kept) -> CertdError | None:
         try:
             account = self._config.dns.get(kept.account)
-            if account is None:
-                raise ProviderError(
-                    f"{kept.record.name} cannot be removed",
-                    f"there is no table [dns.{kept.account}] any more, by which it was written",
-                    "add it again, or remove the record by hand and wait",
-                )
-            records = self._store.records
-            if not await in_thread(lambda: records.wanted(kept.account, kept.record), "dns-db"):
-                until = asyncio.get_running_loop().time() + REMOVING
-                await self._changing.change("remove", account, kept.record, until)
-                failpoint("dns: record is removed")
-            await in_thread(lambda: records.withdraw(kept.account, kept.record), "dns-db")
+            if account is not None:
+                await self._changing.change("remove", account, kept.record, REMOVING)
+            else:
+                await self._removed_by_hand(kept)
+            failpoint("dns: record is removed")
+            return None
+        except StoreError:
+            raise
         except CertdError as error:
-            failed = error
-            await in_thread(lambda: self._later(kept, failed), "dns-db")
-        finally:
-            self._removing.discard(key)
+            return error
+
+    async def _removed_by_hand(self, kept: Kept) -> None:
+        """Raises ProviderError unless no name server has it any more."""
+        found = await self._view.values(kept.record.name, vantage(self._config))
+        answers = [values for values in found.values() if values is not None]
+        if not answers or any(kept.record.value in values for values in answers):
+            raise ProviderError(
+                f"{kept.record.name} cannot be removed",
+                f"there is no table [dns.{kept.account}] any more, by which it was written",
+                "add it again, or remove the record by hand: certd looks whether it is gone",
+            )
+
+    def _settle(self, kept: Kept, failed: CertdError | None) -> None:
+        if failed is None:
+            self._store.records.withdraw(kept.account, kept.record)
+        else:
+            self._later(kept, failed)
 
     def _later(self, kept: Kept, error: CertdError) -> None:
         """What is left over does no harm: it is removed when that is possible."""
@@ -270,6 +308,10 @@ class Zones:
         text = f"{kept.record.name} is still in its zone (next attempt {now + pause:%F %TZ}): "
         log.log(logging.INFO if again else logging.WARNING, "%s%s", text, error)
         self._store.records.later(kept, failure, now + pause)
+
+
+def _key(kept: Kept) -> tuple[str, str, str]:
+    return kept.account, kept.record.name, kept.record.value
 
 
 def _account(name: str, host: Identifier, config: Config) -> DNSSettings:

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from operator import itemgetter
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from certd import model
 from certd.errors import StoreError
@@ -79,6 +79,10 @@ _CHAIN = "SELECT chain_pem FROM version WHERE lineage = ? AND number = ?"
 _CRL = (
     f"SELECT {_columns('crl', ('url', 'look_at', 'failure'))} "  # noqa: S608
     "FROM lineage JOIN crl ON crl.url = lineage.crl_url WHERE lineage.name = ?"
+)
+_STUCK = (
+    f"SELECT {_columns('dns_record', ('name', 'account', 'retry_at', 'failure'))} "  # noqa: S608
+    "FROM dns_record WHERE unwanted AND failure IS NOT NULL ORDER BY name, value"
 )
 _ROOTS = (
     f"SELECT {_columns('authority', ('ca', 'not_after'))} "  # noqa: S608
@@ -149,6 +153,15 @@ def chain(state: Path, name: str, number: int) -> str:
         return str(row[0]) if row else ""
 
 
+class Stuck(NamedTuple):
+    """A record that is still in its zone. ``account`` is the [dns] table."""
+
+    name: str
+    account: str
+    retry_at: datetime | None
+    failure: Failure
+
+
 def crl(state: Path, name: str) -> tuple[str, datetime, Failure | None] | None:
     """The list that the current leaf names, when it is looked at next, and what failed there.
 
@@ -167,6 +180,21 @@ def roots(state: Path) -> dict[str, datetime]:
     """
     with _reading(state) as connection:
         return dict(connection.execute(_ROOTS).fetchall()) if connection else {}
+
+
+def stuck(state: Path) -> list[Stuck]:
+    """The records that could not be removed from their zones so far.
+
+    Raises:
+        StoreError: the database cannot be read.
+    """
+    with _reading(state) as connection:
+        found = connection.execute(_STUCK).fetchall() if connection else []
+    return [
+        Stuck(name, account, retry_at, failure)
+        for name, account, retry_at, text in found
+        if (failure := rows.failure(text))
+    ]
 
 
 @contextmanager

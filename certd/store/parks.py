@@ -12,7 +12,7 @@ from certd.model import Park
 from certd.store import rows
 from certd.store.database import Database
 from certd.store.leases import Leases
-from certd.store.schema import lineage, park
+from certd.store.schema import dns_record, lineage, park
 
 _NEW = sqlite.insert(park)
 # Two orders may come back with refusals at once: the longer one holds.
@@ -24,6 +24,7 @@ _KEEP = _NEW.on_conflict_do_update(
         sa.or_(_NEW.excluded.until.is_(None), _NEW.excluded.until > park.c.until),
     ),
 )
+_REMOVE_NOW = sa.update(dns_record).where(dns_record.c.retry_at.is_not(None)).values(retry_at=None)
 _LIFT = sa.delete(park).where(park.c.lineage == sa.bindparam("which"))
 
 
@@ -76,6 +77,11 @@ def lift(connection: sa.Connection, names: Iterable[str]) -> None:
 
 
 def lift_for_all(connection: sa.Connection, cas: Collection[str] | None = None) -> bool:
-    """These CAs, or all, may be asked again by everyone; whether one could not be."""
+    """These CAs, or all, may be asked again by everyone; whether one could not be.
+
+    So may DNS providers, for what is still to be removed there too.
+    """
+    if cas is None or any(one.startswith("dns ") for one in cas):
+        connection.execute(_REMOVE_NOW)
     which = sa.true() if cas is None else park.c.ca.in_(cas)
     return bool(connection.execute(sa.delete(park).where(park.c.lineage == "", which)).rowcount)

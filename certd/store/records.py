@@ -22,7 +22,17 @@ LONG = timedelta(days=1)  # after which nobody waits for a record any more that 
 _NEW = sqlite.insert(dns_record)
 _PUBLISH = _NEW.on_conflict_do_update(
     index_elements=["lineage", "account", "name", "value"],
-    set_={"unwanted": False, "zone": _NEW.excluded.zone, "failures": 0, "retry_at": None},
+    set_={
+        "unwanted": False,
+        "zone": _NEW.excluded.zone,
+        "failures": 0,
+        "retry_at": None,
+        "failure": None,
+        # One that was to be removed is new.
+        "created_at": sa.case(
+            (dns_record.c.unwanted, _NEW.excluded.created_at), else_=dns_record.c.created_at
+        ),
+    },
 )
 _THIS = (
     (dns_record.c.account == sa.bindparam("its_account"))
@@ -38,12 +48,10 @@ _LATER = sa.update(dns_record).where(_THIS, dns_record.c.unwanted)
 _UNWANTED = sa.update(dns_record).values(unwanted=True)
 _ORPHANED = _UNWANTED.where(
     ~dns_record.c.unwanted,
+    dns_record.c.lineage.not_in(sa.select(order.c.lineage).where(order.c.state == "live")),
     sa.or_(
         dns_record.c.created_at < sa.bindparam("long_ago", type_=dns_record.c.created_at.type),
-        sa.and_(
-            dns_record.c.lineage.in_(sa.select(lineage.c.name)),
-            dns_record.c.lineage.not_in(sa.select(order.c.lineage).where(order.c.state == "live")),
-        ),
+        dns_record.c.lineage.in_(sa.select(lineage.c.name)),
     ),
 )
 
@@ -98,6 +106,11 @@ class Records:
         """Nobody waits for the records of this certificate any more: they are to be removed."""
         mine = dns_record.c.lineage == self._owner + name
         self._database.write(lambda c: c.execute(_UNWANTED.where(mine)))
+
+    def give_up_one(self, name: str, account: str, record: TxtRecord) -> None:
+        """The same for one of them."""
+        mine = _UNWANTED.where(_THIS, dns_record.c.lineage == self._owner + name)
+        self._database.write(lambda c: c.execute(mine, _this(account, record)))
 
     def give_up_orphaned(self, now: datetime) -> None:
         """The same for those of killed processes: nobody goes on with their orders."""

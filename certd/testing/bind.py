@@ -7,24 +7,27 @@ import os
 import secrets
 import shutil
 import signal
+import socket
 import tempfile
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import NamedTuple, Self
 
 import dns.flags
 import dns.message
 import dns.opcode
 import dns.query
+import dns.rdatatype
+import dns.rrset
 
-from certd.testing.nameserver import PATIENCE, answers, program, serves, txt
+from certd.testing.nameserver import PATIENCE, answers, ask, program, serves, txt
 from certd.testing.processes import Child, ComponentError, Ports
 from certd.testing.relay import Relay
 
 HOST = "127.0.0.1"  # where both listen: they know no address that no interface has
 SECONDARY = "127.0.0.2"  # where the world finds the secondary, at the primary's port
-STRANGER = "stranger"  # a key that the servers know and that may change nothing
+STRANGER = "stranger"  # a key that the servers know and that may change strange zones only
 
 _OPTIONS = """\
 key "{key}" {{ algorithm {algorithm}; secret "{secret}"; }};
@@ -42,6 +45,8 @@ options {{
     notify-rate 1000;
     startup-notify-rate 1000;
     serial-query-rate 1000;
+    # A zone of a test is small, and its whole history is wanted.
+    max-ixfr-ratio unlimited;
     empty-zones-enable no;
 }};
 controls {{ }};
@@ -51,7 +56,7 @@ _PRIMARY_ZONE = """\
 zone "{zone}" {{
     type primary;
     file "{zone}.zone";
-    update-policy {{ grant {key} zonesub TXT; }};
+    update-policy {{ grant {writer} zonesub TXT; }};
     allow-transfer {{ {host}; }};
     notify {notify};
     also-notify {{ {host} port {backend}; }};
@@ -78,13 +83,24 @@ ns2 A {secondary}
 """
 
 
+class Changed(NamedTuple):
+    """A record that was added (``+``) or removed (``-``)."""
+
+    sign: str
+    name: str
+    ttl: int
+    kind: str
+    value: str
+
+
 class Bind:
     """Zones on a primary at 127.0.0.1 and a secondary at 127.0.0.2, both at ``port``.
 
     ``zones`` has for each zone the lines of its zone file beyond SOA, NS (ns1 and ns2 in the
     zone itself) and their addresses: ``{"example.test": ["www A 127.0.0.1",
     "_acme-challenge.www CNAME www.keys.test.", "sub NS ns1.sub", "ns1.sub A 127.0.0.1"]}``.
-    The key ``key`` may change TXT records anywhere in them, and nothing else.
+    The key ``key`` may change TXT records anywhere in them, and nothing else; in the zones in
+    ``strange`` the key ``STRANGER``, with the same secret, may in its place.
 
     ``notify`` False: the secondary learns of a change by ``transfer()`` only. The zones in
     ``lame`` name the secondary, which knows nothing of them and refuses.
@@ -103,6 +119,7 @@ class Bind:
         *,
         notify: bool = True,
         lame: Collection[str] = (),
+        strange: Collection[str] = (),
         algorithm: str = "hmac-sha256",
     ) -> None:
         self._binary = program("named", "bind9")
@@ -116,6 +133,7 @@ class Bind:
         self.algorithm = algorithm
         self.secret = base64.b64encode(secrets.token_bytes(32)).decode()
         self._lame = frozenset(lame)
+        self._strange = frozenset(strange)
         self._children: list[Child] = []
         self._write(zones, notify)
         self._relay = Relay(SECONDARY, self.port, self._backend)
@@ -142,6 +160,33 @@ class Bind:
 
     def values_of_secondary(self, name: str) -> list[str]:
         return txt(self.secondary, name)
+
+    def serial(self, zone: str) -> int:
+        """Of the zone as the primary has it: the place in its history."""
+        return int(ask(self.primary, zone, "SOA").answer[0][0].serial)
+
+    def history(self, zone: str, since: int = 1) -> list[Changed]:
+        """What has been added and removed since this serial, in order (IXFR, RFC 1995)."""
+        found: list[Changed] = []
+        if self.serial(zone) == since:
+            return found
+        starts = 0  # of parts: what is removed and what is added take turns
+        for record in _transferred(HOST, self.port, zone, since)[1:-1]:
+            if record.rdtype == dns.rdatatype.SOA:
+                starts += 1
+                continue
+            if not starts:
+                raise ComponentError(f"BIND has no history of {zone}", "it sent the whole zone")
+            found.append(
+                Changed(
+                    "-" if starts % 2 else "+",
+                    record.name.to_text(omit_final_dot=True),
+                    record.ttl,
+                    dns.rdatatype.to_text(record.rdtype),
+                    record[0].to_text().strip('"'),
+                )
+            )
+        return found
 
     def pause_secondary(self) -> None:
         """It answers nothing, but its port stays open, until ``resume_secondary()``."""
@@ -185,7 +230,8 @@ class Bind:
                 if role == "primary":
                     text = _HEAD.format(**facts) + "\n".join(lines) + "\n"
                     (folder / f"{zone}.zone").write_text(text)
-                    parts.append(_PRIMARY_ZONE.format(zone=zone, **facts))
+                    writer = STRANGER if zone in self._strange else self.key
+                    parts.append(_PRIMARY_ZONE.format(zone=zone, writer=writer, **facts))
                 elif zone not in self._lame:
                     parts.append(_SECONDARY_ZONE.format(zone=zone, **facts))
             (folder / "named.conf").write_text("".join(parts))
@@ -207,3 +253,26 @@ class Bind:
         trace: TracebackType | None,
     ) -> None:
         self.stop()
+
+
+def _transferred(host: str, port: int, zone: str, since: int) -> list[dns.rrset.RRset]:
+    """The records of an incremental transfer, one by one."""
+    query = dns.message.make_query(zone, "IXFR")
+    known = dns.rrset.from_text(f"{zone}.", 0, "IN", "SOA", f". . {since} 0 0 0 0")
+    query.authority.append(known)
+    records: list[dns.rrset.RRset] = []
+    with socket.create_connection((host, port), PATIENCE) as connection:
+        connection.sendall(query.to_wire(prepend_length=True))
+        with connection.makefile("rb") as stream:
+            while not _whole(records):
+                wire = stream.read(int.from_bytes(stream.read(2)))
+                records += dns.message.from_wire(wire, xfr=True, one_rr_per_rrset=True).answer
+    return records
+
+
+def _whole(records: Sequence[dns.rrset.RRset]) -> bool:
+    """The new SOA is first and last, and once more before what was added last (RFC 1995)."""
+    if len(records) < 2:
+        return False
+    changes = records[1].rdtype == dns.rdatatype.SOA
+    return records.count(records[0]) == (3 if changes else 2)

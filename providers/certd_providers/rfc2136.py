@@ -49,7 +49,7 @@ _ALLOW = (
 _COMPARE = "compare key, secret and algorithm with the server's configuration"
 # What a server says, what it means here, and what to do.
 _MEANING: Mapping[str, tuple[type[ProviderError], str, str]] = {
-    "": (ProviderBusy, "", "it is tried again by itself"),
+    "": (ProviderBusy, "", "see whether it takes TCP from here; it is tried again by itself"),
     "SERVFAIL": (ProviderBusy, "it failed", "it is tried again by itself; its log says why"),
     # Not ProviderDenied: the key is good, and may well be allowed to write the other names.
     "REFUSED": (ProviderError, "the key {key} may not change it, or this is no primary", _ALLOW),

@@ -7,12 +7,14 @@ from datetime import UTC, datetime, timedelta
 
 from certd.store import Store
 from certd.testing.exchanges import Exchange, Forward, Reply
+from certd.testing.nameserver import txt
 from certd.testing.pebble import Pebble
 from certd.testing.proxy import FaultyCA
 from tests.site import Site
 from tests.warm import Warm
 
 NAME = "www.example.com"
+SWEPT = "swept.example.test"  # in a zone of tests.faults.world
 DAY = timedelta(days=1)
 WISHES = {"profile": "special", "fallback_profile": "default", "lifetime": "7d"}
 
@@ -48,6 +50,21 @@ def by_tls(site: Site, warm: Warm, pebble: Pebble) -> None:
     """The same, by TLS-ALPN-01."""
     site.certificate("www", NAME, targets=["web"], challenge="tls-alpn-01").disk()
     Store.open(site.state).close()
+
+
+def by_dns(site: Site, warm: Warm, pebble: Pebble) -> None:
+    """The same, by DNS-01: two values at one name."""
+    names = (SWEPT, f"*.{SWEPT}")
+    site.certificate("www", *names, targets=["web"], challenge="dns-01").disk()
+    Store.open(site.state).close()
+
+
+def assert_nothing_in_dns(site: Site, pebble: Pebble) -> None:
+    """Neither there nor in the journal."""
+    primary = f"127.0.0.1:{site.tables['certd']['name_server_port']}"
+    assert txt(primary, f"_acme-challenge.{SWEPT}") == []
+    with site.store() as store:
+        assert store.records.all() == []
 
 
 def by_another(site: Site, warm: Warm, pebble: Pebble) -> None:

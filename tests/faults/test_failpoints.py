@@ -18,6 +18,7 @@ from certd.testing.proxy import FaultyCA
 from tests.faults import invariants, scenes
 from tests.faults.invariants import Books
 from tests.faults.scenes import Scene
+from tests.faults.world import World
 from tests.site import Site
 from tests.warm import Warm
 
@@ -36,8 +37,12 @@ class Scenario:
     issues: bool = True  # else there is only something to deploy
     deployed: str = "verified"  # the state of the targets
     least: int = 20  # failpoints, of which there are at least so many
+    begins: int = 1  # the number of its first failpoint, for those before are swept elsewhere
     until: str = ""  # where the sweep ends, for what follows is swept elsewhere
-    passes: tuple[str, ...] = ()  # failpoints that it is there for
+    # Failpoints that it is there for. What other threads do may have another number each time,
+    # or come after ``until``: those that the sweep has not come by are gone to by name.
+    passes: tuple[str, ...] = ()
+    by_dns: bool = False  # the CA finds what is in the zones of tests.faults.world
     refuse: Callable[[FaultyCA], None] = FaultyCA.honest  # what the CA says no to at first
     # What is wrong at the CA in the run that is killed, and is put right for the one after.
     wrong: Callable[[Pebble], None] = lambda pebble: None
@@ -55,6 +60,22 @@ SCENARIOS = {
     ),
     "first issuance by TLS-ALPN-01": Scenario(
         scenes.by_tls, ("renew",), ("renew",), least=8, until="issue: challenge answered"
+    ),
+    "first issuance by DNS-01": Scenario(
+        scenes.by_dns,
+        ("renew",),
+        ("renew",),
+        least=8,
+        begins=11,
+        until="issue: challenge answered",
+        passes=(
+            "dns: record is kept",
+            "dns: record is written",
+            "dns: records are given up",
+            "dns: record is removed",
+        ),
+        by_dns=True,
+        also=scenes.assert_nothing_in_dns,
     ),
     "first issuance by TLS-ALPN-01, after HTTP-01 in vain": Scenario(
         scenes.by_another,
@@ -127,13 +148,21 @@ class Point:
 @pytest.mark.fault(row=41)
 @pytest.mark.parametrize("which", SCENARIOS)
 def test_killed_at_every_failpoint_it_goes_on(
-    which: str, start_pebble: Callable[..., Pebble], warm: Warm, tmp_path: Path
+    which: str,
+    start_pebble: Callable[..., Pebble],
+    warm: Warm,
+    tmp_path: Path,
+    request: pytest.FixtureRequest,
 ) -> None:
     scenario = SCENARIOS[which]
-    pebble = start_pebble(nonce_reject=0, authz_reuse=0, retry_after=(1, 1))
+    world: World | None = request.getfixturevalue("world") if scenario.by_dns else None
+    resolver = world.unbound.dns if world else None
+    pebble = start_pebble(nonce_reject=0, authz_reuse=0, retry_after=(1, 1), dns_server=resolver)
     points: list[Point] = []
     with FaultyCA(pebble, tmp_path / "proxy") as ca:
         site = Site(tmp_path / "site", ca)
+        if world:
+            world.at(site, world.quick)
         scenario.prepare(site, warm, pebble)
         scene = Scene(site)
         scenario.refuse(ca)
@@ -142,6 +171,9 @@ def test_killed_at_every_failpoint_it_goes_on(
             assert len(points) < ENOUGH
             if point.place == scenario.until:
                 break
+        for place in sorted(set(scenario.passes) - {point.place for point in points}):
+            if point := _kill_and_repeat(scenario, scene.again(), points, warm, pebble, place):
+                points.append(point)
     print(f"\n{which}\n  n  {'killed at':<45} orders issued  then")
     print(*points, sep="\n")
     assert len(points) >= scenario.least
@@ -149,15 +181,20 @@ def test_killed_at_every_failpoint_it_goes_on(
 
 
 def _kill_and_repeat(
-    scenario: Scenario, site: Site, points: list[Point], warm: Warm, pebble: Pebble
+    scenario: Scenario,
+    site: Site,
+    points: list[Point],
+    warm: Warm,
+    pebble: Pebble,
+    place: str = "",
 ) -> Point | None:
-    """None: there are fewer failpoints, and the run has survived."""
-    number = len(points) + 1
+    """At the next failpoint, or at this one. None: there is none, and the run has survived."""
+    number = scenario.begins + len(points)
     before, versions = invariants.pairs_in_place(site, "www"), len(invariants.bundles(site, "www"))
     announced = invariants.next_pin(site, "www")
     books = Books.opened(pebble)
     scenario.wrong(pebble)
-    killed = warm.certd(site, *scenario.run, CERTD_KILL_AT=str(number))
+    killed = warm.certd(site, *scenario.run, CERTD_KILL_AT=place or str(number))
     scenario.right(pebble)
     if killed.returncode == scenario.ends:
         return None

@@ -50,15 +50,15 @@ def test_what_is_written_again_is_as_old_as_before(store: Store) -> None:
     assert len(records.all()) == 4
 
 
-def test_what_is_written_again_is_wanted_again(store: Store) -> None:
+def test_what_is_written_again_is_wanted_again_and_new(store: Store) -> None:
     records = store.records
     records.publish("www", "main", ONE, NOW)
     records.give_up("www")
     records.later(records.all()[0], FAILURE, NOW + SECOND)
     moved = txt("one", zone="org")
-    assert records.publish("www", "main", moved, NOW + SECOND) == NOW
+    assert records.publish("www", "main", moved, NOW + SECOND) == NOW + SECOND
     [kept] = records.all()
-    assert (kept.unwanted, kept.failures, kept.retry_at) == (False, 0, None)
+    assert kept == Kept("www", "main", moved, NOW + SECOND)
     assert kept.record.zone == "org"
     assert records.to_remove(NOW + LONG) == []
 
@@ -101,6 +101,15 @@ def test_what_is_wanted_meanwhile_is_neither_put_off_nor_withdrawn(store: Store)
     records.later(kept, FAILURE, NOW + SECOND)
     records.withdraw("main", ONE)
     assert records.all() == [Kept("www", "main", ONE, NOW)]
+
+
+def test_one_of_several_is_given_up(store: Store) -> None:
+    records = store.records
+    for name, record in (("www", ONE), ("www", TWO), ("api", ONE)):
+        records.publish(name, "main", record, NOW)
+    records.give_up_one("www", "main", ONE)
+    records.give_up_one("www", "second", TWO)
+    assert [(one.lineage, one.record) for one in records.to_remove(NOW)] == [("www", ONE)]
 
 
 def test_a_record_that_two_want_is_there_until_the_last_gives_it_up(store: Store) -> None:
@@ -232,7 +241,7 @@ def test_whose_order_is_under_way_is_no_orphan(store: Store) -> None:
         "www", "test", "https://ca.example/dir", names, "ec-p256", key, csr, None, NOW
     )
     records.publish("www", "main", ONE, NOW)
-    records.give_up_orphaned(NOW)
+    records.give_up_orphaned(NOW + 2 * LONG)
     assert records.to_remove(NOW) == []
     store.orders.end(order, "failed", "no", NOW)
     records.give_up_orphaned(NOW)
