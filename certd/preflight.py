@@ -11,8 +11,8 @@ from certd.ca.issuer import Issuer
 from certd.challenges.view import Vantage, vantage
 from certd.config import Config, TargetSettings
 from certd.doctor import Asked, Findings, examine, lines
-from certd.errors import CertdError, TargetError
-from certd.model import CertificateSpec, Lineage
+from certd.errors import CertdError, ProviderError, TargetError
+from certd.model import WRITTEN, CertificateSpec, Lineage
 from certd.store import Store
 
 log = logging.getLogger(__name__)
@@ -110,6 +110,32 @@ def refuse_unprovable(
             log.warning("%s: %s", spec.name, doubt)
         if findings.error:
             raise findings.error
+
+
+def refuse_unattended(
+    spec: CertificateSpec, lineage: Lineage, client: Issuer, config: Config
+) -> None:
+    """Where somebody would have to be there, who publishes the records by hand.
+
+    Raises:
+        ProviderError: that is so.
+    """
+    settings = config.cas.get(client.name)
+    if due.challenge(spec, lineage) not in WRITTEN or (settings and settings.local):
+        return
+    for name in spec.identifiers:
+        account = config.dns.get(spec.dns_for(name.value) or "")
+        if account and account.by_hand:
+            raise unattended(spec.name, account.name)
+
+
+def unattended(name: str, account: str) -> ProviderError:
+    """For this certificate, the records of this [dns] table."""
+    return ProviderError(
+        f"[dns.{account}] is for somebody who is there",
+        "its records are published by hand",
+        f"run `certd renew {name}` at a terminal",
+    )
 
 
 def examined(

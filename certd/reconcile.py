@@ -24,7 +24,7 @@ from certd.errors import CertdError, SecretError, StoreError, bug
 from certd.issue import Issuance, Look
 from certd.model import CertificateSpec, Lineage, Order
 from certd.ordering import Say
-from certd.preflight import refuse_another, refuse_in_vain, refuse_unprovable
+from certd.preflight import refuse_another, refuse_in_vain, refuse_unattended, refuse_unprovable
 from certd.quota import Quota
 from certd.rollout import Rollout
 from certd.setback import Attempt
@@ -54,12 +54,18 @@ class Reconciler:
         clock: Callable[[], datetime],
         draw: Callable[[], float],
         say: Say,
+        *,
+        attended: bool = False,
     ) -> None:
-        """``client`` gives the CA of that name; ``draw`` a random number in [0, 1)."""
+        """``client`` gives the CA of that name; ``draw`` a random number in [0, 1).
+
+        ``attended``: somebody is there, who does by hand what is to be done so.
+        """
         self._store = store
         self._clock = clock
         self._draw = draw
         self._say = say
+        self._attended = attended
         self._under_way: dict[str, Issuance] = {}
         self._twins = Twins()
         self._quota = Quota(store)
@@ -284,6 +290,8 @@ class Reconciler:
             refuse_another(spec, lineage, client, store, now)
         refuse_in_vain(spec, lineage, targets, store, now)
         if order is None:
+            if not self._attended:
+                refuse_unattended(spec, lineage, client, self._config)
             refuse_unprovable(spec, lineage, client, self._config, store)
         return False
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from certd.errors import CertdError
 from certd.model import BY_DNS
 from certd.standing import Entry
 
-MOST_EXAMINED = 20  # certificates whose zones are looked at
+MOST_EXAMINED = 20  # certificates whose zones are looked at, all at once
 
 
 @certd_command("plan")
@@ -60,24 +61,31 @@ def _preflight(path: Path, found: Overview) -> Iterator[str]:
     config = configuration.load(path)
     store = Store.look(config.state, config.seal)
     clients = Clients(config.cas, store.accounts, config.contact)
+
+    def look(item: tuple[Entry, str]) -> list[str]:
+        entry, ca = item
+        spec, lineage = entry.spec, entry.lineage
+        try:
+            found = preflight.examined(spec, lineage, clients(ca), config, store)
+        except CertdError as error:
+            return [f"{spec.name}: DNS was not looked at: {error}"]
+        return [f"{spec.name}: DNS: {line}" for line in found]
+
+    def is_examined(entry: Entry, ca: str) -> bool:
+        name, challenge = entry.spec.name, due.challenge(entry.spec, entry.lineage)
+        return name in config.certificates and config.is_examined(name, ca, challenge)
+
+    asked = [
+        (entry, (due.askable(entry.spec, entry.lineage, found.now) or entry.spec.cas)[0])
+        for entry in ordered
+    ]
+    examined = [item for item in asked if is_examined(*item)]
     try:
-        looked = 0
-        for entry in ordered:
-            ca = (due.askable(entry.spec, entry.lineage, found.now) or entry.spec.cas)[0]
-            challenge = due.challenge(entry.spec, entry.lineage)
-            name = entry.spec.name
-            if name not in config.certificates or not config.is_examined(name, ca, challenge):
-                continue
-            if looked == MOST_EXAMINED:
-                yield f"DNS was looked at for the first {looked} only"
-                return
-            looked += 1
-            try:
-                client = clients(ca)
-                for line in preflight.examined(entry.spec, entry.lineage, client, config, store):
-                    yield f"{name}: DNS: {line}"
-            except CertdError as error:
-                yield f"{name}: DNS was not looked at: {error}"
+        with ThreadPoolExecutor(MOST_EXAMINED) as pool:
+            for lines in pool.map(look, examined[:MOST_EXAMINED]):
+                yield from lines
+        if len(examined) > MOST_EXAMINED:
+            yield f"DNS was looked at for the first {MOST_EXAMINED} only"
     finally:
         clients.close()
         store.close()

@@ -66,7 +66,14 @@ class Node:
         self._showing = Showing(config, store, self._served, self.zones)
         self._clients = self._clients_of(config)
         self.reconciler = Reconciler(
-            config, store, self._clients, self.publisher(config), clock, draw, say
+            config,
+            store,
+            self._clients,
+            self.publisher(config),
+            clock,
+            draw,
+            say,
+            attended=attended,
         )
         self.engine = LocalEngine(self.reconciler.step, config.workers)
         self._stopping = threading.Event()

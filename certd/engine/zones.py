@@ -25,6 +25,7 @@ from certd.errors import CertdError, ChallengeError, ProviderDenied, ProviderErr
 from certd.failpoint import failpoint
 from certd.model import Failure, Identifier, TxtRecord
 from certd.ordering import Say
+from certd.preflight import unattended
 from certd.store import Store
 from certd.store.records import Kept
 
@@ -88,12 +89,8 @@ class Zones:
     ) -> None:
         account = _account(name, host, config)
         wanted = record_name(host.value, challenge.type, challenge.account)
-        if getattr(account.plugin, "by_hand", False) and not self._attended:
-            raise ProviderError(
-                f"[dns.{account.name}] is for somebody who is there",
-                "its records are published by hand",
-                f"`certd renew {name}` at a terminal",
-            )
+        if account.by_hand and not self._attended:  # it goes on with what a command began
+            raise unattended(name, account.name)
         record, cut = await self._placed(wanted, account, config)
         value = record_value(challenge.key_authorization.reveal())
         record = replace(record, value=value)

@@ -25,7 +25,7 @@ from certd.doctor import Asked, Findings, examine, lines
 from certd.model import CertificateSpec, Identifier
 from certd.testing import pebble as pebbles
 from certd.testing.bind import _HEAD, HOST, SECONDARY, Bind
-from certd.testing.exchanges import Act
+from certd.testing.exchanges import Act, Reply
 from certd.testing.pebble import Pebble
 from certd.testing.proxy import FaultyCA
 from certd.testing.unbound import Unbound
@@ -390,3 +390,65 @@ def test_what_is_in_doubt_is_issued(site: Site, caplog: pytest.LogCaptureFixture
     with Driver(site) as driver:
         assert driver.attempt("www").current is not None
     assert "of the name servers of lame.test, ns2.lame.test cannot be asked" in caplog.text
+
+
+# -- certd plan -----------------------------------------------------------------------------
+
+
+def test_the_plan_says_it_and_offline_it_does_not(
+    site: Site, ca: FaultyCA, second: FaultyCA
+) -> None:
+    site.tables["ca.second"] = {**site.tables["ca.test"], "directory": second.directory}
+    site.tables["ca.second"]["ca_bundle"] = str(second.ca_bundle)
+    site.tables["ca.own"] = {"type": "local"}
+    site.certificate("good", "www.good.test", "*.good.test", challenge="dns-01")
+    site.certificate("wrong", "www.wrong.test")
+    site.certificate("other", "www.plain.test", self_check=False)
+    site.certificate("second", "caa.plain.test", ca=["second"])
+    site.certificate("lame", "www.lame.test", challenge="dns-01")
+    site.certificate("own", "round.plain.test", ca=["own", "test"], challenge="dns-01")
+    done = site.certd("plan")
+    assert done.returncode == 0, done.stderr
+    said = [line for line in done.stdout.splitlines() if ": DNS" in line]
+    assert said[:3] == [
+        "good: DNS: CAA allows test (no records)",
+        "good: DNS: good.test is signed (DNSSEC), and validates",
+        "good: DNS: 2 name servers of good.test agree",
+    ]
+    assert any(
+        line.startswith("wrong: DNS: in vain: what DNS says of www.wrong.test cannot be")
+        for line in said
+    )
+    assert "second: DNS: CAA allows second (records of caa.plain.test)" in said
+    assert any(line.startswith("lame: DNS: perhaps: of the name servers of") for line in said)
+    assert not any(line.startswith(("other:", "own:")) for line in said)
+    assert not [*ca.seen("new-order"), *ca.seen("new-account")]
+    offline = site.certd("plan", "--offline")
+    assert offline.returncode == 0
+    assert "DNS" not in offline.stdout
+    assert [line for line in done.stdout.splitlines() if ": DNS" not in line] == (
+        offline.stdout.splitlines()
+    )
+
+
+def test_the_plan_looks_at_so_many_only_and_at_all_of_these_at_once(site: Site, bind: Bind) -> None:
+    for number in range(21):
+        site.certificate(f"n{number:02}", f"n{number}.plain.test", challenge="dns-01")
+    bind.pause_secondary()
+    begun = time.monotonic()
+    try:
+        done = site.certd("plan")
+    finally:
+        bind.resume_secondary()
+    assert time.monotonic() - begun < 30  # 3 s each: one after the other, 60
+    assert "DNS was looked at for the first 20 only" in done.stdout
+    assert done.stdout.count("perhaps: of the name servers of plain.test, ns2") == 20
+
+
+def test_a_ca_that_is_away_is_said(site: Site, ca: FaultyCA) -> None:
+    site.certificate("www", "www.plain.test", challenge="dns-01")
+    ca.honest()
+    ca.on("directory", lambda _, __: Reply(500))
+    done = site.certd("plan")
+    assert done.returncode == 0, done.stderr
+    assert "www: DNS was not looked at: " in done.stdout

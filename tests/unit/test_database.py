@@ -21,7 +21,7 @@ from alembic.config import Config
 import certd.store.store
 from certd.ca.keys import new_account_key
 from certd.errors import CertdError, StoreError
-from certd.model import CertificateSpec, Identifier
+from certd.model import CertificateSpec, Identifier, TxtRecord
 from certd.secrets import Secret
 from certd.store import FileLock, Store
 from certd.store.backup import KEPT, back_up
@@ -500,6 +500,25 @@ def test_a_copy_is_made_before_a_migration(
         with contextlib.closing(sqlite3.connect(copy)) as database:
             assert database.execute("SELECT * FROM alembic_version").fetchall() == [("0001",)]
         assert stat.S_IMODE(copy.stat().st_mode) == 0o600
+
+
+def test_the_journal_of_records_comes_to_a_database_of_before(tmp_path: Path) -> None:
+    path = tmp_path / "certd.db"
+    _at(path, "0009")
+    _execute(path, "INSERT INTO account (directory, key_pem) VALUES ('https://ca.example', 'key')")
+    with contextlib.closing(Store.open(tmp_path)) as store:
+        assert [one.directory for one in store.accounts.all()] == ["https://ca.example"]
+        record = TxtRecord("example.org", "_acme-challenge.example.org", "value", 60)
+        assert store.records.publish("www", "main", record, NOW) == NOW
+        assert store.records.publish("www", "main", record, NOW + timedelta(hours=1)) == NOW
+    fresh = tmp_path / "fresh"
+    Store.open(fresh).close()
+    assert _table(path, "dns_record") == _table(database_file(fresh), "dns_record") != []
+
+
+def _table(path: Path, name: str) -> list[tuple[object, ...]]:
+    with contextlib.closing(sqlite3.connect(path)) as database:
+        return database.execute(f"PRAGMA table_info({name})").fetchall()
 
 
 def test_a_migration_that_fails_leaves_the_database_as_it_was(tmp_path: Path) -> None:
