@@ -94,6 +94,7 @@ class Live:
         self._zones = zones
         self._config = config
         self._account = account
+        self._patience = min(PATIENCE, account.timeout)
         self._added: dict[str, set[str]] = defaultdict(set)
         self.exclusive = getattr(account.plugin, "exclusive", "name")
         self.most_values = getattr(account.plugin, "most_values", None)
@@ -101,11 +102,11 @@ class Live:
         self.names = getattr(account.plugin, "names", None)
 
     def add_txt(self, record: TxtRecord) -> None:
-        self._zones.change("add", self._account, record, PATIENCE).result()
+        self._zones.change("add", self._account, record, self._patience).result()
         self._added[record.name].add(record.value)
 
     def remove_txt(self, record: TxtRecord) -> None:
-        self._zones.change("remove", self._account, record, PATIENCE).result()
+        self._zones.change("remove", self._account, record, self._patience).result()
         self._added[record.name].discard(record.value)
 
     def zone(self, name: str) -> str:
