@@ -100,6 +100,7 @@ class Live:
         self._records = store.records.apart("test ")
         self._config = config
         self._account = account
+        self._patience = min(PATIENCE, account.timeout)
         self._added: dict[str, set[str]] = defaultdict(set)
         self.exclusive = getattr(account.plugin, "exclusive", "name")
         self.most_values = getattr(account.plugin, "most_values", None)
@@ -109,13 +110,13 @@ class Live:
     def add_txt(self, record: TxtRecord) -> None:
         account = self._account
         self._records.publish(account.name, account.name, record, datetime.now(UTC))
-        self._zones.change("add", account, record, PATIENCE).result()
+        self._zones.change("add", account, record, self._patience).result()
         self._added[record.name].add(record.value)
 
     def remove_txt(self, record: TxtRecord) -> None:
         account = self._account
         self._records.give_up_one(account.name, account.name, record)
-        self._zones.change("remove", account, record, PATIENCE).result()
+        self._zones.change("remove", account, record, self._patience).result()
         self._records.withdraw(account.name, record)
         self._added[record.name].discard(record.value)
 
