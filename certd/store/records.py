@@ -46,9 +46,15 @@ _WANTED = sa.select(dns_record.c.lineage).where(_THIS, ~dns_record.c.unwanted).l
 _WITHDRAW = sa.delete(dns_record).where(_THIS, dns_record.c.unwanted)
 _LATER = sa.update(dns_record).where(_THIS, dns_record.c.unwanted)
 _UNWANTED = sa.update(dns_record).values(unwanted=True)
+# With whose orders somebody goes on: not with that of a certificate that is not wanted any more.
+_AWAITED = (
+    sa.select(order.c.lineage)
+    .join(lineage, lineage.c.name == order.c.lineage)
+    .where(order.c.state == "live", sa.or_(lineage.c.configured, lineage.c.holder.is_not(None)))
+)
 _ORPHANED = _UNWANTED.where(
     ~dns_record.c.unwanted,
-    dns_record.c.lineage.not_in(sa.select(order.c.lineage).where(order.c.state == "live")),
+    dns_record.c.lineage.not_in(_AWAITED),
     sa.or_(
         dns_record.c.created_at < sa.bindparam("long_ago", type_=dns_record.c.created_at.type),
         dns_record.c.lineage.in_(sa.select(lineage.c.name)),

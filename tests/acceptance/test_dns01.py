@@ -121,7 +121,7 @@ def test_an_account_is_refused_for_zones_that_are_not_its_own(
     assert done.returncode == 1
     said = done.stdout + done.stderr
     assert "[dns.main] must not write out.keys.test: its zones are example.test" in said
-    assert "name another table for out.example.test by dns, or add the zone there" in said
+    assert "name another table for it by dns, or add the zone there" in said
     assert journal(site) == []
     assert "out.keys.test" not in watched.names()
 

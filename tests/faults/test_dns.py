@@ -21,22 +21,25 @@ NOTHING = {"provider": "exec", "argv": ["true"], "settle": 0}  # says that it ha
 SOON = 1.0  # seconds, of a deadline that is waited for
 
 
-def assert_not_asked(site: Site, ca: FaultyCA, name: str = "www") -> str:
-    """The CA was not told to look and the order is kept; why, as the operator reads it."""
+def assert_not_asked(site: Site, ca: FaultyCA, *, ordered: bool = True) -> str:
+    """The CA was not told to look, and the order, if there is one, is kept.
+
+    Returns why, as the operator reads it.
+    """
     assert ca.seen("challenge") == []
-    assert len(ca.acted_on("new-order")) == 1
+    assert len(ca.acted_on("new-order")) == ordered
     with site.store() as store:
-        assert store.orders.live(name) is not None
-    entry = site.status()[name]
+        assert (store.orders.live("www") is not None) == ordered
+    entry = site.status()["www"]
     assert entry["state"] == "failing"
     assert entry["next_attempt"]
     error = entry["last_error"]
     return f"{error['what']}: {error['why']}; {error['next']}"
 
 
-def assert_goes_on(site: Site, ca: FaultyCA, name: str = "www") -> None:
+def assert_goes_on(site: Site, ca: FaultyCA) -> None:
     """It is issued in the order that was kept, and nothing is left in DNS."""
-    assert f"{name}: issued, version 1" in site.renew(name).stdout
+    assert "www: issued, version 1" in site.renew("www").stdout
     assert len(ca.acted_on("new-order")) == 1
     assert left(site) == []
 
@@ -91,7 +94,7 @@ def test_each_failure_to_appear_is_waited_out_longer_in_the_same_order(
 def test_a_name_below_no_zone_is_told_and_the_ca_is_not(named: Site, asked: FaultyCA) -> None:
     by_dns(named, "www", "www.nowhere.example")
     assert named.certd("renew").returncode == 1
-    assert "is in no zone" in assert_not_asked(named, asked)
+    assert "is in no zone" in assert_not_asked(named, asked, ordered=False)
     assert left(named) == []
 
 
@@ -119,7 +122,7 @@ def test_a_resolver_that_fails_is_told_and_the_ca_is_not(
     named.write()
     world.stub.every, world.stub.kinds = says(dns.rcode.SERVFAIL), {"CNAME", "SOA", "NS"}
     assert named.certd("renew").returncode == 1
-    why = assert_not_asked(named, asked)
+    why = assert_not_asked(named, asked, ordered=False)
     assert f"where {PREFIX}.www.odd.test belongs is not known" in why
     assert "SERVFAIL" in why
     assert "resolver" in why
@@ -184,7 +187,7 @@ def test_a_name_server_that_keeps_silent_holds_nothing_up_for_long(
     by_dns(world.at(named, world.slow, timeout=SOON), "www", "www.slow.test")
     world.slow.pause_secondary()
     try:
-        with shorter(12.0):  # two datagrams of two seconds for a look, which is the last one
+        with shorter(30.0):  # two datagrams of two seconds for a look, of which there are few
             assert named.certd("renew").returncode == 1
     finally:
         world.slow.resume_secondary()
@@ -204,9 +207,9 @@ def test_aliases_without_end_are_told_at_once_and_nothing_is_written(
     host: str, said: str, named: Site, world: World, asked: FaultyCA
 ) -> None:
     by_dns(named, "www", f"{host}.example.test")
-    with shorter(5.0):
+    with shorter(20.0):
         assert named.certd("renew").returncode == 1
-    why = assert_not_asked(named, asked)
+    why = assert_not_asked(named, asked, ordered=False)
     assert said in why
     assert "CNAME" in why
     assert left(named) == []
