@@ -81,7 +81,11 @@ class Resolving:
             if found:
                 return found
             owner = owner.parent()
-        raise ChallengeError(f"{name} is in no zone", "DNS knows none above it")
+        raise ChallengeError(
+            f"{name} is in no zone",
+            "DNS knows none above it",
+            "register the domain, or correct the name",
+        )
 
     async def name_servers(self, zone: str) -> tuple[NameServer, ...]:
         """Those of a zone, with all their addresses.
