@@ -11,7 +11,7 @@ from certd.ca.issuer import Issuer
 from certd.challenges.view import Vantage, vantage
 from certd.config import Config, TargetSettings
 from certd.doctor import Asked, Findings, examine, lines
-from certd.errors import CertdError, ProviderError, TargetError
+from certd.errors import CAError, CertdError, ProviderError, TargetError
 from certd.model import WRITTEN, CertificateSpec, Lineage
 from certd.store import Store
 
@@ -106,8 +106,10 @@ def refuse_unprovable(
     """
     if config.is_examined(spec.name, client.name, due.challenge(spec, lineage)):
         findings = _findings(spec, lineage, client, config, store)
+        # Where nothing is published in DNS, a doubt is mostly none of the CA's.
+        written = due.challenge(spec, lineage) in WRITTEN
         for doubt in dict.fromkeys(findings.doubts):
-            log.warning("%s: %s", spec.name, doubt)
+            log.log(logging.WARNING if written else logging.INFO, "%s: %s", spec.name, doubt)
         if findings.error:
             raise findings.error
 
@@ -149,7 +151,12 @@ def _findings(
     spec: CertificateSpec, lineage: Lineage, client: Issuer, config: Config, store: Store
 ) -> Findings:
     uri, challenge = store.accounts.uri(client.directory_url), due.challenge(spec, lineage)
-    asked = Asked(client.name, client.caa_identities(), uri, challenge)
+    try:
+        identities = client.caa_identities()
+    except CAError as error:  # the order will say so, and has its ways with it
+        log.info("%s: by which names CAA allows it is not known: %s", client.name, error)
+        identities = ()
+    asked = Asked(client.name, identities, uri, challenge)
     return examine(spec, asked, vantages(spec, config))
 
 

@@ -36,6 +36,8 @@ WALK = (
     ("ca root", "-----BEGIN CERTIFICATE-----"),
     ("revoke www --yes", "revoked"),
     ("seal key {folder}/key", ""),
+    ("plugins rfc2136", "credential"),
+    ("dns persist --help", "records"),  # which are somebody's to publish
 )
 
 
