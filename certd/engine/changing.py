@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 import logging
 import zlib
 from collections import defaultdict
@@ -26,7 +27,7 @@ Change = Literal["add", "remove"]
 
 AT_ONCE = 8  # changes under way at one account
 FIRST, LONGEST = 1.0, 60.0  # seconds before the same is tried again, where nothing is said
-LOCKS = 16  # files per account: two names in one wait for each other, and that is all
+LOCKS = 256  # files per provider: what shares one waits for each other, so few should
 LEAST = 1.0  # seconds that a call has, however late it is
 ZONES_AGE = 300.0  # seconds for which an account's zones are remembered
 
@@ -41,9 +42,9 @@ class Changing:
         self._clock = clock
         self._turns: dict[str, asyncio.Semaphore] = {}
         self._paces: dict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
-        self._names: dict[tuple[str, str], asyncio.Lock] = {}
-        self._waiting: dict[tuple[str, str], int] = defaultdict(int)
-        self._zones: dict[str, tuple[str, float, Sequence[str]]] = {}
+        self._places: dict[Path, asyncio.Lock] = {}
+        self._waiting: dict[Path, int] = defaultdict(int)
+        self._zones: dict[str, tuple[str, float, asyncio.Future[Sequence[str]]]] = {}
 
     async def change(
         self, what: Change, account: DNSSettings, record: TxtRecord, seconds: float
@@ -54,39 +55,45 @@ class Changing:
             ProviderError: it could not be done; the text names the account.
         """
         whole = getattr(account.plugin, "exclusive", "name") == "zone"
+        number = zlib.crc32((record.zone if whole else record.name).encode()) % LOCKS
         # Of the provider, not the table: two tables may be for the same zone.
-        key = (account.provider, record.zone if whole else record.name)
-        lock = self._names.setdefault(key, asyncio.Lock())
-        self._waiting[key] += 1
+        place = self._locks / f"{account.provider}-{number}.lock"
+        lock = self._places.setdefault(place, asyncio.Lock())
+        self._waiting[place] += 1
         try:
             async with lock:
                 await self._again(
-                    account, lambda: self._locked(what, account, record, key[1]), seconds
+                    account, lambda: self._locked(what, account, record, place), seconds
                 )
         finally:
-            self._waiting[key] -= 1
-            if not self._waiting[key]:
-                del self._names[key], self._waiting[key]
+            self._waiting[place] -= 1
+            if not self._waiting[place]:
+                del self._places[place], self._waiting[place]
 
     async def zones(self, account: DNSSettings) -> Sequence[str]:
         """Those of the account, where it can tell them; else none. Raises as ``change``."""
         listed = getattr(account.plugin, "zones", None)
         if not callable(listed):
             return ()
-        loop = asyncio.get_running_loop()
+        # One question for all who want to know it, and one wait.
+        time = asyncio.get_running_loop().time()
         known = self._zones.get(account.name)
-        if known and known[0] == account.digest and loop.time() - known[1] < ZONES_AGE:
-            return known[2]
-        # One question for all who want to know it.
-        async with self._paces[f"zones {account.name}"]:
-            known = self._zones.get(account.name)
-            if not (known and known[0] == account.digest and loop.time() - known[1] < ZONES_AGE):
-                found = await self._again(
-                    account, lambda: sorted(map(str, listed())), account.timeout
-                )
-                known = (account.digest, loop.time(), found)
-                self._zones[account.name] = known
-        return known[2]
+        if known is None or known[0] != account.digest or time - known[1] >= ZONES_AGE:
+            asked = asyncio.ensure_future(self._zones_of(account, listed))
+            known = self._zones[account.name] = (account.digest, time, asked)
+        try:
+            return await asyncio.shield(known[2])
+        except CertdError as error:
+            raise copy.copy(error) from None  # to each its own: who gets it may add to it
+
+    async def _zones_of(
+        self, account: DNSSettings, listed: Callable[[], Sequence[str]]
+    ) -> Sequence[str]:
+        try:
+            return await self._again(account, lambda: sorted(map(str, listed())), account.timeout)
+        except CertdError:
+            self.forget_zones(account)
+            raise
 
     async def check_name(self, account: DNSSettings, name: str) -> None:
         """Whether it may write this name at all; raises as ``change``."""
@@ -111,16 +118,17 @@ class Changing:
         loop, records = asyncio.get_running_loop(), self._store.records
         until = loop.time() + account.timeout
         while True:
-            before = await in_thread(
+            others, own = await in_thread(
                 lambda: records.before(name, account.name, record, zone=zone), "dns-db"
             )
-            if len(before) < most:
+            going = all(one.unwanted for one in others)  # so that it is this one's turn
+            if going and len(others) + len(own) < most:
                 return
-            own = [one for one in before if one.lineage == name and not one.unwanted]
             if loop.time() >= until or len(own) >= most:  # its own do not go before it is done
+                there = (others or own)[0].lineage
                 raise ProviderError(
                     f"[dns.{account.name}] has no room for another value at {record.name}",
-                    f"it has room for {most}, and a challenge of {before[0].lineage} is there",
+                    f"it has room for {most}, and a challenge of {there} is there",
                     "let each of the names have a certificate, or an alias, of its own",
                 )
             await asyncio.sleep(FIRST)
@@ -176,10 +184,9 @@ class Changing:
                 wait = (lack[1] - self._clock()).total_seconds()
                 await asyncio.sleep(max(wait, 0.01))
 
-    def _locked(self, what: Change, account: DNSSettings, record: TxtRecord, place: str) -> None:
+    def _locked(self, what: Change, account: DNSSettings, record: TxtRecord, place: Path) -> None:
         """With nobody else at it, in any process: many read a whole set and write it back."""
-        number = zlib.crc32(place.encode()) % LOCKS
-        lock = FileLock(self._locks / f"{account.provider}-{number}.lock")
+        lock = FileLock(place)
         try:
             self._locks.mkdir(mode=0o700, exist_ok=True)
         except OSError as error:

@@ -138,22 +138,25 @@ class Records:
         values = _this(account, record)
         return self._database.read(lambda c: c.execute(_WANTED, values).first()) is not None
 
-    def before(self, name: str, account: str, record: TxtRecord, *, zone: bool) -> list[Kept]:
-        """What was written down earlier for the same name, or anywhere in the zone, and is there
-        still, or will be: values that this one must wait for where there is room for few.
+    def before(
+        self, name: str, account: str, record: TxtRecord, *, zone: bool
+    ) -> tuple[list[Kept], list[Kept]]:
+        """Where a name, or a zone, has room for few values: what this one must wait for, and what
+        its own certificate has written down there before it.
+
+        Certificates take turns, in the order of their first: were two to have some of theirs
+        there, each could wait for the other.
         """
         place = dns_record.c.zone == record.zone if zone else dns_record.c.name == record.name
         query = sa.select(dns_record).where(dns_record.c.account == account, place)
         line = sorted(self._some(query), key=lambda one: (one.created_at, one.record.value))
-        mine = next(
-            (
-                index
-                for index, one in enumerate(line)
-                if one.lineage == self._owner + name and one.record == record
-            ),
-            len(line),
-        )
-        return [one for one in line[:mine] if one.record.value != record.value]
+        wanted, mine = [one for one in line if not one.unwanted], self._owner + name
+        turns = list(dict.fromkeys(one.lineage for one in wanted))
+        first = turns[: turns.index(mine)] if mine in turns else turns
+        others = [one for one in line if one.unwanted or one.lineage in first]
+        own = [one for one in wanted if one.lineage == mine]
+        at = next((at for at, one in enumerate(own) if one.record == record), len(own))
+        return [one for one in others if one.record.value != record.value], own[:at]
 
     def withdraw(self, account: str, record: TxtRecord) -> None:
         """It is gone, or another's by now."""
