@@ -155,7 +155,8 @@ def _parameters(one: CAASet, name: Identifier, asked: Asked) -> str:
 async def _zones(
     names: list[Identifier], asked: Asked, vantages: dict[str, Vantage], findings: Findings
 ) -> None:
-    view, by_record = View(LOOKUPS), asked.challenge in WRITTEN
+    by_record = asked.challenge in WRITTEN
+    view = View(LOOKUPS if by_record else 1)  # where it only adds to what is known, once
     places: dict[str, Vantage] = {}
     for name in names:
         wanted = name.value.removeprefix("*.")

@@ -104,14 +104,20 @@ def refuse_unprovable(
     Raises:
         CertdError: it cannot, as far as can be seen from here.
     """
-    if config.is_examined(spec.name, client.name, due.challenge(spec, lineage)):
+    challenge = due.challenge(spec, lineage)
+    if not config.is_examined(spec.name, client.name, challenge):
+        return
+    try:
         findings = _findings(spec, lineage, client, config, store)
-        # Where nothing is published in DNS, a doubt is mostly none of the CA's.
-        written = due.challenge(spec, lineage) in WRITTEN
-        for doubt in dict.fromkeys(findings.doubts):
-            log.log(logging.WARNING if written else logging.INFO, "%s: %s", spec.name, doubt)
-        if findings.error:
-            raise findings.error
+    except CAError as error:  # the order will say so, and has its ways with it
+        log.info("%s: DNS was not looked at: %s", spec.name, error)
+        return
+    # Where nothing is published in DNS, a doubt is mostly none of the CA's.
+    level = logging.WARNING if challenge in WRITTEN else logging.INFO
+    for doubt in dict.fromkeys(findings.doubts):
+        log.log(level, "%s: %s", spec.name, doubt)
+    if findings.error:
+        raise findings.error
 
 
 def refuse_unattended(
@@ -143,7 +149,7 @@ def unattended(name: str, account: str) -> ProviderError:
 def examined(
     spec: CertificateSpec, lineage: Lineage, client: Issuer, config: Config, store: Store
 ) -> list[str]:
-    """The same for people, also what is well."""
+    """The same for people, also what is well. Raises CAError if the CA cannot be asked."""
     return list(lines(_findings(spec, lineage, client, config, store)))
 
 
@@ -151,12 +157,7 @@ def _findings(
     spec: CertificateSpec, lineage: Lineage, client: Issuer, config: Config, store: Store
 ) -> Findings:
     uri, challenge = store.accounts.uri(client.directory_url), due.challenge(spec, lineage)
-    try:
-        identities = client.caa_identities()
-    except CAError as error:  # the order will say so, and has its ways with it
-        log.info("%s: by which names CAA allows it is not known: %s", client.name, error)
-        identities = ()
-    asked = Asked(client.name, identities, uri, challenge)
+    asked = Asked(client.name, client.caa_identities(), uri, challenge)
     return examine(spec, asked, vantages(spec, config))
 
 

@@ -703,6 +703,8 @@ def test_a_callback_may_stop_it(site: Site) -> None:
 
 def test_many_threads_may_start_and_stop_it(site: Site, host: str) -> None:
     certd = Certd(site.path)
+    with certd:  # before, for a stop while the CA looks is a failed validation, and a back-off
+        assert certd.wait("www", SECONDS) == 1
     failed: list[BaseException] = []
 
     def use() -> None:
