@@ -13,7 +13,8 @@ from pathlib import Path
 
 from certd import config as configuration
 from certd.config.wellknown import WELL_KNOWN
-from certd.model import CertificateSpec, RenewalInfo, TargetState
+from certd.known import RenewalInfo, TargetState
+from certd.model import CertificateSpec
 from certd.store import Store
 from certd.store.files import database_file
 from certd.testing.chains import bundle

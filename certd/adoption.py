@@ -16,7 +16,8 @@ from certd import x509
 from certd.config import TargetSettings
 from certd.errors import BadCertificate, CertdError
 from certd.failpoint import failpoint
-from certd.model import Bundle, Certificate, CertificateSpec, Lineage, Pair
+from certd.known import Lineage
+from certd.model import Bundle, Certificate, CertificateSpec, Pair
 from certd.ordering import Say
 from certd.secrets import Secret
 from certd.store import Store

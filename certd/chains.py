@@ -12,7 +12,8 @@ from certd.ca.issuer import Issuer
 from certd.ca.problem import Problem
 from certd.ca.roots import known_roots
 from certd.errors import BadCertificate, CertdError, plain
-from certd.model import Certificate, CertificateSpec, Order
+from certd.known import Order
+from certd.model import Certificate, CertificateSpec
 
 log = logging.getLogger(__name__)
 

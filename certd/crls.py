@@ -18,7 +18,7 @@ from certd.ca.roots import known_roots
 from certd.ca.route import DIRECT
 from certd.config import CASettings
 from certd.errors import CertdError
-from certd.model import KEY_COMPROMISE, Failure, Revocation
+from certd.known import KEY_COMPROMISE, Failure, Revocation
 from certd.store import Store
 from certd.store.crls import DueList, Naming
 

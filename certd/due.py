@@ -10,15 +10,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
+from certd.known import Lineage, RenewalInfo, TargetState
 from certd.model import (
     WRITTEN,
     Certificate,
     CertificateSpec,
     Decision,
     Identifier,
-    Lineage,
-    RenewalInfo,
-    TargetState,
 )
 
 SHORT_LIFETIME = timedelta(days=10)

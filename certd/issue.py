@@ -20,7 +20,8 @@ from certd.ca.problem import NoJSON, Problem
 from certd.ca.resources import CAOrder
 from certd.errors import BadCertificate, CAError
 from certd.failpoint import failpoint
-from certd.model import CertificateSpec, Identifier, Order
+from certd.known import Order
+from certd.model import CertificateSpec, Identifier
 from certd.ordering import Say
 from certd.react import TRIES, Asked, Do, Situation, react
 from certd.store import Store

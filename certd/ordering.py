@@ -12,7 +12,8 @@ from certd.authorize import OrderFailed
 from certd.ca.issuer import Issuer
 from certd.errors import SecretError
 from certd.failpoint import failpoint
-from certd.model import CertificateSpec, Lineage, NextKey, Order, Version, keyless
+from certd.known import Lineage, NextKey, Order, Version
+from certd.model import CertificateSpec, keyless
 from certd.react import TRIES, Refusal
 from certd.secrets import Secret
 from certd.store import Store

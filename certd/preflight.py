@@ -12,7 +12,8 @@ from certd.challenges.view import Vantage, vantage
 from certd.config import Config, TargetSettings
 from certd.doctor import Asked, Findings, examine, lines
 from certd.errors import CAError, CertdError, ProviderError, TargetError
-from certd.model import WRITTEN, CertificateSpec, Lineage
+from certd.known import Lineage
+from certd.model import WRITTEN, CertificateSpec
 from certd.store import Store
 
 log = logging.getLogger(__name__)

@@ -12,7 +12,8 @@ from datetime import datetime, timedelta
 from certd import budget, ordering
 from certd.budget import Limits
 from certd.ca.issuer import Issuer
-from certd.model import CertificateSpec, Failure, Identifier, Lineage, Park
+from certd.known import Failure, Lineage, Park
+from certd.model import CertificateSpec, Identifier
 from certd.store import Store
 
 log = logging.getLogger(__name__)

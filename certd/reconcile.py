@@ -22,7 +22,8 @@ from certd.config import Config
 from certd.consulting import consult
 from certd.errors import CertdError, SecretError, StoreError, bug
 from certd.issue import Issuance, Look
-from certd.model import CertificateSpec, Lineage, Order
+from certd.known import Lineage, Order
+from certd.model import CertificateSpec
 from certd.ordering import Say
 from certd.preflight import refuse_another, refuse_in_vain, refuse_unattended, refuse_unprovable
 from certd.quota import Quota

@@ -11,7 +11,8 @@ from certd import due
 from certd.ca import ari
 from certd.ca.issuer import Issuer
 from certd.errors import CertdError
-from certd.model import CertificateSpec, Lineage, RenewalInfo
+from certd.known import Lineage, RenewalInfo
+from certd.model import CertificateSpec
 from certd.store import Store
 
 log = logging.getLogger(__name__)

@@ -17,7 +17,7 @@ from certd.ca.problem import Problem
 from certd.config import WELL_KNOWN, CASettings
 from certd.errors import CertdError, ConfigError, bug
 from certd.failpoint import failpoint
-from certd.model import KEY_COMPROMISE, Failure, Revocation, Version
+from certd.known import KEY_COMPROMISE, Failure, Revocation, Version
 from certd.store import Store
 
 log = logging.getLogger(__name__)

@@ -16,7 +16,8 @@ from certd import due, verify, x509
 from certd.config import Endpoint, TargetSettings
 from certd.errors import CertdError, StoreError, TargetError, bug, plain
 from certd.failpoint import failpoint
-from certd.model import Bundle, CertificateSpec, Failure, Lineage, TargetState
+from certd.known import Failure, Lineage, TargetState
+from certd.model import Bundle, CertificateSpec
 from certd.ordering import Say
 from certd.store import Store
 

@@ -22,7 +22,8 @@ from certd.errors import (
 )
 from certd.failpoint import failpoint
 from certd.issue import Issuance
-from certd.model import CertificateSpec, Failure, Lineage, Park
+from certd.known import Failure, Lineage, Park
+from certd.model import CertificateSpec
 from certd.react import TRIES, Reaction, Situation, conclude
 from certd.store import Store
 from certd.store.revocations import CompromisedKey

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Literal, TypedDict
 
 from certd import due
 from certd.due import NEVER
-from certd.model import CertificateSpec, Failure, Lineage, Revocation, TargetState
+from certd.known import Failure, Lineage, Revocation, TargetState
+from certd.model import CertificateSpec
 
 if TYPE_CHECKING:
     from certd.store.glance import Stuck

@@ -21,7 +21,7 @@ from certd.ca.problem import Problem
 from certd.ca.registration import Registration
 from certd.errors import StoreError, plain
 from certd.failpoint import failpoint
-from certd.model import Account
+from certd.known import Account
 
 log = logging.getLogger(__name__)
 

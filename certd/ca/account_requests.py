@@ -21,7 +21,7 @@ from certd.ca.net import Reply
 from certd.ca.problem import Problem
 from certd.errors import CAError, ConfigError, StoreError, plain
 from certd.failpoint import failpoint
-from certd.model import Account
+from certd.known import Account
 from certd.secrets import Secret
 
 log = logging.getLogger(__name__)

@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
 from certd.errors import ConfigError
-from certd.model import Account
+from certd.known import Account
 from certd.secrets import Secret
 
 AccountKey = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey

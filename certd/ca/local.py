@@ -21,7 +21,8 @@ from certd.ca.problem import Problem
 from certd.ca.resources import CAAuthorization, CAChallenge, CAOrder, Download
 from certd.errors import CAError
 from certd.failpoint import failpoint
-from certd.model import Authority, Identifier, KeyType, Subtree
+from certd.known import Authority
+from certd.model import Identifier, KeyType, Subtree
 from certd.secrets import Secret
 
 log = logging.getLogger(__name__)

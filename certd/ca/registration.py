@@ -16,7 +16,7 @@ from certd.ca.net import Network, Reply, is_url
 from certd.ca.problem import Problem
 from certd.config import EABSettings, identifiers
 from certd.errors import CAError, ConfigError, plain
-from certd.model import Account
+from certd.known import Account
 from certd.react import Do, Situation, react
 
 # What CAs say of a binding that is wrong; each has its own idea.

@@ -15,7 +15,7 @@ from certd.cli.options import config_path, say
 
 if TYPE_CHECKING:
     from certd.ca.account_requests import View
-    from certd.model import Account
+    from certd.known import Account
 
 COLUMNS = ("CA", "STATE", "KEY", "ACCOUNT")
 

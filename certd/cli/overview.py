@@ -10,7 +10,7 @@ from pathlib import Path
 from certd import config as configuration
 from certd import standing
 from certd.errors import StoreError
-from certd.model import Revocation
+from certd.known import Revocation
 from certd.standing import Entry
 from certd.store.files import daemon_lock
 from certd.store.glance import Stuck, glance, roots, stuck

@@ -17,7 +17,8 @@ from certd.revocation import REASONS
 if TYPE_CHECKING:
     from certd.config import Config
     from certd.engine.node import Node
-    from certd.model import CertificateSpec, Revocation, Signer, Version
+    from certd.known import Revocation, Signer, Version
+    from certd.model import CertificateSpec
     from certd.store import Store
 
 

@@ -13,7 +13,8 @@ from certd.cli.overview import overview
 from certd.cli.troubles import troubles
 from certd.config import state_folder
 from certd.errors import ConfigError
-from certd.model import SERVER, Certificate, Version, keyless
+from certd.known import Version
+from certd.model import SERVER, Certificate, keyless
 from certd.store.glance import chain, crl
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from datetime import datetime
 from certd.cli.options import ahead, instant
 from certd.cli.overview import Overview
 from certd.due import NEVER, STOPPED
-from certd.model import Revocation
+from certd.known import Revocation
 
 
 def troubles(found: Overview) -> Iterator[str]:

@@ -21,7 +21,7 @@ from certd.engine.local import LocalEngine
 from certd.engine.publishing import Showing
 from certd.engine.zones import Zones
 from certd.errors import CertdError
-from certd.model import Revocation
+from certd.known import Revocation
 from certd.ordering import Say
 from certd.reconcile import Reconciler
 from certd.store import Store

@@ -13,7 +13,7 @@ from certd.budget import Limits
 from certd.config import CASettings, Config
 from certd.engine.node import Node, now
 from certd.errors import CertdError, ConfigError
-from certd.model import Failure, Lineage, TargetState
+from certd.known import Failure, Lineage, TargetState
 from certd.ordering import Say
 from certd.store import Store
 

@@ -23,7 +23,8 @@ from certd.config import Config, DNSSettings
 from certd.engine.changing import Change, Changing
 from certd.errors import CertdError, ChallengeError, ProviderDenied, ProviderError, StoreError
 from certd.failpoint import failpoint
-from certd.model import Failure, Identifier, TxtRecord
+from certd.known import Failure
+from certd.model import Identifier, TxtRecord
 from certd.ordering import Say
 from certd.preflight import unattended
 from certd.store import Store

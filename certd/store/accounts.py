@@ -11,7 +11,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from certd.model import Account
+from certd.known import Account
 from certd.secrets import Secret
 from certd.store.database import Database
 from certd.store.envelope import of_account, of_next_account_key

@@ -8,7 +8,7 @@ from typing import Any, Literal, cast
 import sqlalchemy as sa
 
 from certd.failpoint import failpoint
-from certd.model import Authority
+from certd.known import Authority
 from certd.store.database import Database
 from certd.store.envelope import Keys, of_authority
 from certd.store.schema import authority, issued

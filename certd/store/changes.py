@@ -10,7 +10,8 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from certd.model import CertificateSpec, Lineage
+from certd.known import Lineage
+from certd.model import CertificateSpec
 
 # The columns, which are the fields, that start anew.
 # What failed as it was may well succeed as it is now: no back-off holds.

@@ -8,7 +8,7 @@ from datetime import datetime
 
 import sqlalchemy as sa
 
-from certd.model import Failure
+from certd.known import Failure
 from certd.store import rows
 from certd.store.database import Database
 from certd.store.schema import crl, lineage, revocation, version

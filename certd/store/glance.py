@@ -19,9 +19,10 @@ from operator import itemgetter
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from certd import model
+from certd import known
 from certd.errors import StoreError
-from certd.model import CertificateSpec, Failure, Lineage, TargetState
+from certd.known import Failure, Lineage, TargetState
+from certd.model import CertificateSpec
 from certd.store import rows, wanted
 from certd.store.changes import changes
 from certd.store.files import HEAD, advice, database_file, newer
@@ -245,7 +246,7 @@ def _seen(connection: sqlite3.Connection, name: str | None) -> Seen:
     for row in map(Target._make, select(_TARGETS, "WHERE lineage")):
         targets.setdefault(row.lineage, {})[row.target] = rows.target(row)
     parks = rows.parks(map(Park._make, connection.execute(_PARKS)))
-    revoked: dict[str, list[model.Revocation]] = {}
+    revoked: dict[str, list[known.Revocation]] = {}
     for row in map(Revocation._make, connection.execute(_REVOCATIONS)):
         revoked.setdefault(row.lineage, []).append(rows.revocation(row))
     orders: dict[str, str] = dict(select(_ORDERS, "AND lineage").fetchall())

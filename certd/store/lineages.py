@@ -11,14 +11,8 @@ from typing import Any
 import sqlalchemy as sa
 
 from certd.errors import StoreError
-from certd.model import (
-    Bundle,
-    CertificateSpec,
-    Failure,
-    Lineage,
-    RenewalInfo,
-    TargetState,
-)
+from certd.known import Failure, Lineage, RenewalInfo, TargetState
+from certd.model import Bundle, CertificateSpec
 from certd.store import parks, revocations, rows, wanted
 from certd.store.database import Database
 from certd.store.envelope import of_version

@@ -6,7 +6,7 @@ from datetime import datetime
 
 import sqlalchemy as sa
 
-from certd.model import NextKey
+from certd.known import NextKey
 from certd.secrets import Secret
 from certd.store.database import Database
 from certd.store.envelope import of_next_key

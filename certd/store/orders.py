@@ -9,7 +9,8 @@ from typing import Any
 import sqlalchemy as sa
 
 from certd import x509
-from certd.model import Certificate, Identifier, KeyType, Order
+from certd.known import Order
+from certd.model import Certificate, Identifier, KeyType
 from certd.secrets import Secret
 from certd.store import rows
 from certd.store.database import Database

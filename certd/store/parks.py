@@ -8,7 +8,7 @@ from datetime import datetime
 import sqlalchemy as sa
 from sqlalchemy.dialects import sqlite
 
-from certd.model import Park
+from certd.known import Park
 from certd.store import rows
 from certd.store.database import Database
 from certd.store.leases import Leases

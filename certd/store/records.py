@@ -12,7 +12,8 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.dialects import sqlite
 
-from certd.model import Failure, TxtRecord
+from certd.known import Failure
+from certd.model import TxtRecord
 from certd.store import rows
 from certd.store.database import Database
 from certd.store.schema import dns_record, lineage, order

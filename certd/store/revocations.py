@@ -13,7 +13,14 @@ import sqlalchemy as sa
 
 from certd import x509
 from certd.errors import CertdError
-from certd.model import KEY_COMPROMISE, Certificate, Failure, Revocation, Signer, Version
+from certd.known import (
+    KEY_COMPROMISE,
+    Failure,
+    Revocation,
+    Signer,
+    Version,
+)
+from certd.model import Certificate
 from certd.store import rows
 from certd.store.database import Database
 from certd.store.schema import compromised_key, lineage, next_key, revocation, version

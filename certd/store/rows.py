@@ -9,13 +9,8 @@ from functools import lru_cache
 from typing import Any, cast
 
 from certd.errors import StoreError
-from certd.model import (
-    SERVER,
-    Bundle,
-    Certificate,
+from certd.known import (
     Failure,
-    Identifier,
-    KeyType,
     Lineage,
     NextKey,
     Order,
@@ -25,8 +20,15 @@ from certd.model import (
     Signer,
     TargetPhase,
     TargetState,
-    Usage,
     Version,
+)
+from certd.model import (
+    SERVER,
+    Bundle,
+    Certificate,
+    Identifier,
+    KeyType,
+    Usage,
     keyless,
 )
 from certd.secrets import Secret

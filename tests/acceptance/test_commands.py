@@ -21,7 +21,8 @@ import pytest
 from bench import many
 from certd import config
 from certd.cli.main import COMMANDS
-from certd.model import Certificate, CertificateSpec, Failure, TargetState
+from certd.known import Failure, TargetState
+from certd.model import Certificate, CertificateSpec
 from certd.secrets import Secret
 from certd.store import Store
 from certd.testing.pebble import Pebble

@@ -20,7 +20,7 @@ from pathlib import Path
 
 import pytest
 
-from certd.model import Lineage, TargetState
+from certd.known import Lineage, TargetState
 from certd.testing.exchanges import Exchange, Forward, Reply
 from certd.testing.pebble import Pebble
 from certd.testing.processes import Child

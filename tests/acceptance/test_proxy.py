@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from certd.model import Lineage
+from certd.known import Lineage
 from certd.testing.pebble import RunningPebble
 from tests.integration.tunnels import Proxy
 from tests.site import Site

@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from certd import config
-from certd.model import Failure
+from certd.known import Failure
 from certd.store import Store
 from certd.testing.processes import NotInstalled
 from tests.site import Site

@@ -10,7 +10,8 @@ from typing import Self
 from certd import config as configuration
 from certd import due
 from certd.engine.node import Node
-from certd.model import CertificateSpec, Lineage
+from certd.known import Lineage
+from certd.model import CertificateSpec
 from certd.store import Store
 from certd.testing.exchanges import Act
 from tests.site import Site

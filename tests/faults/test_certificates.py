@@ -17,7 +17,7 @@ from cryptography import x509 as pyca
 
 from certd import x509
 from certd.authorize import TRIES
-from certd.model import Lineage
+from certd.known import Lineage
 from certd.secrets import Secret
 from certd.testing.chains import DAY, HOUR, Authority, pem
 from certd.testing.exchanges import Exchange, Forward, Reply

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from certd.model import Failure
+from certd.known import Failure
 from certd.testing.exchanges import Act, Exchange, Forward, Reply
 from certd.testing.pebble import RunningPebble
 from certd.testing.proxy import FaultyCA

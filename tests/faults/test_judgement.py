@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from certd import due
-from certd.model import Lineage
+from certd.known import Lineage
 from certd.testing.exchanges import Exchange, Forward, Reply
 from certd.testing.proxy import FaultyCA
 from tests.faults.driving import Driver

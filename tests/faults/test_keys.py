@@ -7,7 +7,8 @@ import signal
 import pytest
 
 from certd import x509
-from certd.model import Bundle, Lineage
+from certd.known import Lineage
+from certd.model import Bundle
 from certd.testing.exchanges import Exchange, Forward, Reply
 from certd.testing.proxy import FaultyCA
 from tests.faults import invariants

@@ -12,7 +12,8 @@ import pytest
 
 from certd import x509
 from certd.ca import local
-from certd.model import Authority, Identifier
+from certd.known import Authority
+from certd.model import Identifier
 from certd.store import Store
 from certd.store.files import database_file
 from tests.faults import invariants

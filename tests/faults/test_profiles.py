@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from certd import due
-from certd.model import Version
+from certd.known import Version
 from certd.testing.exchanges import Act, Exchange, Forward, Reply
 from certd.testing.pebble import Pebble
 from certd.testing.proxy import FaultyCA

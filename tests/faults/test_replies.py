@@ -11,7 +11,7 @@ import pytest
 
 from certd.authorize import TRIES
 from certd.ca.net import NONCE_TRIES
-from certd.model import Lineage
+from certd.known import Lineage
 from certd.testing.exchanges import Exchange, Forward, Reply
 from certd.testing.pebble import Pebble
 from certd.testing.proxy import FaultyCA

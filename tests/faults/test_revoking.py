@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from certd import Certd, x509
-from certd.model import Version
+from certd.known import Version
 from certd.secrets import Secret
 from certd.testing.chains import Authority
 from certd.testing.exchanges import Exchange, Forward, Reply

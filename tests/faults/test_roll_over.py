@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from certd import due, x509
-from certd.model import Account
+from certd.known import Account
 from certd.testing.exchanges import Exchange, Forward, Reply
 from certd.testing.proxy import FaultyCA
 from tests.faults.driving import Driver

@@ -18,7 +18,7 @@ from certd.ca.reading import Answer
 from certd.ca.resources import TOKEN
 from certd.ca.wire import Wire
 from certd.due import ask_again, renewal_info
-from certd.model import Account
+from certd.known import Account
 from certd.testing.chains import NOW, Authority, identifiers, pem
 from certd.x509 import check, csr, csr_der, new_key
 

@@ -20,7 +20,7 @@ from cryptography.hazmat.primitives.serialization import (
 
 from certd.ca.keys import exported, jwk, new_account_key, read_key, thumbprint
 from certd.errors import ConfigError
-from certd.model import Account
+from certd.known import Account
 from certd.secrets import Secret
 
 P256 = ec.generate_private_key(ec.SECP256R1())

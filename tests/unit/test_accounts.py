@@ -12,7 +12,8 @@ import pytest
 
 from certd.cli.account_files import write
 from certd.errors import CertdError
-from certd.model import Account, CertificateSpec, Failure, Identifier, Park
+from certd.known import Account, Failure, Park
+from certd.model import CertificateSpec, Identifier
 from certd.secrets import Secret
 from certd.store import Store
 

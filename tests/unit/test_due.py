@@ -10,11 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from certd import due
-from certd.model import (
-    Certificate,
-    CertificateSpec,
+from certd.known import (
     Failure,
-    Identifier,
     Lineage,
     Park,
     RenewalInfo,
@@ -22,6 +19,7 @@ from certd.model import (
     TargetState,
     Version,
 )
+from certd.model import Certificate, CertificateSpec, Identifier
 
 ISSUED = datetime(2026, 1, 1, tzinfo=UTC)
 DAY, HOUR, MINUTE = timedelta(days=1), timedelta(hours=1), timedelta(minutes=1)

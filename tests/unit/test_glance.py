@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 
 from certd.errors import StoreError
-from certd.model import CertificateSpec, Failure, Identifier, NextKey, RenewalInfo, TargetState
+from certd.known import Failure, NextKey, RenewalInfo, TargetState
+from certd.model import CertificateSpec, Identifier
 from certd.store import Store
 from certd.store.files import advice
 from certd.store.glance import Seen, chain, glance

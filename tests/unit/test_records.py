@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from certd import x509
-from certd.model import CertificateSpec, Failure, Identifier, TxtRecord
+from certd.known import Failure
+from certd.model import CertificateSpec, Identifier, TxtRecord
 from certd.store import Store
 from certd.store.records import LONG, Kept, Records
 

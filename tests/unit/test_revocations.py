@@ -20,16 +20,8 @@ from certd.api import Bundle
 from certd.ca.local import LocalCA
 from certd.config import CASettings, TargetSettings
 from certd.config.values import Proxy
-from certd.model import (
-    CertificateSpec,
-    Decision,
-    Failure,
-    Identifier,
-    Lineage,
-    NextKey,
-    Pair,
-    Revocation,
-)
+from certd.known import Failure, Lineage, NextKey, Revocation
+from certd.model import CertificateSpec, Decision, Identifier, Pair
 from certd.secrets import Secret
 from certd.standing import Entry
 from certd.store import Store

@@ -16,7 +16,8 @@ import pytest
 
 from certd.config import Endpoint, TargetSettings
 from certd.errors import StoreError, TargetError
-from certd.model import Bundle, CertificateSpec, TargetState
+from certd.known import TargetState
+from certd.model import Bundle, CertificateSpec
 from certd.rollout import Rollout
 from certd.store import Store
 from certd.testing.chains import bundle

@@ -18,7 +18,8 @@ import pytest
 from certd import failpoint, x509
 from certd.ca import local
 from certd.errors import CertdError, SecretError, StoreError
-from certd.model import Account, CertificateSpec, Identifier, NextKey, SigningRequest
+from certd.known import Account, NextKey
+from certd.model import CertificateSpec, Identifier, SigningRequest
 from certd.references import SecretReference
 from certd.secrets import Secret
 from certd.store import Store, resealing, schema

@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from certd.model import Account, Order
+from certd.known import Account, Order
 from certd.secrets import Secret
 
 TEXT = "canary-7f3a"

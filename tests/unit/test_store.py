@@ -25,17 +25,15 @@ from alembic.script import ScriptDirectory
 
 import certd.store.store
 from certd.errors import StoreError
-from certd.model import (
+from certd.known import (
     Account,
-    Certificate,
-    CertificateSpec,
     Failure,
-    Identifier,
     Order,
     Park,
     RenewalInfo,
     TargetState,
 )
+from certd.model import Certificate, CertificateSpec, Identifier
 from certd.secrets import Secret
 from certd.store import FileLock, LeaseLost, Store, schema
 from certd.store.database import Database

@@ -33,7 +33,8 @@ from certd.engine import changing
 from certd.engine.changing import LOCKS, Changing
 from certd.engine.zones import Zones
 from certd.errors import ChallengeError, ProviderBusy, ProviderDenied, ProviderError
-from certd.model import CertificateSpec, Failure, Identifier, Lineage, Order, Park, TxtRecord
+from certd.known import Failure, Lineage, Order, Park
+from certd.model import CertificateSpec, Identifier, TxtRecord
 from certd.setback import Attempt
 from certd.store import FileLock, Store
 from certd.store.glance import stuck
