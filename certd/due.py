@@ -28,9 +28,6 @@ BACKOFF = (
     timedelta(minutes=100),
     timedelta(days=1),
 )  # Let's Encrypt's integration guide
-ASK_SOON = timedelta(minutes=1)
-ASK_SELDOM = timedelta(days=1)
-ASK_AFTER_SILENCE = timedelta(hours=6)  # RFC 9773 section 4.3.3
 # A CA whose windows are over when a certificate is new would have it renewed without end:
 # after so many versions in a day, such a window is obeyed only so much later.
 DAY = timedelta(days=1)
@@ -40,10 +37,6 @@ HOLD = timedelta(hours=8)
 
 NEVER = datetime(9000, 1, 1, tzinfo=UTC)
 STOPPED = "stopped until you act"
-
-
-class BadRenewalInfo(ValueError):
-    """The window ends before it starts (RFC 9773 section 4.2)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,54 +205,6 @@ def renewal(
     if at <= last:
         return Decision(at, f"{share} of the lifetime")
     return Decision(last, "the last 5 % of the lifetime, before renew_after")
-
-
-def renewal_instant(start: datetime, end: datetime, draw: float) -> datetime:
-    """The instant to renew at, uniform in the CA's window (RFC 9773 section 4.2).
-
-    ``draw`` is in [0, 1): the caller rolls the dice once and keeps the result, for a new
-    draw on every tick would favour early renewal.
-
-    Raises:
-        BadRenewalInfo: the window ends before it starts.
-    """
-    if end <= start:
-        raise BadRenewalInfo("the renewal window ends before it starts")
-    return start + (end - start) * draw
-
-
-def renewal_info(
-    start: datetime,
-    end: datetime,
-    explanation_url: str | None,
-    kept: RenewalInfo | None,
-    draw: float,
-    hold: datetime | None = None,
-) -> RenewalInfo:
-    """What to remember of an answer: the kept instant, unless the window has changed.
-
-    ``hold``: not before this, whatever the window says (``MOST_A_DAY``).
-    """
-    if kept is not None and (kept.start, kept.end) == (start, end):
-        selected = kept.selected
-    else:
-        selected = renewal_instant(start, end, draw)
-        selected = max(selected, hold) if hold else selected
-    return RenewalInfo(start, end, selected, explanation_url)
-
-
-def ask_again(now: datetime, retry_after: float | None, failures: int) -> datetime:
-    """When to ask for renewal information again.
-
-    ``retry_after`` is in seconds, None when the CA gave none; it is held between a minute
-    and a day. ``failures`` counts the questions that got no answer at all (time-outs,
-    5xx): they are repeated with an exponential back-off up to six hours.
-    """
-    if failures:
-        return now + min(ASK_SOON * (1 << min(failures - 1, 9)), ASK_AFTER_SILENCE)
-    if retry_after is None:
-        return now + ASK_AFTER_SILENCE
-    return now + min(max(timedelta(seconds=retry_after), ASK_SOON), ASK_SELDOM)
 
 
 def backoff(failures: int, left: timedelta | None, draw: float) -> timedelta:

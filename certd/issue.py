@@ -10,40 +10,25 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, MutableMapping
-from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 
 from certd import chains, ordering, x509
-from certd.authorize import CHECKING, Authorizations, OrderFailed, Publisher, clean_up
+from certd.authorize import CHECKING, Authorizations, OrderFailed
 from certd.ca.issuer import Issuer
 from certd.ca.problem import NoJSON, Problem
 from certd.ca.resources import CAOrder
 from certd.errors import BadCertificate, CAError
 from certd.failpoint import failpoint
 from certd.known import Order
+from certd.looks import AFTER_FINALIZE, DNS_LOOKS, EARLY, LOOKS, OLD, Look
 from certd.model import CertificateSpec, Identifier
 from certd.ordering import Say
 from certd.react import TRIES, Asked, Do, Situation, react
+from certd.showing import Publisher, clean_up
 from certd.store import Store
 from certd.troubles import Troubles
 
 log = logging.getLogger(__name__)
-
-# Seconds between looks at an order while the CA does not say how long to wait.
-LOOKS = (1.0, 1.0, 2.0, 3.0, 5.0, 10.0, 20.0, 30.0)
-DNS_LOOKS = 30.0  # seconds between looks at what is published in DNS, where nobody hurries them
-EARLY = 0.5  # seconds before the first look after answering, unless the responder hurries it
-AFTER_FINALIZE = 0.01  # seconds before the first look after finalize
-SETTLE = 0.01  # seconds of quiet at the responder before the CA is taken to have seen enough
-OLD = timedelta(days=8)  # longer than any CA keeps an order that is not done
-
-
-@dataclass(frozen=True, slots=True)
-class Look:
-    """Look again in ``seconds``; earlier if something happens and ``hurry`` allows it."""
-
-    seconds: float
-    hurry: bool = False
 
 
 class Issuance:

@@ -15,20 +15,22 @@ from weakref import WeakValueDictionary
 
 from certd import due, ordering, renewal, setback
 from certd.adoption import adopt
-from certd.authorize import Authorizations, Publisher, clean_up
+from certd.authorize import Authorizations
 from certd.budget import NO_LIMITS, Limits
 from certd.ca.issuer import Issuer
 from certd.config import Config
 from certd.consulting import consult
 from certd.errors import CertdError, SecretError, StoreError, bug
-from certd.issue import Issuance, Look
+from certd.issue import Issuance
 from certd.known import Lineage, Order
+from certd.looks import Look
 from certd.model import CertificateSpec
 from certd.ordering import Say
 from certd.preflight import refuse_another, refuse_in_vain, refuse_unattended, refuse_unprovable
 from certd.quota import Quota
 from certd.rollout import Rollout
 from certd.setback import Attempt
+from certd.showing import Publisher, clean_up
 from certd.store import LeaseLost, Store
 from certd.twins import Twins, claims
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime
 
-from certd import due
+from certd import due, windows
 from certd.ca import ari
 from certd.ca.issuer import Issuer
 from certd.errors import CertdError
@@ -42,7 +42,7 @@ def ask(
         if ari_id and issuer and client.offers_renewal_info:
             window = ari.ask(client, ari_id)
             retry_after = window.retry_after
-            info = due.renewal_info(
+            info = windows.renewal_info(
                 window.start,
                 window.end,
                 window.explanation_url,
@@ -57,7 +57,7 @@ def ask(
     except CertdError as error:
         log.warning("%s: no renewal information: %s", spec.name, error)
         failures = lineage.ask_failures + 1
-    again = due.ask_again(now, retry_after, failures)
+    again = windows.ask_again(now, retry_after, failures)
     store.lineages.keep_renewal(spec.name, info, again, failures)
     return replace(lineage, renewal=info, ask_again=again, ask_failures=failures)
 

@@ -19,7 +19,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable
 
-from certd.issue import SETTLE, Look
+from certd.looks import SETTLE, Look
 
 log = logging.getLogger(__name__)
 

@@ -13,7 +13,6 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
 from certd import crls, revocation, standing
-from certd.authorize import Publisher, clean_up
 from certd.ca.clients import Clients
 from certd.ca.local import LocalCA
 from certd.config import Config, refused_names
@@ -24,6 +23,7 @@ from certd.errors import CertdError
 from certd.known import Revocation
 from certd.ordering import Say
 from certd.reconcile import Reconciler
+from certd.showing import Publisher, clean_up
 from certd.store import Store
 from certd.systemd import NONE_PASSED, Passed
 

@@ -17,9 +17,9 @@ from certd.ca.net import Network, Reply
 from certd.ca.reading import Answer
 from certd.ca.resources import TOKEN
 from certd.ca.wire import Wire
-from certd.due import ask_again, renewal_info
 from certd.known import Account
 from certd.testing.chains import NOW, Authority, identifiers, pem
+from certd.windows import ask_again, renewal_info
 from certd.x509 import check, csr, csr_der, new_key
 
 ORIGIN = "https://ca.example"

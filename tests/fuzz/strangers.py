@@ -19,9 +19,9 @@ from certd.ca.problem import retry_after
 from certd.ca.reading import Reading, WireError
 from certd.challenges.hello import NoHello, identifier, read_hello
 from certd.challenges.reply import NoReply, Reply, read
-from certd.due import renewal_info
 from certd.errors import BadCertificate, CAError, CertdError, ConfigError
 from certd.testing.chains import NOW
+from certd.windows import renewal_info
 from certd.x509 import (
     BadCRL,
     check,

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from certd import due
+from certd import due, windows
 from certd.known import (
     Failure,
     Lineage,
@@ -407,19 +407,19 @@ START, END = ISSUED + 50 * DAY, ISSUED + 52 * DAY
     ],
 )
 def test_the_instant_is_drawn_in_the_window(draw: float, at: datetime) -> None:
-    assert due.renewal_instant(START, END, draw) == at
+    assert windows.renewal_instant(START, END, draw) == at
 
 
 @pytest.mark.parametrize("end", [START, START - DAY])
 def test_a_window_that_ends_before_it_starts_is_none(end: datetime) -> None:
-    with pytest.raises(due.BadRenewalInfo):
-        due.renewal_instant(START, end, 0.5)
+    with pytest.raises(windows.BadRenewalInfo):
+        windows.renewal_instant(START, end, 0.5)
 
 
 def test_the_instant_is_kept_until_the_window_changes() -> None:
-    first = due.renewal_info(START, END, None, None, 0.2)
-    again = due.renewal_info(START, END, "https://why.example", first, 0.9)
-    moved = due.renewal_info(START, END + DAY, None, first, 0.9)
+    first = windows.renewal_info(START, END, None, None, 0.2)
+    again = windows.renewal_info(START, END, "https://why.example", first, 0.9)
+    moved = windows.renewal_info(START, END + DAY, None, first, 0.9)
     assert again.selected == first.selected
     assert again.explanation_url == "https://why.example"
     assert moved.selected == START + 3 * DAY * 0.9
@@ -444,7 +444,7 @@ def test_the_instant_is_kept_until_the_window_changes() -> None:
     ],
 )
 def test_ask_again(retry_after: float | None, failures: int, wait: timedelta) -> None:
-    assert due.ask_again(EARLY, retry_after, failures) - EARLY == wait
+    assert windows.ask_again(EARLY, retry_after, failures) - EARLY == wait
 
 
 @pytest.mark.parametrize(
@@ -493,7 +493,7 @@ def test_whatever_the_ca_suggests_a_certificate_is_renewed_before_it_expires(
     renew_after: float | None,
 ) -> None:
     certificate = leaf(lifetime).certificate
-    info = due.renewal_info(ISSUED + start, ISSUED + start + length, None, None, draw)
+    info = windows.renewal_info(ISSUED + start, ISSUED + start + length, None, None, draw)
     for known in (info, None):
         decision = due.renewal(certificate, known, renew_after)
         assert decision.at <= certificate.not_after - lifetime * 0.04

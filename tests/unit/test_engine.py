@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from certd.engine.local import SPARES, LocalEngine
-from certd.issue import Look
+from certd.looks import Look
 
 DEADLINE = 5.0  # seconds; nothing here takes a tenth of it
 LONG = 60.0  # seconds: a wait that a test does not live to see the end of

@@ -17,8 +17,8 @@ from certd.ca.client import Client
 from certd.ca.clients import Clients
 from certd.ca.net import Reply
 from certd.ca.resources import alternates
-from certd.due import renewal_instant
 from certd.errors import ConfigError
+from certd.windows import renewal_instant
 
 
 class _Telling:
