@@ -25,6 +25,31 @@ WEEK = timedelta(days=7)
 WRONG_BY = timedelta(hours=1)  # this machine's clock, before it is not trusted with a renewal
 
 
+def refuse(
+    spec: CertificateSpec,
+    lineage: Lineage,
+    client: Issuer,
+    config: Config,
+    store: Store,
+    now: datetime,
+    *,
+    new: bool,
+    attended: bool,
+) -> None:
+    """All that may be against an order. ``new``: it is not begun; ``attended``: somebody is there.
+
+    Raises:
+        CertdError: it would be in vain, or is not needed.
+    """
+    if new:
+        refuse_another(spec, lineage, client, store, now)
+    refuse_in_vain(spec, lineage, config.targets, store, now)
+    if new:
+        if not attended:
+            refuse_unattended(spec, lineage, client, config)
+        refuse_unprovable(spec, lineage, client, config, store)
+
+
 def refuse_in_vain(
     spec: CertificateSpec,
     lineage: Lineage,

@@ -26,13 +26,13 @@ from certd.known import Lineage, Order
 from certd.looks import Look
 from certd.model import CertificateSpec
 from certd.ordering import Say
-from certd.preflight import refuse_another, refuse_in_vain, refuse_unattended, refuse_unprovable
+from certd.preflight import refuse
 from certd.quota import Quota
 from certd.rollout import Rollout
 from certd.setback import Attempt
 from certd.showing import Publisher, clean_up
 from certd.store import LeaseLost, Store
-from certd.twins import Twins, claims
+from certd.twins import Twins, in_the_way
 
 log = logging.getLogger(__name__)
 
@@ -191,7 +191,7 @@ class Reconciler:
         """One step of the order; None when it is over, well or not."""
         if issuance is None and lineage is not None:
             ca = ordering.whom(spec, lineage, self._store, self._clock())
-            if self._in_the_way(spec, lineage, ca):
+            if in_the_way(self._twins, self._store, spec, lineage, ca):
                 return Look(SAME_NAMES)
         else:
             ca = issuance.order.ca if issuance else spec.cas[0]
@@ -211,17 +211,6 @@ class Reconciler:
         if look is None:
             self._forget(spec.name)
         return look
-
-    def _in_the_way(self, spec: CertificateSpec, lineage: Lineage, ca: str) -> bool:
-        """Whether another certificate's order is, here or, for just these names, elsewhere."""
-        if self._twins.has(spec.name, claims(spec, ca)):
-            return True
-        if lineage.ordering:  # who has one already does not wait
-            return False
-        if self._store.orders.elsewhere(spec.name, ca, spec.identifiers):
-            self._twins.leave(spec.name)
-            return True
-        return False
 
     def _forget(self, name: str) -> Issuance | None:
         """The order is over here, or is given back to the store."""
@@ -289,13 +278,8 @@ class Reconciler:
             if number is not None:
                 self.adopted[spec.name] = number
                 return True
-        if order is None:
-            refuse_another(spec, lineage, client, store, now)
-        refuse_in_vain(spec, lineage, targets, store, now)
-        if order is None:
-            if not self._attended:
-                refuse_unattended(spec, lineage, client, self._config)
-            refuse_unprovable(spec, lineage, client, self._config, store)
+        new, attended = order is None, self._attended
+        refuse(spec, lineage, client, self._config, store, now, new=new, attended=attended)
         return False
 
     def _failed(self, spec: CertificateSpec, error: CertdError, ca: str) -> datetime:

@@ -10,7 +10,9 @@ from __future__ import annotations
 import threading
 from collections.abc import Hashable
 
+from certd.known import Lineage
 from certd.model import CertificateSpec
+from certd.store import Store
 
 Claims = frozenset[Hashable]
 
@@ -52,3 +54,17 @@ class Twins:
     def _leave(self, name: str) -> None:
         for claim in self._claims.pop(name, ()):
             del self._holders[claim]
+
+
+def in_the_way(
+    twins: Twins, store: Store, spec: CertificateSpec, lineage: Lineage, ca: str
+) -> bool:
+    """Whether another certificate's order is, here or, for just these names, elsewhere."""
+    if twins.has(spec.name, claims(spec, ca)):
+        return True
+    if lineage.ordering:  # who has one already does not wait
+        return False
+    if store.orders.elsewhere(spec.name, ca, spec.identifiers):
+        twins.leave(spec.name)
+        return True
+    return False

@@ -10,13 +10,12 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
+from certd.config.authorities import CASettings, EABSettings
 from certd.config.findings import BadConfig, Finding
 from certd.config.source import Source, certd_at_a_glance, read, state_at_a_glance
 from certd.config.values import (
-    CASettings,
     Config,
     DNSSettings,
-    EABSettings,
     Endpoint,
     HTTPSettings,
     ListenAddress,

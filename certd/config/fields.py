@@ -22,12 +22,9 @@ from pydantic_core import CoreSchema, core_schema
 
 from certd.budget import Limit
 from certd.config import identifiers, network, wishes
+from certd.config.authorities import Proxy
 from certd.config.findings import shown
-from certd.config.values import (
-    Endpoint,
-    ListenAddress,
-    Proxy,
-)
+from certd.config.values import Endpoint, ListenAddress
 from certd.errors import ConfigError, NotHere
 from certd.model import Identifier
 from certd.references import SecretReference, read_file

@@ -13,9 +13,10 @@ from typing import Any
 from pydantic import BaseModel
 
 from certd import plugins
+from certd.config.catables import Table
 from certd.config.page import Page
 from certd.config.places import Location
-from certd.config.tables import NEEDED, DNSTable, Table, TargetTable
+from certd.config.tables import NEEDED, DNSTable, TargetTable
 from certd.config.words import Wording
 from certd.errors import ConfigError
 

@@ -6,9 +6,10 @@ from collections.abc import Iterable, Mapping
 from datetime import timedelta
 from typing import Any
 
+from certd.config.authorities import CASettings
+from certd.config.catables import CATable
 from certd.config.page import Page
-from certd.config.tables import CATable
-from certd.config.values import LOCAL, CASettings
+from certd.config.values import LOCAL
 
 # What has a meaning in the table of one; all else there is concerns a server that is asked.
 _OWN = ("type", "lifetime")

@@ -13,6 +13,8 @@ from pydantic import Field
 
 from certd.budget import Limits
 from certd.config import identifiers, kinds, local
+from certd.config.authorities import CASettings, EABSettings
+from certd.config.catables import CATable, EABTable
 from certd.config.certificates import certificates
 from certd.config.dns import check_room, providers
 from certd.config.findings import BadConfig, shown
@@ -20,25 +22,9 @@ from certd.config.kinds import Group, Kind
 from certd.config.page import Page
 from certd.config.requests import check_targets
 from certd.config.source import Source
-from certd.config.tables import (
-    NEEDED,
-    CATable,
-    CertdTable,
-    EABTable,
-    HTTPTable,
-    TLSALPNTable,
-    root_model,
-)
+from certd.config.tables import NEEDED, CertdTable, HTTPTable, TLSALPNTable, root_model
 from certd.config.targets import targets
-from certd.config.values import (
-    DEFAULT_CA,
-    LOCAL,
-    CASettings,
-    Config,
-    EABSettings,
-    HTTPSettings,
-    TLSALPNSettings,
-)
+from certd.config.values import DEFAULT_CA, LOCAL, Config, HTTPSettings, TLSALPNSettings
 from certd.config.wellknown import WELL_KNOWN
 from certd.config.words import Wording, found, unknown
 from certd.errors import ConfigError

@@ -107,7 +107,7 @@ class Node:
         for name in self.store.tokens.orphaned(self._clock()):
             clean_up(name, self.store, self.publisher(self.config))
         self.store.records.give_up_orphaned(self._clock())
-        self.zones.sweep()
+        self.zones.removals.sweep()
 
     def _look_at_roots(self, now: datetime) -> None:
         """Once a day: those of our own CAs do not end without being told to."""
@@ -184,7 +184,7 @@ class Node:
         if self._watcher.is_alive():
             self._watcher.join(max(0.0, min(WATCH_SECONDS, deadline - time.monotonic())))
             stopped = stopped and not self._watcher.is_alive()
-        self.zones.finish(max(0.0, min(WATCH_SECONDS, deadline - time.monotonic())))
+        self.zones.removals.finish(max(0.0, min(WATCH_SECONDS, deadline - time.monotonic())))
         self._showing.stop()
         if stopped:
             self._clients.close()

@@ -79,7 +79,7 @@ def renew(
         node.engine.wait(POLL)
         if not node.engine.alive():
             raise CertdError("a thread of certd has died", "", "see the log, and report this bug")
-    if not node.zones.finish(REMOVALS):
+    if not node.zones.removals.finish(REMOVALS):
         log.warning("records are still to be removed from DNS: the next certd does it")
     after = _lineages(node, names)
     return [_outcome(node, name, before[name], after[name]) for name in names]

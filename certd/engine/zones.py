@@ -9,11 +9,10 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Collection
-from concurrent.futures import Future, wait
+from concurrent.futures import Future
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import datetime
 
-from certd import due
 from certd.ca.resources import CAChallenge
 from certd.challenges.background import Background, in_thread
 from certd.challenges.dns01 import record_name, record_value
@@ -21,18 +20,16 @@ from certd.challenges.propagation import Wanted
 from certd.challenges.view import Vantage, View, vantage
 from certd.config import Config, DNSSettings
 from certd.engine.changing import Change, Changing
-from certd.errors import CertdError, ChallengeError, ProviderDenied, ProviderError, StoreError
+from certd.engine.removals import Removals
+from certd.errors import ChallengeError, ProviderError
 from certd.failpoint import failpoint
-from certd.known import Failure
 from certd.model import Identifier, TxtRecord
 from certd.ordering import Say
 from certd.preflight import unattended
 from certd.store import Store
-from certd.store.records import Kept
 
 log = logging.getLogger(__name__)
 
-REMOVING = 120.0  # seconds for one try of a removal
 WRITES = 4  # to the journal at once
 SAY = 10.0  # seconds between two words about the same wait
 
@@ -55,7 +52,6 @@ class Zones:
         ``attended``: somebody is there to do things by hand.
         """
         self._attended = attended
-        self._config = config
         self._store = store
         self._say = say
         self._hurry = hurry
@@ -64,13 +60,14 @@ class Zones:
         self._changing = Changing(store, config.state / "dns", clock)
         self._view = View()
         self._writes = asyncio.Semaphore(WRITES)
-        self._removing: set[tuple[str, str, str]] = set()
         self._said: dict[str, float] = {}
-        self._sweeps: set[Future[None]] = set()
+        self.removals = Removals(
+            config, store, self._background, self._changing, self._view, self._writes, clock
+        )
 
     def follow(self, config: Config) -> None:
         """From now on, these are the accounts."""
-        self._config = config
+        self.removals.follow(config)
 
     # -- publishing ------------------------------------------------------------------------
 
@@ -222,97 +219,11 @@ class Zones:
         if mine := self._store.records.of(name):
             self._store.records.give_up(name)
             failpoint("dns: records are given up")
-            self._begin_to_remove(mine)
-
-    def sweep(self) -> None:
-        """Begin to remove what is due to be removed, whoever published it."""
-        self._begin_to_remove(self._store.records.to_remove(self._clock()))
-
-    def _begin_to_remove(self, some: list[Kept]) -> None:
-        todo = [one for one in some if _key(one) not in self._removing]
-        if todo:
-            future = self._background.run(lambda: self._remove_all(todo))
-            self._sweeps.add(future)
-            future.add_done_callback(self._swept)
-
-    def _swept(self, future: Future[None]) -> None:
-        self._sweeps.discard(future)
-        if not future.cancelled() and (error := future.exception()):
-            log.error("records cannot be removed from DNS: %s", error)
-
-    def finish(self, seconds: float) -> bool:
-        """Wait for the removals under way; False when some still were after ``seconds``."""
-        until = time.monotonic() + seconds
-        while sweeps := list(self._sweeps):
-            left = until - time.monotonic()
-            if left <= 0:
-                return False
-            wait(sweeps, left)
-        return True
+            self.removals.begin(mine)
 
     def stop(self) -> None:
         """Give up what is under way: the journal has it."""
         self._background.stop()
-
-    async def _remove_all(self, some: list[Kept]) -> None:
-        await asyncio.gather(*map(self._remove, some))
-
-    async def _remove(self, kept: Kept) -> None:
-        if _key(kept) in self._removing:
-            return
-        self._removing.add(_key(kept))
-        try:
-            failed = await self._tried_to_remove(kept)
-            async with self._writes:
-                await in_thread(lambda: self._settle(kept, failed), "dns-journal")
-        finally:
-            self._removing.discard(_key(kept))
-
-    async def _tried_to_remove(self, kept: Kept) -> CertdError | None:
-        try:
-            account = self._config.dns.get(kept.account)
-            if account is not None:
-                await self._changing.change("remove", account, kept.record, REMOVING)
-            else:
-                await self._removed_by_hand(kept)
-            failpoint("dns: record is removed")
-            return None
-        except StoreError:
-            raise
-        except CertdError as error:
-            return error
-
-    async def _removed_by_hand(self, kept: Kept) -> None:
-        """Raises ProviderError unless no name server has it any more."""
-        found = await self._view.values(kept.record.name, vantage(self._config))
-        answers = [values for values in found.values() if values is not None]
-        if not answers or any(kept.record.value in values for values in answers):
-            raise ProviderError(
-                f"{kept.record.name} cannot be removed",
-                f"there is no table [dns.{kept.account}] any more, by which it was written",
-                "add it again, or remove the record by hand: certd looks whether it is gone",
-            )
-
-    def _settle(self, kept: Kept, failed: CertdError | None) -> None:
-        if failed is None:
-            self._store.records.withdraw(kept.account, kept.record)
-        else:
-            self._later(kept, failed)
-
-    def _later(self, kept: Kept, error: CertdError) -> None:
-        """What is left over does no harm: it is removed when that is possible."""
-        now = self._clock()
-        denied = isinstance(error, ProviderDenied)
-        pause = timedelta(days=1) if denied else due.backoff(kept.failures + 1, None, 0.0)
-        failure = Failure(error.what, error.why, error.next, now)
-        again = kept.failure is not None and kept.failure.what == error.what
-        text = f"{kept.record.name} is still in its zone (next attempt {now + pause:%F %TZ}): "
-        log.log(logging.INFO if again else logging.WARNING, "%s%s", text, error)
-        self._store.records.later(kept, failure, now + pause)
-
-
-def _key(kept: Kept) -> tuple[str, str, str]:
-    return kept.account, kept.record.name, kept.record.value
 
 
 def _account(name: str, host: Identifier, config: Config) -> DNSSettings:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from certd import config as configuration
 from certd.config import CASettings, network
-from certd.config.values import Proxy
+from certd.config.authorities import Proxy
 from certd.errors import ConfigError
 from tests.configuring import Write, wrong
 

@@ -9,8 +9,8 @@ import pytest
 from pydantic import create_model
 
 from certd import config as configuration
+from certd.config.catables import Table
 from certd.config.fields import Reference
-from certd.config.tables import Table
 from certd.references import SecretReference
 from certd.settings import Surroundings
 from tests.configuring import Write, wrong

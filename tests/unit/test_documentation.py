@@ -12,7 +12,8 @@ from pydantic_core import PydanticUndefined
 
 from certd import plugins
 from certd.config import WELL_KNOWN, schema
-from certd.config.tables import MANY, SINGLE, Table
+from certd.config.catables import Table
+from certd.config.tables import MANY, SINGLE
 from certd.config.words import toml
 from tests import shelf
 

@@ -19,7 +19,7 @@ from certd.adoption import adopt
 from certd.api import Bundle
 from certd.ca.local import LocalCA
 from certd.config import CASettings, TargetSettings
-from certd.config.values import Proxy
+from certd.config.authorities import Proxy
 from certd.known import Failure, Lineage, NextKey, Revocation
 from certd.model import CertificateSpec, Decision, Identifier, Pair
 from certd.secrets import Secret

@@ -182,8 +182,8 @@ class Desk:
         self.store.records.give_up("www")
 
     def swept(self) -> None:
-        self.zones.sweep()
-        assert self.zones.finish(LONG)
+        self.zones.removals.sweep()
+        assert self.zones.removals.finish(LONG)
 
 
 @pytest.fixture
@@ -290,10 +290,10 @@ def test_what_hung_leaves_nothing_behind_when_it_comes_back(
     desk.follow(account("main", plugin, timeout=0.1))
     failure(desk.publish("main", "www"))
     desk.zones.give_up("www")
-    assert not desk.zones.finish(0.2)
+    assert not desk.zones.removals.finish(0.2)
     assert [what for what, _ in plugin.calls] == ["add"]
     back.set()
-    assert desk.zones.finish(LONG)
+    assert desk.zones.removals.finish(LONG)
     assert [what for what, _ in plugin.calls] == ["add", "remove"]
     assert (plugin.has, desk.store.records.all()) == (set(), [])
 
@@ -329,8 +329,8 @@ def test_stopping_does_not_wait_for_a_provider_that_hangs(
     desk.follow(account("main", Memory(hanging={"add", "remove"}, back=back)))
     adding = desk.publish("main", "a")
     desk.unwanted("main", record("www"))
-    desk.zones.sweep()
-    assert not desk.zones.finish(0.1)
+    desk.zones.removals.sweep()
+    assert not desk.zones.removals.finish(0.1)
     began = time.monotonic()
     desk.zones.stop()
     assert time.monotonic() - began < 4
@@ -483,7 +483,7 @@ def test_whose_turn_comes_goes_on(desk: Desk) -> None:
         future.result(LONG)
     assert len(plugin.has) == 2
     desk.zones.give_up("b")
-    assert desk.zones.finish(LONG)
+    assert desk.zones.removals.finish(LONG)
     assert (plugin.has, desk.store.records.all()) == (set(), [])
 
 
