@@ -470,7 +470,9 @@ def test_certificates_take_turns_where_there_is_room_for_few(
     desk.store.records = desk.store.records.apart(owner)
     for at, (name, value) in enumerate(who):
         desk.store.records.publish(name, "two", record("www", value), NOW + at * DAY)
-    assert rooms(desk, account("two", Two()), *who, waiting=told.count("waits")) == told
+    assert (
+        rooms(desk, account("two", Two(), timeout=600.0), *who, waiting=told.count("waits")) == told
+    )
 
 
 @pytest.mark.usefixtures("quick")
