@@ -245,7 +245,7 @@ def test_whatever_of_a_provider_hangs_ends_within_the_timeout(
     for (one, _), future in futures.items():
         text = failure(future)
         assert text.startswith(f"[dns.{one}] does not come to an end"), text
-    assert time.monotonic() - began < 0.5 + 1 + 1  # for a machine that has other work
+    assert time.monotonic() - began < 0.5 + 1 + 2  # for a machine that has other work
     assert [len(plugin.has) for plugin in plugins] == [0, 0, 0, 3]
 
 
@@ -287,7 +287,7 @@ def test_what_hung_leaves_nothing_behind_when_it_comes_back(
 ) -> None:
     """Its removal waits until it is back, and does not overtake it."""
     plugin = Memory(hanging={"add"}, back=back)
-    desk.follow(account("main", plugin, timeout=0.1))
+    desk.follow(account("main", plugin, timeout=0.3))
     failure(desk.publish("main", "www"))
     desk.zones.give_up("www")
     assert not desk.zones.removals.finish(0.2)
@@ -398,29 +398,31 @@ def test_the_wait_for_another_process_has_an_end(desk: Desk) -> None:
         lock = FileLock(desk.state / "dns" / f"memory-{number}.lock")
         assert lock.try_acquire("another")
         stack.callback(lock.release)
-        change = desk.zones.change("add", account("main", Memory()), record("www"), 0.2)
+        change = desk.zones.change("add", account("main", Memory()), record("www"), 0.5)
         assert "by another certd" in failure(change)
 
 
-@pytest.mark.usefixtures("quick")
-def test_whoever_waits_for_the_rate_is_not_late(desk: Desk) -> None:
+def test_whoever_waits_for_the_rate_is_not_late(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A passing failure after the wait is tried again as if there had been none."""
+    monkeypatch.setattr(changing, "FIRST", 0.05)
     plugin = Memory()
-    main = account("main", plugin, rate=Limit(1, timedelta(seconds=0.4)))
+    main = account("main", plugin, rate=Limit(1, timedelta(seconds=0.8)))
     some = [record(name) for name in ("a", "b")]
     for one in some:
         desk.store.records.publish("www", "main", one, NOW)
-    desk.zones.change("add", main, some[0], 0.2).result(LONG)
+    desk.zones.change("add", main, some[0], 0.6).result(LONG)
     plugin.errors.append(ProviderBusy("is busy"))
-    desk.zones.change("add", main, some[1], 0.2).result(LONG)
+    desk.zones.change("add", main, some[1], 0.6).result(LONG)
     assert {name for name, _ in plugin.has} == {one.name for one in some}
 
 
 # -- room for few values ------------------------------------------------------------------------
 
 
-def rooms(desk: Desk, table: DNSSettings, *who: tuple[str, str]) -> list[str]:
-    """Whom of these (certificate, value) it lets in within a moment; "no" for who is told off."""
+def rooms(desk: Desk, table: DNSSettings, *who: tuple[str, str], waiting: int) -> list[str]:
+    """Whom of these (certificate, value) it lets in; "no" for who is told off. So many wait."""
 
     async def all_of_them() -> list[str]:
         one = Changing(desk.store, desk.state / "dns", now)
@@ -428,11 +430,16 @@ def rooms(desk: Desk, table: DNSSettings, *who: tuple[str, str]) -> list[str]:
             asyncio.ensure_future(one.room(name, table, record("www", value)))
             for name, value in who
         ]
-        done, _ = await asyncio.wait(tasks, timeout=1)
-        found = []
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(LONG):
+                while sum(not task.done() for task in tasks) > waiting:
+                    await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED, timeout=0.05)
+        await asyncio.wait(tasks, timeout=0.2)  # nor does anybody else go on
+        found = [
+            "waits" if not task.done() else "no" if task.exception() else "in" for task in tasks
+        ]
         for task in tasks:
             task.cancel()
-            found.append("waits" if task not in done else "no" if task.exception() else "in")
         return found
 
     return asyncio.run(all_of_them())
@@ -464,7 +471,9 @@ def test_certificates_take_turns_where_there_is_room_for_few(
     desk.store.records = desk.store.records.apart(owner)
     for at, (name, value) in enumerate(who):
         desk.store.records.publish(name, "two", record("www", value), NOW + at * DAY)
-    assert rooms(desk, account("two", Two()), *who) == told
+    assert (
+        rooms(desk, account("two", Two(), timeout=600.0), *who, waiting=told.count("waits")) == told
+    )
 
 
 @pytest.mark.usefixtures("quick")
