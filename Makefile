@@ -1,7 +1,8 @@
 # Two commands for a newcomer: make demo, make test. Both do all of their own set-up.
 
 PYTHON ?=
-JOBS ?= 2
+# more than the cores of a small machine: most tests wait for something
+JOBS ?= 3
 # make test T="tests/unit -k due"
 T ?=
 # of make fuzz, for each reader

@@ -33,4 +33,5 @@ class Manual:
 def _print(line: str) -> None:
     # Not among the results of the command, which may go into a pipe.
     if sys.stderr is not None:
-        print(line, file=sys.stderr, flush=True)
+        sys.stderr.write(f"{line}\n")  # at once, or lines of several threads would be mixed
+        sys.stderr.flush()
