@@ -23,7 +23,7 @@ from certd.errors import ChallengeError
 from certd.model import TxtRecord
 from certd.testing.proxy import FaultyCA
 from tests.faults.namestub import Act, Message, framed, honest, says
-from tests.faults.test_dns import SOON, assert_goes_on, assert_not_asked
+from tests.faults.test_dns import SOON, assert_not_asked
 from tests.faults.world import World, by_dns, left
 from tests.site import Site
 
@@ -252,6 +252,9 @@ def test_certd_waits_an_odd_server_out_and_takes_its_answer_by_tcp(
     assert named.certd("renew").returncode == 1
     assert "answers at 127.0.0.1 with what is no DNS" in assert_not_asked(named, asked)
     world.stub.every = only_by_tcp(giant)
-    assert_goes_on(named, asked)
+    done = named.certd("renew", "www")
+    if "EOF" in done.stdout:  # such a server may cut off the CA's resolver too: its word, not ours
+        done = named.certd("renew", "www")
+    assert "www: issued, version 1" in done.stdout, done.stdout
     assert left(named) == []
     assert ("_acme-challenge.cut.odd.test", "TXT", True) in world.stub.asked
