@@ -5,6 +5,8 @@ Instants are aware UTC.
 
 from __future__ import annotations
 
+import base64
+import hashlib
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from ipaddress import IPv4Network, IPv6Network
@@ -142,12 +144,35 @@ class Bundle:
         return self.leaf_pem + self.chain_pem
 
 
+def fingerprint(pem: str) -> str:
+    """That of the first certificate in the text: SHA-256 of its DER, lower-case hexadecimal.
+
+    Raises:
+        ValueError: there is none.
+    """
+    begin, end = "-----BEGIN CERTIFICATE-----", "-----END CERTIFICATE-----"
+    inside, found, _ = pem.partition(begin)[2].partition(end)
+    if not found:
+        raise ValueError("there is no certificate in PEM form")
+    return hashlib.sha256(base64.b64decode(inside)).hexdigest()
+
+
 @dataclass(frozen=True, slots=True)
 class Pair:
     """A certificate and its key as a target holds them: not checked, and perhaps no pair."""
 
     fullchain_pem: str
     key_pem: Secret
+
+
+@dataclass(frozen=True, slots=True)
+class Managed:
+    """A certificate at a service that the service itself renews, so that certd only shows it."""
+
+    id: str  # the service's own: an ARN, a resource's path
+    names: tuple[str, ...]
+    not_after: datetime | None
+    status: str  # in the service's word: "ISSUED", "PENDING_VALIDATION"
 
 
 @dataclass(frozen=True, slots=True)

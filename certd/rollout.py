@@ -14,7 +14,7 @@ from datetime import datetime, timedelta
 
 from certd import due, verify, x509
 from certd.config import Endpoint, TargetSettings
-from certd.errors import CertdError, StoreError, TargetError, bug, plain
+from certd.errors import CertdError, StoreError, TargetBusy, TargetError, bug, plain
 from certd.failpoint import failpoint
 from certd.known import Failure, Lineage, TargetState
 from certd.model import Bundle, CertificateSpec
@@ -153,7 +153,8 @@ class Rollout:
         # work of somebody else.
         self._keep(bundle.name, state)
         failpoint("rollout: failure is kept")
-        if state.serving is not None and state.serving != bundle.version:
+        passing = isinstance(error, TargetBusy)
+        if state.serving is not None and state.serving != bundle.version and not passing:
             before = self._store.lineages.bundle(bundle.name, state.serving)
             if before.certificate.not_after > now:
                 second = _put_back(before, settings)
@@ -166,11 +167,14 @@ class Rollout:
         now = self._clock()  # the way back may have taken its time
         failures = state.failures + 1
         left = bundle.certificate.not_after - now
+        wait = due.backoff(failures, left, self._draw())
+        if isinstance(error, TargetBusy) and error.retry_after is not None:
+            wait = min(max(wait, timedelta(seconds=error.retry_after)), due.DAY)
         state = replace(
             state,
             failures=failures,
             failure=Failure(what, why, error.next, now),
-            retry_at=now + due.backoff(failures, left, self._draw()),
+            retry_at=now + wait,
             since=now,
         )
         self._keep(bundle.name, state)
