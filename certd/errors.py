@@ -87,6 +87,10 @@ class TargetError(CertdError):
     """A target could not be brought to serve the certificate; tried again later."""
 
 
+class Unseen(TargetError):
+    """It could not be told what a target serves: no reason to believe that it is another."""
+
+
 class TargetBusy(TargetError):
     """It, or the way to it, failed for a passing reason (throttled, 5xx, a time-out).
 

@@ -48,6 +48,15 @@ class SigningRequest:
 
 
 @dataclass(frozen=True, slots=True)
+class TargetRule:
+    """When one target may be deployed to, where that is not at once."""
+
+    target: str
+    after: tuple[str, ...] = ()  # targets that must be verified before
+    window: tuple[str, ...] = ()  # maintenance windows, see ``certd.maintenance``
+
+
+@dataclass(frozen=True, slots=True)
 class CertificateSpec:
     """A certificate as the operator wants it: one ``[certificate.NAME]`` table."""
 
@@ -69,6 +78,7 @@ class CertificateSpec:
     csr: SigningRequest | None = None  # in place of keys of certd's own
     # Which [dns] tables write its records: (name, table), the longest name first, "*" last.
     dns: tuple[tuple[str, str], ...] = ()
+    rules: tuple[TargetRule, ...] = ()  # of those among ``targets`` that have any
     # The other of a pair from one table; the store need not know.
     sibling: str | None = field(default=None, compare=False)
 
