@@ -8,9 +8,8 @@ from datetime import datetime
 from certd.cli.options import ahead, instant
 from certd.cli.overview import Overview
 from certd.due import NEVER, STOPPED
-from certd.known import Revocation, TargetState
-
-_UNTOUCHED = TargetState("")
+from certd.known import Revocation
+from certd.standing import Entry
 
 
 def troubles(found: Overview) -> Iterator[str]:
@@ -31,14 +30,19 @@ def troubles(found: Overview) -> Iterator[str]:
             if item.failure:
                 where = f"{spec.name} at {item.target}"
                 yield f"\n{where}: {item.failure}\n  {_again(item.retry_at, found.now)}"
-        for waiting in entry.plan.targets:
-            if waiting.act == "deploy" and found.now < waiting.decision.at:
-                if not entry.lineage.targets.get(waiting.target, _UNTOUCHED).failure:
-                    at, why = waiting.decision.at, waiting.decision.reason
-                    when = f" ({instant(at)}, {ahead(at, found.now)})" if at < NEVER else ""
-                    yield f"\n{spec.name} at {waiting.target}: {why}{when}"
+        yield from _waiting(entry, found.now)
     for one in found.left:
         yield _unrevoked(f"{one.name}, which is not configured any more", one, found.now)
+
+
+def _waiting(entry: Entry, now: datetime) -> Iterator[str]:
+    """Targets with which nothing is wrong, but whose turn or window has not come."""
+    for item in entry.plan.targets:
+        state = entry.lineage.targets.get(item.target)
+        at, why = item.decision.at, item.decision.reason
+        if item.act == "deploy" and at > now and not (state and state.failure):
+            when = f" ({instant(at)}, {ahead(at, now)})" if at < NEVER else ""
+            yield f"\n{entry.spec.name} at {item.target}: {why}{when}"
 
 
 def _unrevoked(name: str, one: Revocation, now: datetime) -> str:
