@@ -23,7 +23,7 @@ from certd.errors import (
     plain,
 )
 from certd.failpoint import failpoint
-from certd.model import Bundle, Certificate, Identifier, Pair, TxtRecord
+from certd.model import Bundle, Certificate, DNSChallenge, Identifier, Pair, TxtRecord
 from certd.program import check_program, run_program, said
 from certd.references import SecretReference
 from certd.room import Lack, lack
@@ -34,6 +34,7 @@ __all__ = [
     "CertdError",
     "Certificate",
     "ConfigError",
+    "DNSChallenge",
     "DNSProvider",
     "DeployTarget",
     "Identifier",
@@ -86,6 +87,9 @@ class DNSProvider(Protocol):
     out, so that ``remove_txt`` does nothing.
 
     ``by_hand``, a class variable that is true: somebody does it, so that only a command waits.
+
+    ``wants_challenge``, true: the service makes name and value itself, so that each record of
+    dns-01 has the ``challenge`` that they are made of, also when it is removed after a crash.
 
     ``settled(record) -> bool``: whether its own name servers have what was written, where the
     service can tell; it is asked again until they have.

@@ -167,6 +167,22 @@ def keyless(wishes: str | None) -> bool:
 
 
 @dataclass(frozen=True, slots=True)
+class DNSChallenge:
+    """The dns-01 challenge that a record answers (RFC 8555 section 8.4).
+
+    ``domain`` is the identifier, without ``*.``; the record need not be below it (CNAME).
+    """
+
+    domain: str
+    key_authorization: Secret
+
+    @property
+    def token(self) -> str:
+        """Whatever stands before the account key's thumbprint (section 8.1)."""
+        return self.key_authorization.reveal().partition(".")[0]
+
+
+@dataclass(frozen=True, slots=True)
 class TxtRecord:
     """A TXT record that proves control of a name; all of it worked out by the core.
 
@@ -178,6 +194,8 @@ class TxtRecord:
     name: str
     value: str
     ttl: int  # seconds; a provider that allows only longer ones takes the shortest that it does
+    # For a provider that ``wants_challenge`` only. It is no part of what the record is.
+    challenge: DNSChallenge | None = field(default=None, compare=False)
 
     @property
     def label(self) -> str:
