@@ -100,7 +100,8 @@ class DNSProvider(Protocol):
 
         Raises:
             ProviderBusy: a passing failure (429, 5xx, a time-out); tried again soon.
-            ProviderDenied: the credential is refused (401, 403), with the permission it needs.
+            ProviderDenied: the credential is refused (401, 403), with the permission it needs;
+                and its ``zone``, where it is certain that other zones are no matter of it.
             ProviderError: anything else, such as a zone that is not of the account.
         """
 

@@ -70,15 +70,23 @@ class CertificateSpec:
     # The other of a pair from one table; the store need not know.
     sibling: str | None = field(default=None, compare=False)
 
-    @property
-    def accounts(self) -> list[str]:
-        """Its [dns] tables, as they are named among ``Lineage.parks``."""
-        return [f"dns {table}" for _, table in self.dns]
+    def asks(self, whom: str) -> bool:
+        """Whether this, of ``Lineage.parks``, is somebody who is asked for it."""
+        return whom in self.cas or self.writes_by(whom)
 
-    @property
-    def asks(self) -> tuple[str, ...]:
-        """Whom ``Lineage.parks`` may keep from being asked for it."""
-        return (*self.cas, *self.accounts)
+    def writes_by(self, whom: str) -> bool:
+        """The same of [dns] tables: "dns TABLE", or "dns TABLE ZONE" for what is in one zone."""
+        kind, _, rest = whom.partition(" ")
+        table, _, zone = rest.partition(" ")
+        if kind != "dns":
+            return False
+        return any(table == one for _, one in self.dns) and (
+            not zone
+            or any(
+                self.dns_for(each.value) == table and f".{each.value}".endswith(f".{zone}")
+                for each in self.identifiers
+            )
+        )
 
     def dns_for(self, name: str) -> str | None:
         """The ``[dns]`` table for the challenge of this name, or of its wildcard's parent."""

@@ -18,9 +18,9 @@ def troubles(found: Overview) -> Iterator[str]:
         if lineage.failure:
             yield f"\n{spec.name}: {lineage.failure}\n  {_again(entry.plan.issue.at, found.now)}"
         for asked, parked in lineage.parks.items():
-            if asked in spec.asks and parked.holds(found.now) and parked.failure != lineage.failure:
+            if spec.asks(asked) and parked.holds(found.now) and parked.failure != lineage.failure:
                 until = f"until {instant(parked.until)}" if parked.until else STOPPED
-                whom = asked if asked in spec.cas else f"[{asked.replace(' ', '.')}]"
+                whom = asked if asked in spec.cas else _account(asked)
                 yield f"\n{spec.name}: {whom} is not asked, {until}: {parked.failure}"
         for one in lineage.revocations:
             if one.failure and one.pending(found.now):
@@ -31,6 +31,12 @@ def troubles(found: Overview) -> Iterator[str]:
                 yield f"\n{where}: {item.failure}\n  {_again(item.retry_at, found.now)}"
     for one in found.left:
         yield _unrevoked(f"{one.name}, which is not configured any more", one, found.now)
+
+
+def _account(asked: str) -> str:
+    """ "dns main" and "dns main example.com", as they are written in the configuration."""
+    _, table, *zone = asked.split(" ")
+    return f"[dns.{table}] for {zone[0]}" if zone else f"[dns.{table}]"
 
 
 def _unrevoked(name: str, one: Revocation, now: datetime) -> str:

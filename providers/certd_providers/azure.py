@@ -103,7 +103,7 @@ class Azure:
             raise ConfigError("client_id is missing", why, "write its application (client) ID")
 
     def add_txt(self, record: TxtRecord) -> None:
-        with self._azure() as dns:
+        with self._azure(record.zone) as dns:
             from azure.mgmt.dns import models
 
             found = self._record_set(dns, record)
@@ -117,7 +117,7 @@ class Azure:
             self._write(dns, record, new)
 
     def remove_txt(self, record: TxtRecord) -> None:
-        with self._azure() as dns:
+        with self._azure(record.zone) as dns:
             found = self._record_set(dns, record)
             values = (found.txt_records or []) if found else []
             others = [value for value in values if _text(value) != record.value]
@@ -153,8 +153,8 @@ class Azure:
         dns.record_sets.create_or_update(*self._where(record), record_set, **condition)
 
     @contextlib.contextmanager
-    def _azure(self) -> Iterator[Any]:
-        """The library's client, and its errors as ours."""
+    def _azure(self, zone: str = "") -> Iterator[Any]:
+        """The library's client, and its errors as ours. ``zone``: all is about this one."""
         try:
             from azure.core import exceptions
             from azure.mgmt.dns import DnsManagementClient
@@ -178,7 +178,7 @@ class Azure:
             with credential, client:
                 yield client
         except exceptions.HttpResponseError as error:
-            raise self._refused(error, secret) from None
+            raise self._refused(error, secret, zone) from None
         except (exceptions.ServiceRequestError, exceptions.ServiceResponseError) as error:
             why = f"no answer ({type(error).__name__})"
             raise ProviderBusy("Azure is not able to now", why, AGAIN) from None
@@ -197,7 +197,7 @@ class Azure:
         how |= {"authority": self.authority, "disable_instance_discovery": True}
         return identity.ClientSecretCredential(self.tenant_id, self.client_id, secret, **how)
 
-    def _refused(self, error: Any, secret: str) -> ProviderError:
+    def _refused(self, error: Any, secret: str, zone: str) -> ProviderError:
         from azure.core.exceptions import ClientAuthenticationError
         from azure.identity import CredentialUnavailableError
 
@@ -220,7 +220,9 @@ class Azure:
             if cause is not None:  # there is no such tenant, or it was not to be found just now
                 return ProviderError("Azure gives no access token", said, self.credential)
         if status == 403:
-            return ProviderDenied("Azure refuses the change", said, self.credential)
+            # Roles can be given for a single zone, but a subscription may be switched off too.
+            about = zone if code == "AuthorizationFailed: " else ""
+            return ProviderDenied("Azure refuses the change", said, self.credential, about)
         if status == 401 or isinstance(error, ClientAuthenticationError):
             return ProviderDenied("Azure refuses the credential", said, self.credential)
         return ProviderError("Azure refuses the change", said, "correct what it names")

@@ -81,6 +81,7 @@ def _minimum_ttl(api: API, zone: str) -> int:
     answer = api.get(f"/domains/{zone}/", accept={404})
     if answer.status == 404:
         raise api.unknown(zone)
+    api.zone = zone  # the token is good, and has been: its policies are for each domain
     return int(answer.json["minimum_ttl"])
 
 

@@ -65,8 +65,8 @@ class Google:
     url: str = field(default="https://dns.googleapis.com", metadata=ADDRESS)
 
     def add_txt(self, record: TxtRecord) -> None:
-        with self._project() as project:
-            zone = self._zone(project, record.zone)
+        with self._project() as whole:
+            zone, project = self._zone(whole, record.zone), whole.within(record.zone)
             found = project.record_set(zone, record.name)
             values = found["rrdatas"] if found else []
             if record.value in map(unquoted, values):
@@ -75,8 +75,8 @@ class Google:
             project.replace(zone, found, {**new, "rrdatas": [*values, quoted(record.value)]})
 
     def remove_txt(self, record: TxtRecord) -> None:
-        with self._project() as project:
-            zone = self._zone(project, record.zone)
+        with self._project() as whole:
+            zone, project = self._zone(whole, record.zone), whole.within(record.zone)
             found = project.record_set(zone, record.name)
             values = found["rrdatas"] if found else []
             others = [value for value in values if unquoted(value) != record.value]
@@ -161,8 +161,13 @@ class Google:
 class Project:
     """The API as one operation sees it."""
 
-    def __init__(self, api: API) -> None:
+    def __init__(self, api: API, zone: str = "") -> None:
+        """``zone`` is the DNS name of the only one that is to be written to."""
         self._api = api
+        self._writing = zone
+
+    def within(self, zone: str) -> Project:
+        return Project(self._api, zone)
 
     def call(self, method: str, path: str, **how: Any) -> dict[str, Any]:
         answer = self._api.call(method, path, accept=OVERTAKEN | {403}, **how)
@@ -171,6 +176,8 @@ class Project:
         if answer.status == 403 and _reasons(answer) & BUSY:
             raise self._api.busy(f"HTTP 403: {', '.join(_reasons(answer))}")
         if answer.status == 403:
+            # Roles can be given for a single zone; the API is enabled for all, or not at all.
+            self._api.zone = self._writing if _reasons(answer) == {"forbidden"} else ""
             raise self._api.failure(answer)
         found: dict[str, Any] = answer.json
         return found

@@ -212,6 +212,7 @@ def test_the_permission_that_is_missing_is_said(service: Service, lacking: str) 
     with pytest.raises(ProviderDenied, match=f"Microsoft.Network/{lacking}") as refused:
         change(TxtRecord(ZONE, RECORD.name, FIRST if "delete" in lacking else SECOND, 60))
     assert "DNS Zone Contributor" in refused.value.next
+    assert refused.value.zone == ZONE
 
 
 @pytest.mark.parametrize(
@@ -225,6 +226,7 @@ def test_a_wrong_credential_is_told(service: Service, settings: dict[str, Any], 
     with pytest.raises(ProviderDenied, match=words) as refused:
         service.provider(**settings).add_txt(RECORD)
     assert "wrong" not in str(refused.value)
+    assert not refused.value.zone
 
 
 @pytest.mark.parametrize(

@@ -164,6 +164,7 @@ def test_a_policy_that_does_not_allow_the_name_is_told(
     with pytest.raises(ProviderDenied, match="Insufficient token permissions") as denied:
         provider(TOKEN).add_txt(challenge())
     assert "policy" in denied.value.next
+    assert denied.value.zone == ZONE
 
 
 def test_what_it_finds_malformed_is_told_in_its_words(

@@ -230,6 +230,7 @@ def test_the_permission_that_is_missing_is_said(service: Service, lacking: str) 
     with pytest.raises(ProviderDenied, match=lacking) as refused:
         change(TxtRecord(ZONE, RECORD.name, value, 60))
     assert "dns.changes.create" in refused.value.next
+    assert refused.value.zone == ("" if lacking == "dns.managedZones.list" else ZONE)
 
 
 @pytest.mark.parametrize(

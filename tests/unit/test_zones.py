@@ -738,3 +738,51 @@ def test_what_is_seen_before_the_order_leads_to_the_next_challenge_at_once(
     lineage = store.lineages.get("www")
     assert lineage.challenge is None
     assert not due.issuance(wanted, lineage, NOW).due(NOW)
+
+
+@pytest.mark.parametrize(
+    ("names", "parked", "others"),
+    [
+        pytest.param(["www.a.test"], {"dns main a.test"}, ["b"], id="its zone"),
+        pytest.param(["*.a.test", "b.test"], {"dns main a.test"}, ["b"], id="one of its zones"),
+        pytest.param(
+            ["alias.test"], {"dns main a.test", "dns main"}, ["b"], id="a zone by an alias"
+        ),
+    ],
+)
+def test_a_refusal_in_one_zone_stops_what_is_in_that_zone_only(
+    desk: Desk, names: list[str], parked: set[str], others: list[str]
+) -> None:
+    def wanted(name: str, *hosts: str) -> CertificateSpec:
+        return replace(spec(name, "main"), identifiers=tuple(Identifier("dns", h) for h in hosts))
+
+    specs = {
+        "www": wanted("www", *names),
+        "a": wanted("a", "other.a.test"),
+        "b": wanted("b", "www.b.test", "nota.test"),
+        "c": replace(wanted("c", "a.test"), dns=(("*", "second"),)),
+    }
+    store = desk.store
+    store.lineages.take_over(specs, "digest", {"dns main": "1"})
+    assert store.leases.claim(["www"]) == ["www"]
+    error = ProviderDenied("no", "", "", "a.test")
+    error.account = "main"
+    setback.keep(Attempt(specs["www"], "test", NO_LIMITS, None), error, store, 0.0, NOW)
+    assert set(store.lineages.get("www").parks) == parked
+    held = {
+        name
+        for name in specs
+        if not due.issuance(specs[name], store.lineages.get(name), NOW).due(NOW)
+    }
+    assert held == {"www", "a"}
+    # Another credential is tried at once.
+    store.lineages.take_over(specs, "digest 2", {"dns main": "2"})
+    assert {name for name in specs if store.lineages.get(name).parks} == set()
+
+
+def test_a_zone_that_a_provider_tells_is_kept(desk: Desk) -> None:
+    plugin = Memory(errors=[ProviderDenied("no", "", "", "a.test")])
+    desk.follow(account("main", plugin))
+    error = desk.publish("main", "www").exception(LONG)
+    assert isinstance(error, ProviderDenied)
+    assert (error.account, error.zone) == ("main", "a.test")
