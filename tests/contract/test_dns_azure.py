@@ -349,7 +349,7 @@ def test_an_access_token_is_kept_until_it_is_refused(service: Service) -> None:
     with pytest.raises(ProviderBusy, match="another access token"):
         one.add_txt(RECORD)
     one.add_txt(RECORD)
-    assert list(fake.tokens) == ["token-2"]
+    assert len(fake.tokens) == 1
     # A new one that is refused is no matter of its age.
     service.first = lambda _: problem(401, "no")
     with pytest.raises(ProviderBusy):
