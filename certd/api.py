@@ -19,11 +19,21 @@ from certd.errors import (
     ProviderBusy,
     ProviderDenied,
     ProviderError,
+    TargetBusy,
     TargetError,
     plain,
 )
 from certd.failpoint import failpoint
-from certd.model import Bundle, Certificate, DNSChallenge, Identifier, Pair, TxtRecord
+from certd.model import (
+    Bundle,
+    Certificate,
+    DNSChallenge,
+    Identifier,
+    Managed,
+    Pair,
+    TxtRecord,
+    fingerprint,
+)
 from certd.program import check_program, run_program, said
 from certd.references import SecretReference
 from certd.room import Lack, lack
@@ -39,6 +49,7 @@ __all__ = [
     "DeployTarget",
     "Identifier",
     "Lack",
+    "Managed",
     "NotHere",
     "Pair",
     "ProviderBusy",
@@ -46,10 +57,12 @@ __all__ = [
     "ProviderError",
     "Secret",
     "SecretReference",
+    "TargetBusy",
     "TargetError",
     "TxtRecord",
     "check_program",
     "failpoint",
+    "fingerprint",
     "lack",
     "plain",
     "run_program",
@@ -128,6 +141,9 @@ class DeployTarget(Protocol):
     ``ready(name) -> None``: raises TargetError if a deployment could not succeed just now,
     for want of room say. Asked before each order, so that none is made in vain: it is
     quick, and writes nothing.
+
+    ``managed() -> Collection[Managed]``: certificates at the service that it renews itself:
+    they are shown beside certd's own. Asked now and then; reads only. Raises as ``deploy``.
     """
 
     def deploy(self, bundle: Bundle) -> None:
@@ -137,9 +153,21 @@ class DeployTarget(Protocol):
         that is already in place is only made sure of. The core rolls back by deploying
         the bundle before, so a deployment must not depend on its version being newer.
 
+        Nothing is sent to a service twice: what has this bundle's fingerprint there already
+        is taken as it is.
+
         Raises:
-            TargetError: it could not be done; the core tries again later.
+            TargetBusy: a passing failure of a service (throttled, 5xx, a time-out); tried
+                again later, and nothing is put back.
+            TargetError: it could not be done; the core goes back, and tries again later.
         """
 
     def serving(self, name: str) -> str | None:
-        """The fingerprint of what is in place for this lineage; None: it cannot be told."""
+        """The fingerprint of what is in place for this lineage; None: it cannot be told.
+
+        SHA-256 of the leaf's DER, lower-case hexadecimal: ``fingerprint(pem)``. It is also
+        asked now and then when nothing is to be deployed, to find what somebody has changed.
+
+        Raises:
+            TargetError: the service could not be asked.
+        """

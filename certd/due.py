@@ -6,11 +6,14 @@ show it without doing it.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 
-from certd.known import Lineage, RenewalInfo, TargetState
+from certd.deploying import LAST_RESORT as LAST_RESORT
+from certd.deploying import NEVER as NEVER
+from certd.deploying import TargetDecision as TargetDecision
+from certd.deploying import targets
+from certd.known import Lineage, RenewalInfo
 from certd.model import (
     WRITTEN,
     Certificate,
@@ -20,7 +23,6 @@ from certd.model import (
 )
 
 SHORT_LIFETIME = timedelta(days=10)
-LAST_RESORT = 0.05  # of the lifetime: from here on no window and no wish counts
 SHORTEST = timedelta(seconds=5)  # back-off, however little lifetime is left
 BACKOFF = (
     timedelta(minutes=1),
@@ -35,17 +37,7 @@ MOST_A_DAY = 3
 HOLD = timedelta(hours=8)
 
 
-NEVER = datetime(9000, 1, 1, tzinfo=UTC)
 STOPPED = "stopped until you act"
-
-
-@dataclass(frozen=True, slots=True)
-class TargetDecision:
-    """What one target needs: ``act`` is deploy or verify."""
-
-    target: str
-    act: str
-    decision: Decision
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +49,11 @@ class Plan:
     ask: Decision | None  # renewal information
     targets: tuple[TargetDecision, ...]
     next_key: Decision | None = None  # to be made in advance
+
+    @property
+    def behind(self) -> bool:
+        """Whether a target does not serve what is current, as far as is known."""
+        return any(item.act != "look" for item in self.targets)
 
     def next_look(self) -> datetime:
         return min(self.issue.at, self.next_look_beside_order())
@@ -73,7 +70,7 @@ def plan(spec: CertificateSpec, lineage: Lineage, now: datetime) -> Plan:
         spec.name,
         issuance(spec, lineage, now),
         _ask(lineage, now),
-        tuple(_targets(spec, lineage, now)),
+        tuple(targets(spec, lineage, now)),
         next_key(spec, lineage, now),
     )
 
@@ -238,21 +235,3 @@ def next_key(spec: CertificateSpec, lineage: Lineage, now: datetime) -> Decision
         return None
     kind = f" of type {spec.key_type}" if have else ""
     return Decision(now, f"there is no backup key{kind} yet")
-
-
-def _targets(spec: CertificateSpec, lineage: Lineage, now: datetime) -> Iterator[TargetDecision]:
-    if lineage.current is None:
-        return
-    number = lineage.current.number
-    for name in spec.targets:
-        state = lineage.targets.get(name, TargetState(name))
-        at = state.retry_at or now
-        if state.version != number:
-            yield TargetDecision(name, "deploy", Decision(now, f"version {number} is not there"))
-        elif state.phase == "applied":
-            yield TargetDecision(name, "verify", Decision(at, f"version {number} must be served"))
-        elif state.phase != "verified":
-            reason = "to be deployed"
-            if state.failure:
-                reason = f"failed: {state.failure.what}"
-            yield TargetDecision(name, "deploy", Decision(at, reason))

@@ -94,6 +94,24 @@ class TargetError(CertdError):
     """A target could not be brought to serve the certificate; tried again later."""
 
 
+class Unseen(TargetError):
+    """It could not be told what a target serves: no reason to believe that it is another."""
+
+
+class TargetBusy(TargetError):
+    """It, or the way to it, failed for a passing reason (throttled, 5xx, a time-out).
+
+    Nothing is put back for it: what was served is, most probably, served still.
+    ``retry_after``: the seconds that it asks to wait; None: it does not say.
+    """
+
+    def __init__(
+        self, what: str, why: str = "", next: str = "", retry_after: float | None = None
+    ) -> None:
+        super().__init__(what, why, next)
+        self.retry_after = retry_after
+
+
 class SecretError(CertdError):
     """A secret could not be fetched from where the configuration says; tried again later."""
 

@@ -205,8 +205,9 @@ class TargetState:
     serving: int | None = None
     failures: int = 0
     since: datetime | None = None
-    retry_at: datetime | None = None
+    retry_at: datetime | None = None  # of what is verified: the next look at it
     failure: Failure | None = None
+    until: datetime | None = None  # the end of what ``serving`` is
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,6 +5,8 @@ Instants are aware UTC.
 
 from __future__ import annotations
 
+import base64
+import hashlib
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from ipaddress import IPv4Network, IPv6Network
@@ -46,6 +48,15 @@ class SigningRequest:
 
 
 @dataclass(frozen=True, slots=True)
+class TargetRule:
+    """When one target may be deployed to, where that is not at once."""
+
+    target: str
+    after: tuple[str, ...] = ()  # targets that must be verified before
+    window: tuple[str, ...] = ()  # maintenance windows, see ``certd.maintenance``
+
+
+@dataclass(frozen=True, slots=True)
 class CertificateSpec:
     """A certificate as the operator wants it: one ``[certificate.NAME]`` table."""
 
@@ -67,6 +78,7 @@ class CertificateSpec:
     csr: SigningRequest | None = None  # in place of keys of certd's own
     # Which [dns] tables write its records: (name, table), the longest name first, "*" last.
     dns: tuple[tuple[str, str], ...] = ()
+    rules: tuple[TargetRule, ...] = ()  # of those among ``targets`` that have any
     # The other of a pair from one table; the store need not know.
     sibling: str | None = field(default=None, compare=False)
 
@@ -150,12 +162,35 @@ class Bundle:
         return self.leaf_pem + self.chain_pem
 
 
+def fingerprint(pem: str) -> str:
+    """That of the first certificate in the text: SHA-256 of its DER, lower-case hexadecimal.
+
+    Raises:
+        ValueError: there is none.
+    """
+    begin, end = "-----BEGIN CERTIFICATE-----", "-----END CERTIFICATE-----"
+    inside, found, _ = pem.partition(begin)[2].partition(end)
+    if not found:
+        raise ValueError("there is no certificate in PEM form")
+    return hashlib.sha256(base64.b64decode(inside)).hexdigest()
+
+
 @dataclass(frozen=True, slots=True)
 class Pair:
     """A certificate and its key as a target holds them: not checked, and perhaps no pair."""
 
     fullchain_pem: str
     key_pem: Secret
+
+
+@dataclass(frozen=True, slots=True)
+class Managed:
+    """A certificate at a service that the service itself renews, so that certd only shows it."""
+
+    id: str  # the service's own: an ARN, a resource's path
+    names: tuple[str, ...]
+    not_after: datetime | None
+    status: str  # in the service's word: "ISSUED", "PENDING_VALIDATION"
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,9 @@ from datetime import datetime
 from certd.cli.options import ahead, instant
 from certd.cli.overview import Overview
 from certd.due import NEVER, STOPPED
-from certd.known import Revocation
+from certd.known import Revocation, TargetState
+
+_UNTOUCHED = TargetState("")
 
 
 def troubles(found: Overview) -> Iterator[str]:
@@ -29,6 +31,12 @@ def troubles(found: Overview) -> Iterator[str]:
             if item.failure:
                 where = f"{spec.name} at {item.target}"
                 yield f"\n{where}: {item.failure}\n  {_again(item.retry_at, found.now)}"
+        for waiting in entry.plan.targets:
+            if waiting.act == "deploy" and found.now < waiting.decision.at:
+                if not entry.lineage.targets.get(waiting.target, _UNTOUCHED).failure:
+                    at, why = waiting.decision.at, waiting.decision.reason
+                    when = f" ({instant(at)}, {ahead(at, found.now)})" if at < NEVER else ""
+                    yield f"\n{spec.name} at {waiting.target}: {why}{when}"
     for one in found.left:
         yield _unrevoked(f"{one.name}, which is not configured any more", one, found.now)
 

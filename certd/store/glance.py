@@ -48,7 +48,7 @@ _VERSION = (
 _NEXT = ("next_type", "next_pin")
 _TARGET = (
     *("lineage", "target", "phase", "version", "serving", "failures", "since", "retry_at"),
-    "failure",
+    *("failure", "until"),
 )
 _PARK = ("lineage", "ca", "until", "failure")
 

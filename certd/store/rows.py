@@ -167,6 +167,7 @@ def target(row: Any) -> TargetState:
         row.since,
         row.retry_at,
         failure(row.failure),
+        row.until,
     )
 
 
@@ -179,6 +180,7 @@ def target_values(state: TargetState) -> dict[str, Any]:
         "since": state.since,
         "retry_at": state.retry_at,
         "failure": failure_text(state.failure),
+        "until": state.until,
     }
 
 

@@ -188,6 +188,7 @@ target = sa.Table(
     sa.Column("since", Instant),
     sa.Column("retry_at", Instant),
     sa.Column("failure", sa.String),  # JSON
+    sa.Column("until", Instant),
 )
 
 # A CA that is not asked: by one certificate, or by all where ``lineage`` is "".

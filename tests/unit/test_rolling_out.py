@@ -9,13 +9,13 @@ import ssl
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
 from certd.config import Endpoint, TargetSettings
-from certd.errors import StoreError, TargetError
+from certd.errors import StoreError, TargetBusy, TargetError
 from certd.known import TargetState
 from certd.model import Bundle, CertificateSpec
 from certd.rollout import Rollout
@@ -187,3 +187,22 @@ def test_what_is_served_instead_is_told_with_the_name_that_was_asked_for(
         rf"{re.escape(said)}, when asked for www\.example\.com",
         state.failure.why,
     )
+
+
+def test_of_a_service_that_is_busy_nothing_is_put_back(store: Store) -> None:
+    """Fault row 49: it is asked again when it wants to be, and not for the version before."""
+    asked: list[int] = []
+    assert act(store, lambda bundle: None).phase == "verified"
+    complete(store)
+
+    def throttled(bundle: Bundle) -> None:
+        asked.append(bundle.version)
+        raise TargetBusy("the load balancer is not changed", "Throttling", "", retry_after=300)
+
+    before = datetime.now(UTC)
+    state = act(store, throttled)
+    assert asked == [2]
+    assert state.phase == "failed"
+    assert state.serving == 1
+    assert state.retry_at is not None
+    assert state.retry_at - before >= timedelta(seconds=300)
