@@ -6,7 +6,9 @@ All of it happens at one name that nobody uses, and is taken away again.
 
 from __future__ import annotations
 
+import base64
 import contextlib
+import hashlib
 import threading
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
@@ -14,14 +16,31 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
-from certd.api import DNSProvider, ProviderError, TxtRecord
+from certd.api import DNSChallenge, DNSProvider, ProviderError, Secret, TxtRecord
 
-# What a challenge's value looks like (RFC 8555 section 8.4): 43 characters, base64url.
-FIRST = "LoqXcYV8q5ONbJQxbmR7SCTNo3tiAXDfowyjxAjEuX0"
-SECOND = "IirZk-Rd_6hQJ5KLMcI0vYeGLN8YWzIRi-tZUcPq1EM"
+PREFIX = "_acme-challenge."
+
+
+def _value(key_authorization: str) -> str:
+    digest = hashlib.sha256(key_authorization.encode()).digest()
+    return base64.urlsafe_b64encode(digest).rstrip(b"=").decode()
+
+
+# As those of challenges are made (RFC 8555 section 8.4), of key authorizations that no CA knows.
+_KEYS = tuple(f"certd-test-token-number-{number}.thumbprint" for number in (1, 2))
+FIRST, SECOND = map(_value, _KEYS)
 THREADS = 4
 TTL = 60  # seconds
 PAUSE = 0.5  # seconds between looks
+
+
+def record(zone: str, name: str, value: str, ttl: int = TTL) -> TxtRecord:
+    """With the challenge that it is made of, where a challenge can be made of it."""
+    key = next((key for key in _KEYS if _value(key) == value), None)
+    if key is None or not name.startswith(PREFIX):
+        return TxtRecord(zone, name, value, ttl)
+    made_of = DNSChallenge(name.removeprefix(PREFIX), Secret(key))
+    return TxtRecord(zone, name, value, ttl, made_of)
 
 
 class Broken(Exception):
@@ -55,7 +74,7 @@ class Trial:
         return removes
 
     def record(self, value: str, name: str = "") -> TxtRecord:
-        return TxtRecord(self.zone, name or self.name, value, self.ttl)
+        return record(self.zone, name or self.name, value, self.ttl)
 
     def expect(self, wanted: Collection[str], after: str, name: str = "") -> None:
         until = time.monotonic() + self.patience
@@ -119,7 +138,9 @@ def removed_twice(trial: Trial) -> None:
 
 def at_once(trial: Trial) -> None:
     """several names changed at the same time"""
-    names = names_of(trial.provider, [f"{index}.{trial.name}" for index in range(THREADS)])
+    below = trial.name.removeprefix(PREFIX)
+    wanted = [f"{PREFIX}{index}.{below}" for index in range(THREADS)]
+    names = names_of(trial.provider, wanted)
     with trial.clean(FIRST, names=names), ThreadPoolExecutor(THREADS) as pool:
         once = getattr(trial.provider, "exclusive", "name") == "zone"
 
@@ -135,9 +156,8 @@ def at_once(trial: Trial) -> None:
 
 def unknown_zone(trial: Trial) -> None:
     """a zone that is not of the account is refused, and says so"""
-    stranger = TxtRecord(
-        "not-of-this-account.invalid", "_acme-challenge.not-of-this-account.invalid", FIRST, TTL
-    )
+    zone = "not-of-this-account.invalid"
+    stranger = record(zone, f"{PREFIX}{zone}", FIRST)
     try:
         trial.provider.add_txt(stranger)
     except ProviderError:

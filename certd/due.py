@@ -110,7 +110,7 @@ def _denied(spec: CertificateSpec, lineage: Lineage, at: datetime) -> datetime:
     """When the DNS providers that its next order needs may be asked again, if not then."""
     if challenge(spec, lineage) not in WRITTEN:
         return at
-    parks = [lineage.parks[one] for one in spec.accounts if one in lineage.parks]
+    parks = [park for whom, park in lineage.parks.items() if spec.writes_by(whom)]
     return max((one.until or NEVER for one in parks if one.holds(at)), default=at)
 
 
@@ -120,7 +120,7 @@ def challenge(spec: CertificateSpec, lineage: Lineage) -> str:
     """
     kept = lineage.challenge
     first = kept if kept in spec.challenges else spec.challenges[0]
-    if first not in WRITTEN or lineage.parks.keys().isdisjoint(spec.accounts):
+    if first not in WRITTEN or not any(map(spec.writes_by, lineage.parks)):
         return first
     rest = spec.challenges[spec.challenges.index(first) :]
     return next((one for one in rest if one not in WRITTEN), first)

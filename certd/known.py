@@ -226,7 +226,8 @@ class Lineage:
     ordering: bool = False  # an order is under way: key and CSR are written down
     placed: bool = False  # and the CA has it: its URL is known
     targets: Mapping[str, TargetState] = field(default_factory=dict)
-    # By the CA's name; a DNS provider's by that of its table: "dns main".
+    # By the CA's name; a DNS provider's by that of its table: "dns main", or, of one of its zones
+    # only, "dns main example.com".
     parks: Mapping[str, Park] = field(default_factory=dict)
     held_until: datetime | None = None  # a CA's limit: no order before
     held_for: str = ""  # which one, for people

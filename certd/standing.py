@@ -137,7 +137,7 @@ class Entry:
             "not_asked": [
                 {"ca": ca, "until": _iso(parked.until), "last_error": _error(parked.failure)}
                 for ca, parked in lineage.parks.items()
-                if ca in spec.asks
+                if spec.asks(ca)
             ],
             "next_attempt": _iso(min(attempts)) if attempts else renew_at,
         }

@@ -170,3 +170,9 @@ def challenge(
     value: str = FIRST, *, name: str = NAME, zone: str = ZONE, ttl: int = 60
 ) -> TxtRecord:
     return TxtRecord(zone, name, value, ttl)
+
+
+def undone(fake: FakeAPI, times: int, status: int = 200) -> None:
+    """Somebody else writes what was there before, each time at once."""
+    for _ in range(times):
+        fake.fault(Reply(status, []), writing=True)

@@ -215,7 +215,7 @@ def _own(account: DNSSettings, work: Callable[[], T]) -> T:
             f"{name} {error.what}", error.why, error.next, error.retry_after
         ) from None
     except ProviderDenied as error:
-        denied = ProviderDenied(f"{name} {error.what}", error.why, error.next)
+        denied = ProviderDenied(f"{name} {error.what}", error.why, error.next, error.zone)
         denied.account = account.name
         raise denied from None
     except StoreError:

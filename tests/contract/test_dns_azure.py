@@ -212,6 +212,7 @@ def test_the_permission_that_is_missing_is_said(service: Service, lacking: str) 
     with pytest.raises(ProviderDenied, match=f"Microsoft.Network/{lacking}") as refused:
         change(TxtRecord(ZONE, RECORD.name, FIRST if "delete" in lacking else SECOND, 60))
     assert "DNS Zone Contributor" in refused.value.next
+    assert refused.value.zone == ZONE
 
 
 @pytest.mark.parametrize(
@@ -225,6 +226,7 @@ def test_a_wrong_credential_is_told(service: Service, settings: dict[str, Any], 
     with pytest.raises(ProviderDenied, match=words) as refused:
         service.provider(**settings).add_txt(RECORD)
     assert "wrong" not in str(refused.value)
+    assert not refused.value.zone
 
 
 @pytest.mark.parametrize(
@@ -335,3 +337,22 @@ def credential(service: Service) -> dict[str, Any]:
     one = service.provider()
     names = ("tenant_id", "client_id", "client_secret", "authority")
     return {name: getattr(one, name) for name in names}
+
+
+def test_an_access_token_is_kept_until_it_is_refused(service: Service) -> None:
+    one, fake = service.provider(), service.azure
+    one.add_txt(RECORD)
+    one.remove_txt(RECORD)
+    assert list(fake.tokens) == ["token-1"]
+    assert "token-1" not in repr(one)
+    fake.tokens.clear()
+    with pytest.raises(ProviderBusy, match="another access token"):
+        one.add_txt(RECORD)
+    one.add_txt(RECORD)
+    assert len(fake.tokens) == 1
+    # A new one that is refused is no matter of its age.
+    service.first = lambda _: problem(401, "no")
+    with pytest.raises(ProviderBusy):
+        one.remove_txt(RECORD)
+    with pytest.raises(ProviderDenied):
+        one.remove_txt(RECORD)

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from certd_providers.cloudflare import Cloudflare
 
-from certd.api import ProviderDenied, ProviderError
+from certd.api import ProviderDenied, ProviderError, TxtRecord
 from certd.contract import FIRST, SECOND
 from tests.dnsc_contract import HTTPProviderContract
 from tests.dnsc_fakes import (
@@ -200,3 +200,13 @@ def test_of_two_zones_at_work_none_is_guessed(
     fake.others = [{"id": "of-another-account", "name": ZONE, "status": "active"}]
     with pytest.raises(ProviderError, match="of-another-account"):
         provider(TOKEN).add_txt(challenge())
+
+
+def test_only_what_is_refused_in_a_zone_is_about_that_zone(
+    provider: Callable[[str], Cloudflare],
+) -> None:
+    record = TxtRecord(ZONE, NAME, FIRST, 60)
+    for token, zone in ((READER, ZONE), ("unknown", "")):
+        with pytest.raises(ProviderDenied) as refused:
+            provider(token).add_txt(record)
+        assert refused.value.zone == zone

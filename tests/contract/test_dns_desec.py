@@ -24,6 +24,7 @@ from tests.dnsc_fakes import (
     page,
     relative,
     secret,
+    undone,
 )
 
 DOMAINS = [*(f"{number}.example" for number in range(4)), ZONE]
@@ -164,6 +165,7 @@ def test_a_policy_that_does_not_allow_the_name_is_told(
     with pytest.raises(ProviderDenied, match="Insufficient token permissions") as denied:
         provider(TOKEN).add_txt(challenge())
     assert "policy" in denied.value.next
+    assert denied.value.zone == ZONE
 
 
 def test_what_it_finds_malformed_is_told_in_its_words(
@@ -172,3 +174,21 @@ def test_what_it_finds_malformed_is_told_in_its_words(
     fake.fault(Reply(400, [{"subname": ["This name is not allowed."]}]), writing=True)
     with pytest.raises(ProviderError, match="This name is not allowed"):
         provider(TOKEN).add_txt(challenge())
+
+
+def test_what_somebody_else_undoes_is_done_again(
+    fake: FakeDeSEC, provider: Callable[[str], DeSEC]
+) -> None:
+    """Who has read the set before us, and writes it after us."""
+    for change, left in ((provider(TOKEN).add_txt, [FIRST]), (provider(TOKEN).remove_txt, [])):
+        undone(fake, 1)
+        change(challenge())
+        assert fake.published(NAME) == left
+        assert len(fake.writes) == 2
+        fake.requests.clear()
+        change(challenge())
+        assert not fake.writes
+    undone(fake, 2)
+    with pytest.raises(ProviderBusy, match="undone the change"):
+        provider(TOKEN).add_txt(challenge())
+    assert len(fake.writes) == 2

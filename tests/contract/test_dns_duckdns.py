@@ -89,10 +89,11 @@ def test_addresses_and_other_domains_stay(fake: Server, provider: DuckDNS) -> No
 
 
 def test_a_domain_of_somebody_else_is_refused(provider: DuckDNS) -> None:
-    with pytest.raises(ProviderDenied, match="stranger is not of its account"):
+    with pytest.raises(ProviderDenied, match="stranger is not of its account") as refused:
         provider.add_txt(
             TxtRecord("duckdns.org", "_acme-challenge.stranger.duckdns.org", FIRST, 60)
         )
+    assert refused.value.zone == "stranger.duckdns.org"
 
 
 @pytest.mark.parametrize("name", ["duckdns.org", "example.com", "notduckdns.org"])

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from certd_providers.gandi import Gandi
 
+from certd.api import ProviderBusy
 from certd.contract import FIRST
 from tests.dnsc_contract import HTTPProviderContract
 from tests.dnsc_fakes import (
@@ -23,6 +24,7 @@ from tests.dnsc_fakes import (
     page,
     relative,
     secret,
+    undone,
 )
 
 DOMAINS = [ZONE, *(f"{number}.example" for number in range(5))]
@@ -141,3 +143,21 @@ def test_what_it_finds_malformed_is_told_in_its_words(
 ) -> None:
     with pytest.raises(Exception, match="out of range"):
         provider(TOKEN).add_txt(challenge(name=NAME, ttl=2592001))
+
+
+def test_what_somebody_else_undoes_is_done_again(
+    fake: FakeGandi, provider: Callable[[str], Gandi]
+) -> None:
+    """Who has read the set before us, and writes it after us."""
+    for change, left in ((provider(TOKEN).add_txt, [FIRST]), (provider(TOKEN).remove_txt, [])):
+        undone(fake, 1)
+        change(challenge())
+        assert fake.published(NAME) == left
+        assert len(fake.writes) == 2
+        fake.requests.clear()
+        change(challenge())
+        assert not fake.writes
+    undone(fake, 2)
+    with pytest.raises(ProviderBusy, match="undone the change"):
+        provider(TOKEN).add_txt(challenge())
+    assert len(fake.writes) == 2

@@ -230,6 +230,7 @@ def test_the_permission_that_is_missing_is_said(service: Service, lacking: str) 
     with pytest.raises(ProviderDenied, match=lacking) as refused:
         change(TxtRecord(ZONE, RECORD.name, value, 60))
     assert "dns.changes.create" in refused.value.next
+    assert refused.value.zone == ("" if lacking == "dns.managedZones.list" else ZONE)
 
 
 @pytest.mark.parametrize(
@@ -324,3 +325,22 @@ def test_without_the_library(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ProviderError) as missing:
         Google(project="x").zones()
     assert missing.value.next == "pip install 'certd[google]'"
+
+
+def test_an_access_token_is_kept_until_it_is_refused(service: Service) -> None:
+    one, fake = service.provider(), service.google
+    one.add_txt(RECORD)
+    one.remove_txt(RECORD)
+    assert list(fake.tokens) == ["token-1"]
+    assert "token-1" not in repr(one)
+    fake.tokens.clear()
+    with pytest.raises(ProviderBusy, match="another access token"):
+        one.add_txt(RECORD)
+    one.add_txt(RECORD)
+    assert len(fake.tokens) == 1
+    # A new one that is refused is no matter of its age.
+    service.first = lambda _: problem(401, "no")
+    with pytest.raises(ProviderBusy):
+        one.remove_txt(RECORD)
+    with pytest.raises(ProviderDenied):
+        one.remove_txt(RECORD)

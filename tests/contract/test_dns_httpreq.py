@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import json
 from collections import defaultdict
 from collections.abc import Callable, Iterator
@@ -19,7 +20,7 @@ from certd.api import (
     SecretReference,
     TxtRecord,
 )
-from certd.contract import FIRST, SECOND
+from certd.contract import CHECKS, FIRST, SECOND, Check, Trial, record
 from certd.testing.dns import Account, DNSProviderContract
 from tests.dnsd_fake import Asked, Fake, Mishaps, Reply, direct, running
 
@@ -45,6 +46,12 @@ class Server(Fake):
         match body:
             case {"fqdn": str(fqdn), "value": str(value)} if fqdn.endswith(".") and len(body) == 2:
                 name = fqdn.removesuffix(".")
+            case {"domain": str(domain), "token": str(token), "keyAuth": str(key)} if (
+                key.startswith(f"{token}.") and len(body) == 3
+            ):
+                digest = hashlib.sha256(key.encode()).digest()
+                name = f"_acme-challenge.{domain}"
+                value = base64.urlsafe_b64encode(digest).rstrip(b"=").decode()
             case _:
                 return Reply(400, "unknown message\n", "text/plain")
         if not f".{name}".endswith(f".{ZONE}"):
@@ -88,6 +95,43 @@ def account(fake: Server, provider: HTTPReq) -> Account:
 
 class TestHTTPReq(Mishaps, DNSProviderContract):
     lenient = True  # its documentation says nothing of what is in an answer
+
+
+@pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
+def test_in_raw_mode_the_service_makes_name_and_value(
+    fake: Server, provider: HTTPReq, check: Check
+) -> None:
+    check(Trial(replace(provider, mode="RAW"), ZONE, NAME, lambda name: fake.values[name]))
+    assert all("keyAuth" in json.loads(asked.body) for asked in fake.asked)
+
+
+def test_in_raw_mode_a_key_authorization_is_in_no_error(fake: Server, provider: HTTPReq) -> None:
+    asked = record(ZONE, NAME, FIRST)
+    assert asked.challenge is not None
+    key = asked.challenge.key_authorization.reveal()
+    fake.instead = [Reply(400, f"cannot take {key}")]
+    with pytest.raises(ProviderError, match="cannot take") as refused:
+        replace(provider, mode="RAW").add_txt(asked)
+    assert key not in str(refused.value)
+    assert key not in repr(asked)
+
+
+def test_in_raw_mode_a_record_without_a_challenge_is_refused(
+    fake: Server, provider: HTTPReq
+) -> None:
+    raw = replace(provider, mode="RAW")
+    for change in (raw.add_txt, raw.remove_txt):
+        with pytest.raises(ProviderError, match="of a challenge of dns-01"):
+            change(TxtRecord(ZONE, NAME, FIRST, 60))
+    assert not fake.asked
+
+
+def test_there_is_one_other_mode() -> None:
+    check = HTTPReq.__dataclass_fields__["mode"].metadata["check"]
+    check("")
+    check("RAW")
+    with pytest.raises(ConfigError, match="no mode"):
+        check("raw")
 
 
 @pytest.mark.parametrize(

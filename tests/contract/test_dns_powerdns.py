@@ -14,8 +14,8 @@ from typing import Any
 import dns.message
 import dns.opcode
 import pytest
-from certd_providers import powerdns
 from certd_providers.powerdns import PowerDNS
+from certd_providers.rest import API, Answer
 
 from certd.api import (
     ConfigError,
@@ -237,7 +237,8 @@ def test_of_the_whole_zone_only_the_name_is_written() -> None:
         if method == "PATCH":
             sent.append(body)
             return 204, {}, b""
-        zone = {"name": f"{ZONE}.", "kind": "Native", "rrsets": [other, address, mine]}
+        sets = [other, address, sent[0]["rrsets"][0] if sent else mine]
+        zone = {"name": f"{ZONE}.", "kind": "Native", "rrsets": sets}
         return 200, {}, json.dumps(zone).encode()
 
     with _fake(reply) as url:
@@ -247,7 +248,40 @@ def test_of_the_whole_zone_only_the_name_is_written() -> None:
     assert [each["content"] for each in change["records"]] == ['"one"', '"value"']
 
 
-@pytest.mark.parametrize("url", ["", "127.0.0.1:8081", "ftp://x", "http://u:p@x", "http://x?a=b"])
-def test_an_address_that_is_none(url: str) -> None:
+@pytest.mark.parametrize(("times", "good"), [(1, True), (2, False)])
+def test_what_somebody_else_undoes_is_done_again(
+    server: servers.PowerDNS, times: int, good: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who has read the set before us, and writes it after us."""
+    name, writes = f"undone.{ZONE}", 0
+    theirs = [{"content": '"theirs"', "disabled": False}]
+    call = API.call
+
+    def overtaken(self: API, method: str, path: str, **how: Any) -> Answer:
+        nonlocal writes
+        answer = call(self, method, path, **how)
+        if method == "PATCH":
+            writes += 1
+            if writes <= times:
+                _put(server, name, records=theirs)
+        return answer
+
+    monkeypatch.setattr(API, "call", overtaken)
+    record = TxtRecord(ZONE, name, "value", 60)
+    if good:
+        _provider(server.url).add_txt(record)
+    else:
+        with pytest.raises(ProviderBusy, match="undone the change"):
+            _provider(server.url).add_txt(record)
+    assert writes == 2
+    assert sorted(server.values(name)) == (["theirs", "value"] if good else ["theirs"])
+    _put(server, name, records=[])
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["", "127.0.0.1:8081", "ftp://x", "https://u:p@x", "https://x?a=b", "http://192.0.2.1:8081"],
+)
+def test_an_address_that_is_none_or_shows_the_key_to_others(url: str) -> None:
     with pytest.raises(ConfigError):
-        powerdns._check_url(url)
+        PowerDNS.__dataclass_fields__["url"].metadata["check"](url)

@@ -237,6 +237,8 @@ def test_the_statement_that_a_policy_lacks_is_said(
         publish(provider(url, **settings))
     statement = json.loads(refused.value.next.removeprefix("allow it: "))
     assert statement == {"Effect": "Allow", "Action": lacking, "Resource": resource}
+    # Others can do without it in their zones, but for what is about none or all of them.
+    assert refused.value.zone == (ZONE if "ResourceRecordSets" in lacking else "")
 
 
 def test_one_zone_needs_no_list_of_zones(aws: tuple[str, Gateway]) -> None:
@@ -281,6 +283,21 @@ def test_nobody_to_ask_as(moto: str, settings: dict[str, Any]) -> None:
         pytest.param(503, "ServiceUnavailable", "", ProviderBusy, id="503"),
         pytest.param(403, "ExpiredToken", "", ProviderDenied, id="an old token"),
         pytest.param(403, "AccessDenied", "", ProviderDenied, id="no permission"),
+        pytest.param(400, "RequestExpired", "", ProviderError, id="a clock"),
+        pytest.param(
+            403,
+            "SignatureDoesNotMatch",
+            "Signature expired: 20260101T000000Z is now earlier than 20260101T001500Z",
+            ProviderError,
+            id="a slow clock",
+        ),
+        pytest.param(
+            403,
+            "InvalidSignatureException",
+            "Signature not yet current: 20260101T010000Z is still later than 20260101T001500Z",
+            ProviderError,
+            id="a fast clock",
+        ),
         pytest.param(400, "InvalidInput", "no", ProviderError, id="nonsense"),
         pytest.param(
             400,
