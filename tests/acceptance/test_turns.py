@@ -161,7 +161,7 @@ def test_what_somebody_has_copied_back_is_put_right_also_by_the_daemon(site: Sit
     assert "has another certificate in place" in daemon.log.read_text()
 
 
-@pytest.mark.fault(50)
+@pytest.mark.fault(row=50)
 def test_killed_in_the_middle_of_five_targets_the_rest_is_done_and_nothing_twice(
     site: Site,
 ) -> None:

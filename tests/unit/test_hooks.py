@@ -83,7 +83,7 @@ def test_where_the_last_hook_fails_the_new_version_stays(store: Store, tmp_path:
     assert (tmp_path / "seen").read_text().count("deployed") == 1
 
 
-@pytest.mark.fault(51)
+@pytest.mark.fault(row=51)
 @pytest.mark.parametrize(
     "words",
     [

@@ -150,6 +150,7 @@ def test_what_is_served_instead_is_told_with_the_name_that_was_asked_for(
     )
 
 
+@pytest.mark.fault(row=49)
 def test_of_a_service_that_is_busy_nothing_is_put_back(store: Store) -> None:
     """Fault row 49: it is asked again when it wants to be, and not for the version before."""
     asked: list[int] = []
