@@ -13,7 +13,7 @@ from certd_providers.acme_dns import AcmeDNS
 from certd.api import ProviderDenied, ProviderError, Secret, SecretReference, TxtRecord
 from certd.contract import FIRST, SECOND, Broken, Trial, two_values
 from certd.testing.dns import Account, DNSProviderContract
-from tests.dnsd_fake import Asked, Fake, Mishaps, Reply, as_json, direct, running
+from tests.mishaps import Asked, Fake, Mishaps, Reply, as_json, direct, running
 
 __all__ = ["direct"]
 

@@ -22,9 +22,9 @@ from certd.api import (
 from certd.contract import FIRST, SECOND
 from certd.references import reference
 from certd.testing.dns import Account, DNSProviderContract
-from tests.dnsb_azure import GROUP, SUBSCRIPTION, TENANT, problem
-from tests.dnsb_azure import Azure as Fake
-from tests.dnsb_http import Answer, Lost, Request, Response, own_tls, serving
+from tests.fake_azure import GROUP, SUBSCRIPTION, TENANT, problem
+from tests.fake_azure import Azure as Fake
+from tests.http_server import Answer, Lost, Request, Response, own_tls, serving
 
 ZONE = "example.com"
 RECORD = TxtRecord(ZONE, f"_acme-challenge.{ZONE}", FIRST, 60)

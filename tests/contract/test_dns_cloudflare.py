@@ -11,8 +11,7 @@ from certd_providers.cloudflare import Cloudflare
 
 from certd.api import ProviderDenied, ProviderError
 from certd.contract import FIRST, SECOND
-from tests.dnsc_contract import HTTPProviderContract
-from tests.dnsc_fakes import (
+from tests.fake_api import (
     NAME,
     READER,
     TOKEN,
@@ -25,6 +24,7 @@ from tests.dnsc_fakes import (
     page,
     secret,
 )
+from tests.http_contract import HTTPProviderContract
 
 ZONES = {f"id-of-{name}": name for name in ("0.example", "1.example", "2.example", ZONE)}
 MOST_PER_PAGE = 3

@@ -11,8 +11,7 @@ from certd_providers.digitalocean import DigitalOcean
 
 from certd.api import ProviderDenied, ProviderError
 from certd.contract import FIRST, SECOND
-from tests.dnsc_contract import HTTPProviderContract
-from tests.dnsc_fakes import (
+from tests.fake_api import (
     NAME,
     READER,
     TOKEN,
@@ -25,6 +24,7 @@ from tests.dnsc_fakes import (
     relative,
     secret,
 )
+from tests.http_contract import HTTPProviderContract
 
 DOMAINS = [*(f"{number}.example" for number in range(4)), ZONE]
 MOST_PER_PAGE = 3

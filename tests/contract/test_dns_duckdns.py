@@ -11,7 +11,7 @@ from certd_providers.duckdns import DuckDNS
 from certd.api import ProviderDenied, ProviderError, Secret, SecretReference, TxtRecord
 from certd.contract import FIRST, SECOND
 from certd.testing.dns import Account, DNSProviderContract
-from tests.dnsd_fake import Asked, Fake, Mishaps, Reply, direct, running
+from tests.mishaps import Asked, Fake, Mishaps, Reply, direct, running
 
 __all__ = ["direct"]
 

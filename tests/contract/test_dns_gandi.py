@@ -9,8 +9,7 @@ import pytest
 from certd_providers.gandi import Gandi
 
 from certd.contract import FIRST
-from tests.dnsc_contract import HTTPProviderContract
-from tests.dnsc_fakes import (
+from tests.fake_api import (
     NAME,
     READER,
     TOKEN,
@@ -24,6 +23,7 @@ from tests.dnsc_fakes import (
     relative,
     secret,
 )
+from tests.http_contract import HTTPProviderContract
 
 DOMAINS = [ZONE, *(f"{number}.example" for number in range(5))]
 MOST_PER_PAGE = 4

@@ -12,8 +12,7 @@ from certd_providers.godaddy import GoDaddy
 
 from certd.api import ProviderDenied, ProviderError
 from certd.contract import FIRST, SECOND
-from tests.dnsc_contract import HTTPProviderContract
-from tests.dnsc_fakes import (
+from tests.fake_api import (
     NAME,
     READER,
     TOKEN,
@@ -26,6 +25,7 @@ from tests.dnsc_fakes import (
     relative,
     secret,
 )
+from tests.http_contract import HTTPProviderContract
 
 DOMAINS = [*(f"{number}.example" for number in range(4)), ZONE]
 MOST_PER_PAGE = 2

@@ -19,9 +19,9 @@ from certd.api import ProviderBusy, ProviderDenied, ProviderError, SecretReferen
 from certd.contract import FIRST, SECOND
 from certd.references import reference
 from certd.testing.dns import Account, DNSProviderContract
-from tests.dnsb_google import PROJECT, Forms, problem
-from tests.dnsb_google import Google as Fake
-from tests.dnsb_http import Answer, Lost, Request, Response, serving
+from tests.fake_google import PROJECT, Forms, problem
+from tests.fake_google import Google as Fake
+from tests.http_server import Answer, Lost, Request, Response, serving
 
 ZONE = "example.com"
 ID = "example-com"

@@ -11,8 +11,7 @@ from certd_providers.hetzner import Hetzner
 
 from certd.api import ProviderBusy, ProviderError
 from certd.contract import FIRST, SECOND
-from tests.dnsc_contract import HTTPProviderContract
-from tests.dnsc_fakes import (
+from tests.fake_api import (
     NAME,
     READER,
     TOKEN,
@@ -26,6 +25,7 @@ from tests.dnsc_fakes import (
     relative,
     secret,
 )
+from tests.http_contract import HTTPProviderContract
 
 ZONES = [*(f"{number}.example" for number in range(4)), ZONE]
 MOST_PER_PAGE = 2

@@ -21,7 +21,7 @@ from certd.api import (
 )
 from certd.contract import FIRST, SECOND
 from certd.testing.dns import Account, DNSProviderContract
-from tests.dnsd_fake import Asked, Fake, Mishaps, Reply, direct, running
+from tests.mishaps import Asked, Fake, Mishaps, Reply, direct, running
 
 __all__ = ["direct"]
 

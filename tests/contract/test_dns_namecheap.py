@@ -20,8 +20,8 @@ from certd.api import (
 )
 from certd.contract import FIRST, SECOND
 from certd.testing.dns import Account, DNSProviderContract
-from tests.dnsd_fake import Mishaps, Reply, direct, running
-from tests.dnsd_namecheap import ADDRESS, KEY, THERE, USER, ZONE, Server
+from tests.fake_namecheap import ADDRESS, KEY, THERE, USER, ZONE, Server
+from tests.mishaps import Mishaps, Reply, direct, running
 
 __all__ = ["direct"]
 

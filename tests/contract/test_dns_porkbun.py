@@ -20,7 +20,7 @@ from certd.api import (
 )
 from certd.contract import FIRST
 from certd.testing.dns import Account, DNSProviderContract
-from tests.dnsd_fake import Asked, Fake, Mishaps, Reply, as_json, direct, running
+from tests.mishaps import Asked, Fake, Mishaps, Reply, as_json, direct, running
 
 __all__ = ["direct"]
 

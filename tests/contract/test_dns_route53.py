@@ -28,8 +28,8 @@ from certd.api import (
 from certd.contract import FIRST, SECOND
 from certd.references import reference
 from certd.testing.dns import Account, DNSProviderContract
-from tests.dnsb_aws import Gateway, forwarded, refusal
-from tests.dnsb_http import Lost, Request, Response, serving
+from tests.fake_aws import Gateway, forwarded, refusal
+from tests.http_server import Lost, Request, Response, serving
 
 ZONE = "example.com"
 NAME = f"_acme-challenge.{ZONE}"

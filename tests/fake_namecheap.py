@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from xml.sax.saxutils import quoteattr
 
-from tests.dnsd_fake import Asked, Fake, Reply
+from tests.mishaps import Asked, Fake, Reply
 
 ZONE = "example.co.uk"
 USER, KEY, ADDRESS = "certd", "56b4c87ef4fd49cb96d915c0db68194d", "192.0.2.1"

@@ -18,7 +18,7 @@ from botocore.auth import SigV4Auth
 from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
 
-from tests.dnsb_http import Request, Response
+from tests.http_server import Request, Response
 
 ZONE = "arn:aws:route53:::hostedzone/"
 _ACTIONS = (

@@ -12,7 +12,7 @@ import pytest
 from certd.api import DNSProvider, ProviderBusy, ProviderDenied, ProviderError
 from certd.contract import FIRST, SECOND
 from certd.testing.dns import Account, DNSProviderContract
-from tests.dnsc_fakes import NAME, READER, TOKEN, WRONG, ZONE, FakeAPI, Reply, challenge
+from tests.fake_api import NAME, READER, TOKEN, WRONG, ZONE, FakeAPI, Reply, challenge
 
 
 class HTTPProviderContract(DNSProviderContract):
