@@ -15,9 +15,12 @@ import dns.tsig
 import dns.update
 import pytest
 
+from certd import contract
 from certd.testing.bind import Bind
 from tests.site import Site
 from tests.zones import Internet, Watched, internet, issued, journal
+
+ZONE = "example.test"
 
 
 @pytest.fixture(scope="module")
@@ -107,10 +110,30 @@ def test_an_account_is_tried_at_its_zone(site: Site, watched: Watched) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
     first, *checks, last = done.stdout.splitlines()
     assert first.startswith("trying _acme-challenge.certd-test-")
-    assert len(checks) == 6
-    assert all(check.startswith("good  ") for check in checks)
+    assert checks == [f"good  {check.__doc__}" for check in contract.CHECKS]
     assert last == "[dns.main] can be relied on for example.test"
     assert watched.names()
+    assert journal(site) == []
+
+
+def test_a_wrong_credential_is_tried_where_that_is_asked_for(site: Site, watched: Watched) -> None:
+    """And is not what certd remembers of the account."""
+    site.certificate("www", f"wrong.{ZONE}", challenge="dns-01", dns="main")
+    done = site.certd("dns", "test", "--wrong-credential", "main", ZONE)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "good  a wrong credential is refused, and told as such" in done.stdout.splitlines()
+    assert journal(site) == []
+    assert watched.names()
+    site.renew("www")
+
+
+def test_a_wrong_credential_needs_a_secret_to_be_wrong(site: Site, watched: Watched) -> None:
+    site.tables["dns.main"] = {"provider": "manual"}
+    site.write()
+    done = site.certd("dns", "test", "--wrong-credential", "main", ZONE)
+    assert done.returncode == 2, done.stdout + done.stderr
+    assert "there is no secret to be wrong" in done.stderr
+    assert watched.names() == []
 
 
 def test_an_account_is_tried_at_a_name_within_its_zone(site: Site, watched: Watched) -> None:
