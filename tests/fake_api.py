@@ -1,24 +1,21 @@
-"""A fake HTTP API on a free port: what those of all vendors need."""
+"""A vendor's HTTP API on a free port, with what can go wrong at any of them."""
 
 from __future__ import annotations
 
 import contextlib
-import json
 import threading
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 from typing import Any
-from urllib.parse import parse_qsl, unquote, urlsplit
 
+import dns.exception
 import dns.rdata
 
-from certd.api import (
-    Secret,
-    SecretReference,
-    TxtRecord,
-)
+from certd.api import Secret, SecretReference, TxtRecord
 from certd.contract import FIRST
+from tests.http_server import Lost, Request, Response, serving
+
+__all__ = ["FakeAPI", "Request", "Response"]
 
 ZONE = "example.com"
 NAME = f"_acme-challenge.{ZONE}"
@@ -28,28 +25,13 @@ WRONG = "a-token-of-nobody"
 
 
 @dataclass
-class Request:
-    method: str
-    path: tuple[str, ...]  # its parts, below the API's address
-    query: dict[str, str]
-    headers: Mapping[str, str]
-    body: Any
-
-
-@dataclass
-class Reply:
-    status: int = 200
-    body: Any = None  # sent as JSON; bytes as they are
-    headers: dict[str, str] = field(default_factory=dict)
-
-
-@dataclass
 class Fault:
     """What happens once, to the next request that it fits, instead of or (``after``) besides."""
 
-    fits: Callable[[Request], bool]
-    reply: Reply | None  # None: the connection is closed without a word
+    reply: Response | None  # None: the connection is closed without a word
+    writing: bool | None = None
     after: bool = False
+    skip: int = 0  # so many that it fits go well
 
 
 class FakeAPI:
@@ -60,56 +42,27 @@ class FakeAPI:
     def __init__(self) -> None:
         self.requests: list[Request] = []
         self.faults: list[Fault] = []
+        self.url = ""
         self._lock = threading.Lock()
-        fake = self
-
-        class Handler(BaseHTTPRequestHandler):
-            def do(self) -> None:
-                length = int(self.headers.get("Content-Length") or 0)
-                reply = fake._reply(self.command, self.path, self.headers, self.rfile.read(length))
-                if reply is None:
-                    return
-                body = reply.body
-                if body is not None and not isinstance(body, bytes):
-                    body = json.dumps(body).encode()
-                self.send_response(reply.status)
-                for key, value in reply.headers.items():
-                    self.send_header(key, value)
-                self.send_header("Content-Length", str(len(body or b"")))
-                self.end_headers()
-                self.wfile.write(body or b"")
-
-            do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = do  # noqa: N815
-
-            def log_message(self, format: str, *args: Any) -> None:
-                pass
-
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self._server.server_address[1]}{self.prefix}"
 
     @contextlib.contextmanager
     def running(self) -> Iterator[None]:
-        thread = threading.Thread(target=self._server.serve_forever, args=(0.005,))
-        thread.start()
-        try:
+        with serving(self) as url:
+            self.url = url + self.prefix
             yield
-        finally:
-            self._server.shutdown()
-            thread.join()
-            self._server.server_close()
 
     def fault(
-        self, reply: Reply | None, *, writing: bool | None = None, after: bool = False
+        self,
+        reply: Response | None,
+        *,
+        writing: bool | None = None,
+        after: bool = False,
+        skip: int = 0,
     ) -> None:
         """Once: at the next write (True), the next read (False), or whatever is next."""
-        self.faults.append(
-            Fault(lambda asked: writing in (None, asked.method != "GET"), reply, after)
-        )
+        self.faults.append(Fault(reply, writing, after, skip))
 
-    def answer(self, request: Request) -> Reply:
+    def answer(self, request: Request) -> Response:
         raise NotImplementedError
 
     def published(self, name: str) -> list[str]:
@@ -118,29 +71,47 @@ class FakeAPI:
     def ttl(self, name: str) -> int:
         raise NotImplementedError
 
+    def is_write(self, request: Request) -> bool:
+        return request.method != "GET"
+
+    def concerns(self, request: Request) -> bool:
+        """Whether it is one that faults are meant for: not a login elsewhere, say."""
+        return True
+
     @property
     def writes(self) -> list[Request]:
-        return [request for request in self.requests if request.method != "GET"]
+        return [request for request in self.requests if self.is_write(request)]
 
-    def _reply(self, method: str, target: str, headers: Any, raw: bytes) -> Reply | None:
-        parts = urlsplit(target)
-        if not parts.path.startswith(f"{self.prefix}/"):
-            return Reply(404, b"<html>no such page</html>")
-        path = parts.path[len(self.prefix) :].removeprefix("/")
-        query = dict(parse_qsl(parts.query, keep_blank_values=True))
-        body = json.loads(raw) if raw else None
-        assert not raw or headers["Content-Type"] == "application/json"
-        steps = tuple(unquote(step) for step in path.split("/"))
-        request = Request(method, steps, query, headers, body)
+    def __call__(self, request: Request) -> Response:
+        if not request.path.startswith(f"{self.prefix}/"):
+            return Response(404, b"<html>no such page</html>")
+        request = replace(request, path=request.path.removeprefix(self.prefix))
+        if not self.concerns(request):
+            return self.answer(request)
         with self._lock:
             self.requests.append(request)
-            fault = next((fault for fault in self.faults if fault.fits(request)), None)
-            if fault is None:
-                return self.answer(request)
-            self.faults.remove(fault)
-            if fault.after:
-                self.answer(request)
-            return fault.reply
+            fault = self._fault(self.is_write(request))
+            made = self.answer(request) if fault is None or fault.after else None
+        if fault is not None:
+            made = fault.reply
+        if made is None:
+            raise Lost
+        return made
+
+    def _fault(self, writing: bool) -> Fault | None:
+        for fault in self.faults:
+            if fault.writing in (None, writing):
+                if not fault.skip:
+                    self.faults.remove(fault)
+                    return fault
+                fault.skip -= 1
+        return None
+
+
+def text(status: int, words: str, kind: str = "text/html", **headers: str) -> Response:
+    """An answer that is no JSON."""
+    given: Mapping[str, str] = {name.replace("_", "-"): value for name, value in headers.items()}
+    return Response(status, words.encode(), {"Content-Type": kind, **given})
 
 
 def page(items: list[Any], number: int, size: int) -> list[Any]:

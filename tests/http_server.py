@@ -18,6 +18,7 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
+from requests.structures import CaseInsensitiveDict
 
 
 @dataclass(frozen=True)
@@ -25,13 +26,23 @@ class Request:
     method: str
     path: str
     query: Mapping[str, str]
-    headers: Mapping[str, str]  # names in lower case
+    headers: Mapping[str, str]  # names in lower case, to be asked for in any
     body: bytes
     target: str  # path and query as they came
 
     @property
+    def steps(self) -> tuple[str, ...]:
+        """The parts of the path."""
+        return tuple(self.path.removeprefix("/").split("/"))
+
+    @property
     def json(self) -> Any:
+        assert self.headers["Content-Type"].startswith("application/json")
         return json.loads(self.body)
+
+    @property
+    def form(self) -> dict[str, str]:
+        return dict(parse_qsl(self.body.decode(), keep_blank_values=True))
 
 
 @dataclass(frozen=True)
@@ -64,7 +75,9 @@ def serving(answer: Answer, tls: ssl.SSLContext | None = None) -> Iterator[str]:
         def do_GET(self) -> None:
             target = urlsplit(self.path)
             body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-            headers = {name.lower(): value for name, value in self.headers.items()}
+            headers = CaseInsensitiveDict(
+                {name.lower(): value for name, value in self.headers.items()}
+            )
             query = dict(parse_qsl(target.query, keep_blank_values=True))
             try:
                 path = unquote(target.path)

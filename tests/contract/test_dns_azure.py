@@ -75,7 +75,6 @@ def _server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Pat
 def service(_server: tuple[str, Path, list[Service]], monkeypatch: pytest.MonkeyPatch) -> Service:
     url, trusted, at_work = _server
     monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(trusted))
-    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     at_work.append(Service())
     at_work[-1].azure.url = url
     return at_work[-1]

@@ -74,7 +74,6 @@ def _key() -> rsa.RSAPrivateKey:
 def service(
     _forms: Forms, _key: rsa.RSAPrivateKey, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Service]:
-    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     at_work: list[Service] = []
     with serving(lambda request: at_work[0](request)) as url:
         at_work.append(Service(_forms, _key, url))

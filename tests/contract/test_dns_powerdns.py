@@ -35,11 +35,6 @@ WRONG = "another-key-altogether"
 RECORD = TxtRecord(ZONE, NAME, "value", 60)
 
 
-@pytest.fixture(autouse=True)
-def _no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-
-
 @pytest.fixture(scope="module")
 def server() -> Iterator[servers.PowerDNS]:
     with servers.PowerDNS([ZONE, f"sub.{ZONE}"]) as running:
