@@ -13,7 +13,7 @@ import dns.rdata
 
 from certd.api import Secret, SecretReference, TxtRecord
 from certd.contract import FIRST
-from tests.http_server import Lost, Request, Response, serving
+from tests.http_server import Answer, Lost, Request, Response, serving
 
 __all__ = ["FakeAPI", "Request", "Response"]
 
@@ -42,6 +42,7 @@ class FakeAPI:
     def __init__(self) -> None:
         self.requests: list[Request] = []
         self.faults: list[Fault] = []
+        self.before: Answer | None = None  # a test's own, in place of ``answer`` and of faults
         self.url = ""
         self._lock = threading.Lock()
 
@@ -88,6 +89,8 @@ class FakeAPI:
         request = replace(request, path=request.path.removeprefix(self.prefix))
         if not self.concerns(request):
             return self.answer(request)
+        if self.before is not None:  # which may well ask this server again
+            return self.before(request)
         with self._lock:
             self.requests.append(request)
             fault = self._fault(self.is_write(request))

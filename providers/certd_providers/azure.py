@@ -150,7 +150,9 @@ class Azure:
     def _write(self, dns: Any, record: TxtRecord, record_set: Any) -> None:
         known = record_set.etag
         condition = {"if_match": known} if known else {"if_none_match": "*"}
-        dns.record_sets.create_or_update(*self._where(record), record_set, **condition)
+        made = dns.record_sets.create_or_update(*self._where(record), record_set, **condition)
+        if made is None or made.etag is None:
+            raise _strange("no record set")
 
     @contextlib.contextmanager
     def _azure(self) -> Iterator[Any]:
@@ -179,6 +181,8 @@ class Azure:
                 yield client
         except exceptions.HttpResponseError as error:
             raise self._refused(error, secret) from None
+        except (exceptions.DeserializationError, AttributeError, TypeError) as error:
+            raise _strange(type(error).__name__) from None  # its text holds the whole answer
         except (exceptions.ServiceRequestError, exceptions.ServiceResponseError) as error:
             why = f"no answer ({type(error).__name__})"
             raise ProviderBusy("Azure is not able to now", why, AGAIN) from None
@@ -224,6 +228,12 @@ class Azure:
         if status == 401 or isinstance(error, ClientAuthenticationError):
             return ProviderDenied("Azure refuses the credential", said, self.credential)
         return ProviderError("Azure refuses the change", said, "correct what it names")
+
+
+def _strange(why: str) -> ProviderError:
+    """A proxy's page, say, which says 200 too."""
+    todo = "look whether url is its API; if it is, please report it"
+    return ProviderError("Azure answers what certd does not understand", why, todo)
 
 
 def _text(value: Any) -> str:

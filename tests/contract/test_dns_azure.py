@@ -21,9 +21,11 @@ from certd.api import (
 )
 from certd.contract import FIRST, SECOND
 from certd.references import reference
-from certd.testing.dns import Account, DNSProviderContract
+from certd.testing.dns import Account
+from tests.fake_api import FakeAPI
 from tests.fake_azure import GROUP, SUBSCRIPTION, TENANT, problem
 from tests.fake_azure import Azure as Fake
+from tests.http_contract import HTTPProviderContract
 from tests.http_server import Answer, Lost, Request, Response, own_tls, serving
 
 ZONE = "example.com"
@@ -33,19 +35,19 @@ WHERE = (ZONE, "_acme-challenge")
 LEAST = ("dnsZones/read", "dnsZones/TXT/read", "dnsZones/TXT/write", "dnsZones/TXT/delete")
 
 
-class Service:
-    """The fake, and what a test puts before it."""
-
+class Service(FakeAPI):
     def __init__(self) -> None:
+        super().__init__()
         self.azure = Fake({ZONE: "Public"})
         self.azure.application("certd", "open sesame", *LEAST)
-        self.first: Answer | None = None
         self.login: Answer | None = None
 
-    def __call__(self, request: Request) -> Response:
-        arm = request.path.startswith("/subscriptions/")
-        before = self.first if arm else self.login
-        return before(request) if before else self.azure(request)
+    def concerns(self, request: Request) -> bool:
+        return request.path.startswith("/subscriptions/")
+
+    def answer(self, request: Request) -> Response:
+        login = self.login if not self.concerns(request) else None
+        return login(request) if login else self.azure(request)
 
     def provider(self, **settings: Any) -> Azure:
         given: dict[str, Any] = {
@@ -80,7 +82,11 @@ def service(_server: tuple[str, Path, list[Service]], monkeypatch: pytest.Monkey
     return at_work[-1]
 
 
-class TestAzure(DNSProviderContract):
+class TestAzure(HTTPProviderContract):
+    @pytest.fixture
+    def fake(self, service: Service) -> Service:
+        return service
+
     @pytest.fixture
     def account(self, service: Service) -> Account:
         service.azure.application("nobody", "knock knock")
@@ -89,7 +95,7 @@ class TestAzure(DNSProviderContract):
         def values(name: str) -> list[str]:
             return service.azure.values(ZONE, name.removesuffix(ZONE).rstrip(".") or "@")
 
-        secrets = ("open sesame", "knock knock")
+        secrets = ("open sesame", "knock knock", "token-1", "token-2")
         return Account(service.provider(), ZONE, values, denied, secrets)
 
 
@@ -125,11 +131,11 @@ def test_nothing_is_lost_if_somebody_writes_at_the_same_time(service: Service, t
 
     def overtake(request: Request) -> Response:
         if request.method == "PUT":
-            service.first = None
+            service.before = None
             service.provider().add_txt(TxtRecord(ZONE, RECORD.name, SECOND, 60))
         return service.azure(request)
 
-    service.first = overtake
+    service.before = overtake
     with pytest.raises(ProviderBusy, match="412"):
         service.provider().add_txt(RECORD)
     service.provider().add_txt(RECORD)
@@ -142,36 +148,15 @@ def test_nothing_is_lost_if_somebody_adds_to_what_is_deleted(service: Service) -
 
     def overtake(request: Request) -> Response:
         if request.method == "DELETE":
-            service.first = None
+            service.before = None
             service.provider().add_txt(TxtRecord(ZONE, RECORD.name, SECOND, 60))
         return service.azure(request)
 
-    service.first = overtake
+    service.before = overtake
     with pytest.raises(ProviderBusy, match="412"):
         service.provider().remove_txt(RECORD)
     service.provider().remove_txt(RECORD)
     assert service.azure.values(*WHERE) == [SECOND]
-
-
-@pytest.mark.parametrize("method", ["PUT", "DELETE"])
-def test_a_write_whose_answer_is_lost_is_repeated(service: Service, method: str) -> None:
-    one = service.provider()
-    if method == "DELETE":
-        one.add_txt(RECORD)
-    change = one.add_txt if method == "PUT" else one.remove_txt
-
-    def lose(request: Request) -> Response:
-        answer = service.azure(request)
-        if request.method == method:
-            service.first = None
-            raise Lost
-        return answer
-
-    service.first = lose
-    with pytest.raises(ProviderBusy):
-        change(RECORD)
-    change(RECORD)
-    assert service.azure.values(*WHERE) == ([FIRST] if method == "PUT" else [])
 
 
 @pytest.mark.parametrize(
@@ -194,7 +179,7 @@ def test_a_write_whose_answer_is_lost_is_repeated(service: Service, method: str)
 def test_what_is_refused(
     service: Service, answer: Response, error: type[ProviderError], wait: float | None
 ) -> None:
-    service.first = lambda _: answer
+    service.before = lambda _: answer
     with pytest.raises(ProviderError) as refused:
         service.provider().add_txt(RECORD)
     assert type(refused.value) is error

@@ -18,10 +18,12 @@ from google.auth import exceptions
 from certd.api import ProviderBusy, ProviderDenied, ProviderError, SecretReference, TxtRecord
 from certd.contract import FIRST, SECOND
 from certd.references import reference
-from certd.testing.dns import Account, DNSProviderContract
+from certd.testing.dns import Account
+from tests.fake_api import FakeAPI
 from tests.fake_google import PROJECT, Forms, problem
 from tests.fake_google import Google as Fake
-from tests.http_server import Answer, Lost, Request, Response, serving
+from tests.http_contract import HTTPProviderContract
+from tests.http_server import Request, Response, serving
 
 ZONE = "example.com"
 ID = "example-com"
@@ -39,18 +41,18 @@ LEAST = (
 )
 
 
-class Service:
-    """The fake, and what a test puts before it."""
-
+class Service(FakeAPI):
     def __init__(self, forms: Forms, key: rsa.RSAPrivateKey, url: str) -> None:
+        super().__init__()
         self.google = Fake(forms, key, url=url)
         self.google.zone(ID, ZONE)
         self.key = self.google.account(ROBOT, *LEAST)
-        self.first: Answer | None = None
 
-    def __call__(self, request: Request) -> Response:
-        api = request.path.startswith("/dns/")
-        return self.first(request) if self.first and api else self.google(request)
+    def concerns(self, request: Request) -> bool:
+        return request.path.startswith("/dns/")
+
+    def answer(self, request: Request) -> Response:
+        return self.google(request)
 
     def provider(self, key: str = "", **settings: Any) -> Google:
         return Google(secret(key or self.key), url=self.google.url, **settings)
@@ -80,7 +82,11 @@ def service(
         yield at_work[0]
 
 
-class TestGoogle(DNSProviderContract):
+class TestGoogle(HTTPProviderContract):
+    @pytest.fixture
+    def fake(self, service: Service) -> Service:
+        return service
+
     @pytest.fixture
     def account(self, service: Service) -> Account:
         denied = service.provider(service.google.account("nobody@example.com"))
@@ -159,33 +165,16 @@ def test_nothing_is_lost_if_somebody_writes_at_the_same_time(service: Service, t
 
     def overtake(request: Request) -> Response:
         if request.method == "POST":
-            service.first = None
+            service.before = None
             service.provider().add_txt(TxtRecord(ZONE, RECORD.name, SECOND, 60))
         return service.google(request)
 
-    service.first = overtake
+    service.before = overtake
     with pytest.raises(ProviderBusy, match="412" if there else "409"):
         service.provider().add_txt(RECORD)
     service.provider().add_txt(RECORD)
     expected = [*(["before"] if there else []), SECOND, FIRST]
     assert service.google.values(ID, RECORD.name) == expected
-
-
-def test_a_write_whose_answer_is_lost_is_repeated(service: Service) -> None:
-    def lose(request: Request) -> Response:
-        answer = service.google(request)
-        if request.method == "POST":
-            service.first = None
-            raise Lost
-        return answer
-
-    one = service.provider()
-    for change, after in ((one.add_txt, [FIRST]), (one.remove_txt, [])):
-        service.first = lose
-        with pytest.raises(ProviderBusy):
-            change(RECORD)
-        change(RECORD)
-        assert service.google.values(ID, RECORD.name) == after
 
 
 @pytest.mark.parametrize(
@@ -210,7 +199,7 @@ def test_a_write_whose_answer_is_lost_is_repeated(service: Service) -> None:
 def test_what_is_refused(
     service: Service, answer: Response, error: type[ProviderError], wait: float | None
 ) -> None:
-    service.first = lambda _: answer
+    service.before = lambda _: answer
     with pytest.raises(ProviderError) as refused:
         service.provider().add_txt(RECORD)
     assert type(refused.value) is error
