@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import datetime
+import http.client
 import ipaddress
 import json
 import ssl
@@ -118,6 +119,18 @@ def serving(answer: Answer, tls: ssl.SSLContext | None = None) -> Iterator[str]:
         finally:
             server.shutdown()
             thread.join()
+
+
+def forwarded(url: str, request: Request) -> Response:
+    """What another server answers to the same."""
+    between = ("host", "connection", "content-length", "accept-encoding")
+    headers = {name: value for name, value in request.headers.items() if name not in between}
+    there = http.client.HTTPConnection(urlsplit(url).netloc, timeout=10)
+    with contextlib.closing(there):
+        there.request(request.method, request.target, request.body, headers)
+        answer = there.getresponse()
+        kind = {"Content-Type": answer.headers.get("Content-Type", "text/plain")}
+        return Response(answer.status, answer.read(), kind)
 
 
 def own_tls(folder: Path) -> tuple[ssl.SSLContext, Path]:

@@ -64,6 +64,7 @@ class DNSProviderContract:
         with Trial(account.provider, account.zone, name, account.values).clean(FIRST):
             account.provider.add_txt(TxtRecord(account.zone, name, FIRST, 60))
         assert list(account.values(name)) == ["of somebody else"]
+        account.provider.remove_txt(TxtRecord(account.zone, name, "of somebody else", 60))
 
     def test_a_wrong_credential_is_told_as_such(self, account: Account) -> None:
         if account.denied is None:
