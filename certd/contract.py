@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import contextlib
 import hashlib
+import re
 import threading
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
@@ -236,5 +237,6 @@ def _value(number: int) -> str:
     return base64.urlsafe_b64encode(digest).rstrip(b"=").decode()
 
 
-def _short(value: str) -> str:
-    return value if len(value) <= len(FIRST) else f"{value[:20]}… ({len(value)} characters)"
+def _short(told: str) -> str:
+    """Without most of a long value; names of servers may stand before it."""
+    return re.sub(r"\S{100,}", lambda run: f"{run[0][:20]}… ({len(run[0])} characters)", told)
