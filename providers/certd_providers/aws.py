@@ -93,6 +93,7 @@ class AWS:
         try:
             import boto3  # noqa: F401 - whether it is there
             from botocore import exceptions
+            from botocore.parsers import ResponseParserError
         except ImportError:
             todo = "pip install 'certd[aws]'"
             raise ProviderError("AWS needs boto3", "it is not installed", todo) from None
@@ -117,6 +118,11 @@ class AWS:
             # Their texts have the whole URL in them.
             why, todo = f"no answer ({type(error).__name__})", "it is tried again by itself"
             raise ProviderBusy("AWS is not able to now", why, todo) from None
+        except (ResponseParserError, KeyError, TypeError) as error:
+            # A proxy's page, say, which says 200 too; the text may hold all of it.
+            what, why = "AWS answers what certd does not understand", type(error).__name__
+            todo = "look whether url is its API; if it is, please report it"
+            raise ProviderError(what, why, todo) from None
         except exceptions.BotoCoreError as error:
             todo = "correct what it names"
             raise ProviderError("AWS cannot be asked", plain(str(error)), todo) from None
@@ -167,7 +173,9 @@ class AWS:
         code = problem.get("Code", "")
         said = plain(f"{code}: {problem.get('Message', '')}")
         if BUSY.fullmatch(code) or OVERTAKEN.match(said) or status == 429 or status >= 500:
-            return ProviderBusy("AWS is not able to now", said, "it is tried again by itself")
+            after = error.response["ResponseMetadata"].get("HTTPHeaders", {}).get("retry-after", "")
+            wait = float(after) if after.isascii() and after.isdigit() else None
+            return ProviderBusy("AWS is not able to now", said, "it is tried again by itself", wait)
         if CLOCK.match(said):
             what = "AWS refuses the time of the request"
             return ProviderError(what, said, "set this machine's clock")
