@@ -89,13 +89,15 @@ def issuance(spec: CertificateSpec, lineage: Lineage, now: datetime) -> Decision
     if lineage.held_until and lineage.held_until > max(wish.at, lineage.retry_at or wish.at):
         return Decision(lineage.held_until, f"{wish.reason}; {lineage.held_for}")
     at, why = lineage.retry_at or wish.at, "waiting to try again"
-    asked = max(wish.at, now)
-    if lineage.parks and not askable(spec, lineage, asked):
-        free = min(lineage.parks[name].until or NEVER for name in spec.cas)
-        if free > max(at, now):
-            at, why = free, "no CA of its list may be asked"
-    if lineage.parks and (free := _denied(spec, lineage, asked)) > max(at, now):
-        at, why = free, "a DNS provider refuses the credential"
+    # What is being issued needs no more permission: it is only looked at, and fetched.
+    if lineage.parks and not lineage.issuing:
+        asked = max(wish.at, now)
+        if not askable(spec, lineage, asked):
+            free = min(lineage.parks[name].until or NEVER for name in spec.cas)
+            if free > max(at, now):
+                at, why = free, "no CA of its list may be asked"
+        if (free := _denied(spec, lineage, asked)) > max(at, now):
+            at, why = free, "a DNS provider refuses the credential"
     if at <= wish.at:
         return wish
     times = "once" if lineage.failures == 1 else f"{lineage.failures} times"

@@ -363,6 +363,8 @@ def test_a_park_that_is_over_is_no_reason_any_more() -> None:
     assert held.at == ISSUED + DAY
     assert "no CA of its list may be asked" in held.reason
     assert due.issuance(SPEC, parked(ISSUED), ISSUED).reason == "no certificate yet"
+    issuing = replace(parked(ISSUED + DAY), ordering=True, placed=True, issuing=True)
+    assert due.issuance(SPEC, issuing, ISSUED).due(ISSUED)
 
 
 def test_the_next_look_is_the_earliest_of_all() -> None:
