@@ -194,10 +194,10 @@ class Changing:
         except OSError as error:
             raise StoreError(f"cannot make {self._locks}", error.strerror or "") from None
         if not lock.try_acquire(self._me):
-            what = "is being asked by another certd"
+            why = "is being asked by another certd"
             if lock.holder() == self._me:  # a thread that nobody waits for any more
-                what = "has not come to an end with an earlier call"
-            raise ProviderBusy(what, retry_after=FIRST)
+                why = "has not come to an end with an earlier call"
+            raise ProviderBusy(why, retry_after=FIRST)
         try:
             # By now somebody else may want it, or, after long, nobody any more.
             if (what == "add") is not self._store.records.wanted(account.name, record):

@@ -75,7 +75,9 @@ _REVOCATIONS = (
     'version.not_after AS "ends [instant]" FROM revocation LEFT JOIN version '
     "ON version.lineage = revocation.lineage AND version.number = revocation.number"
 )
-_ORDERS = "SELECT lineage, coalesce(url, ''), finalizing FROM certificate_order WHERE state = 'live'"
+_ORDERS = (
+    "SELECT lineage, coalesce(url, ''), finalizing FROM certificate_order WHERE state = 'live'"
+)
 _CHAIN = "SELECT chain_pem FROM version WHERE lineage = ? AND number = ?"
 _CRL = (
     f"SELECT {_columns('crl', ('url', 'look_at', 'failure'))} "  # noqa: S608
