@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from certd.authorize import OrderFailed
 from certd.challenges.caa import SECONDS, CAASet, look_up
 from certd.challenges.dns01 import PREFIX, record_name
-from certd.challenges.resolving import Refused, Unresolved
+from certd.challenges.resolving import Refused, Silent, Unresolved
 from certd.challenges.view import Vantage, View
 from certd.challenges.zonestate import security, serials
 from certd.errors import CertdError, ChallengeError
@@ -46,11 +46,15 @@ class Asked:
 
 @dataclass
 class Findings:
-    """``state`` is what is well, ``doubts`` what may not be; ``error``: it would be in vain."""
+    """``state`` is what is well, ``doubts`` what may not be; ``error``: it would be in vain.
+
+    ``heard``: a resolver has answered anything at all, or none was asked.
+    """
 
     state: list[str] = field(default_factory=list)
     doubts: list[str] = field(default_factory=list)
     error: CertdError | None = None
+    heard: bool = False
 
     def refuse(self, error: CertdError) -> None:
         self.error = self.error or error
@@ -61,14 +65,17 @@ def examine(spec: CertificateSpec, asked: Asked, vantages: dict[str, Vantage]) -
     findings = Findings()
     names = [name for name in spec.identifiers if name.type == "dns"][:MOST]
     if not names:
-        return findings
+        return Findings(heard=True)
     caa = Findings()
     with ThreadPoolExecutor(1) as beside:
         done = beside.submit(_caa, names, asked, vantages, caa)
         asyncio.run(_in_time(_zones(names, asked, vantages, findings), findings))
         done.result()
     return Findings(
-        caa.state + findings.state, caa.doubts + findings.doubts, caa.error or findings.error
+        caa.state + findings.state,
+        caa.doubts + findings.doubts,
+        caa.error or findings.error,
+        caa.heard or findings.heard,
     )
 
 
@@ -93,9 +100,12 @@ def _caa(
         if left <= 0:
             return f"CAA of {name} was not looked up: DNS was slow"
         try:
-            return look_up(name.value, servers[0] if servers else None, left)
+            found = look_up(name.value, servers[0] if servers else None, left)
         except Unresolved as error:
+            findings.heard |= not isinstance(error, Silent)
             return str(error)
+        findings.heard = True
+        return found
 
     until = time.monotonic() + ALL
     with ThreadPoolExecutor(AT_ONCE) as pool:
@@ -167,7 +177,9 @@ async def _zones(
     async def place(wanted: str, vantage: Vantage) -> tuple[str, Vantage] | None:
         try:
             target, zone = await view.place(wanted, vantage)
+            findings.heard = True
         except (ChallengeError, Unresolved) as error:
+            findings.heard |= not isinstance(error.__cause__ or error, Silent)
             # A resolver that validates gives no answer at all from such a zone.
             refused = isinstance(error.__cause__, Refused)
             if refused and await security(wanted, vantage.resolvers) == "bogus":

@@ -4,20 +4,26 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import socket
 import time
 from collections.abc import Awaitable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from certd import silence
-from certd.challenges import propagation
+from certd import doctor, preflight, silence
+from certd.challenges import delegation, propagation
 from certd.challenges.delegation import NameServer
 from certd.challenges.propagation import Verdict, Wanted, wait_for
+from certd.doctor import Findings
 from certd.errors import ChallengeError
-from certd.model import TxtRecord
+from certd.model import CertificateSpec, TxtRecord
 from certd.silence import Silences
+from certd.testing.pebble import RunningPebble
+from tests.faults.driving import Driver
 from tests.faults.namestub import NameStub
+from tests.site import Site
 
 ZONE = "odd.test"
 NAMES = [f"_acme-challenge.n{number}.{ZONE}" for number in range(30)]
@@ -92,3 +98,48 @@ def test_a_server_that_speaks_again_is_asked_for_all_records_at_once(
     assert wait(well, 60.0) == [None] * len(NAMES)
     assert time.monotonic() - begun < 30.0
     assert len(silent.asked) < first + len(NAMES) + 3 * propagation.TRIES
+
+
+# -- a resolver ------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def no_answer() -> Iterator[str]:
+    """A DNS server that takes questions and answers none."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as server:
+        server.bind(("127.0.0.1", 0))
+        yield f"127.0.0.1:{server.getsockname()[1]}"
+
+
+def test_a_resolver_that_is_away_holds_nobody_up_for_long(
+    pebble: RunningPebble, no_answer: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One thread has twelve certificates to see to that need it, and then one that does not."""
+    for module, name in ((doctor, "SECONDS"), (delegation, "SECONDS")):
+        monkeypatch.setattr(module, name, 0.75)
+    looked: list[CertificateSpec] = []
+    examine = doctor.examine
+
+    def counted(spec: CertificateSpec, *rest: Any) -> Findings:
+        looked.append(spec)
+        return examine(spec, *rest)
+
+    monkeypatch.setattr(preflight, "examine", counted)
+    monkeypatch.setattr(silence, "LEFT_ALONE", 60.0)
+    site = Site(tmp_path / "site", pebble)
+    site.tables["certd"]["resolver"] = no_answer
+    site.tables["dns.main"] = {"provider": "exec", "argv": ["/bin/true"]}
+    names = [f"dns{number}" for number in range(12)]
+    for name in names:
+        site.certificate(name, f"{name}.example.com", challenge="dns-01")
+    site.certificate("web", "www.example.com", self_check=False)
+    with Driver(site) as driver:
+        failures = [driver.attempt(name).failure for name in names]
+        assert driver.attempt("web").current is not None
+    assert len(looked) == silence.ENOUGH
+    first, last = failures[0], failures[-1]
+    assert first is not None
+    assert "no answer in time" in first.why
+    assert last is not None
+    assert "kept silent to other certificates a moment ago" in last.why
+    assert "resolver in [certd]" in last.next
