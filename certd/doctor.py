@@ -42,26 +42,35 @@ class Asked:
     identities: tuple[str, ...] | None  # None: CAA is nothing to it; empty: not known
     account: str | None  # its URL; None: there is none yet
     challenge: str
+    others: tuple[str, ...] = ()  # challenges that may be tried in its place, in turn
 
 
 @dataclass
 class Findings:
-    """``state`` is what is well, ``doubts`` what may not be; ``error``: it would be in vain.
-
-    ``heard``: a resolver has answered anything at all, or none was asked.
-    """
+    """``state`` is what is well, ``doubts`` what may not be; ``error``: it would be in vain."""
 
     state: list[str] = field(default_factory=list)
     doubts: list[str] = field(default_factory=list)
     error: CertdError | None = None
-    heard: bool = False
+    heard: bool = False  # a resolver has answered anything at all, or none was asked
+    instead: str = ""  # a challenge that CAA permits, where it forbids that which was asked for
 
     def refuse(self, error: CertdError) -> None:
         self.error = self.error or error
 
 
 def examine(spec: CertificateSpec, asked: Asked, vantages: dict[str, Vantage]) -> Findings:
-    """``vantages``: from where the zones of each of its names are looked at."""
+    """From ``vantages``, by name; of a later challenge, where CAA forbids the first."""
+    found = _examine(spec, asked, vantages)
+    if not found.instead:
+        return found
+    rest = asked.others[asked.others.index(found.instead) + 1 :]
+    again = examine(spec, replace(asked, challenge=found.instead, others=rest), vantages)
+    said, instead = found.state[:1], again.instead or found.instead
+    return replace(again, state=said + again.state, instead=instead)
+
+
+def _examine(spec: CertificateSpec, asked: Asked, vantages: dict[str, Vantage]) -> Findings:
     findings = Findings()
     names = [name for name in spec.identifiers if name.type == "dns"][:MOST]
     if not names:
@@ -76,6 +85,7 @@ def examine(spec: CertificateSpec, asked: Asked, vantages: dict[str, Vantage]) -
         caa.doubts + findings.doubts,
         caa.error or findings.error,
         caa.heard or findings.heard,
+        caa.instead,
     )
 
 
@@ -114,18 +124,14 @@ def _caa(
     findings.doubts += unknown[:1]
     sets = [(name, one) for name, one in found if isinstance(one, CAASet)]
     forbidding = [(name, one) for name, one in sets if not _allows(one, name, asked)]
-    if forbidding:
-        name, one = forbidding[0]
-        findings.refuse(
-            OrderFailed(
-                f"CAA does not let {asked.ca} certify {name}",
-                f"{one}{_parameters(one, name, asked)}",
-                f"allow it, as by {_remedy(one, name, asked)}",
-                Refusal("caa", 403),
-                "new order",
-                tuple(name for name, _ in forbidding),
-            )
+    if forbidding and (instead := _permitted(sets, asked)):
+        findings.instead = instead
+        text = (
+            f"CAA lets {asked.ca} certify {forbidding[0][0]} by {instead}, not by {asked.challenge}"
         )
+        findings.state.append(text)
+    elif forbidding:
+        findings.refuse(_forbidden(forbidding, asked))
     elif sets and not unknown:
         having = sorted({one.owner for _, one in sets if one.records})
         where = f" (records of {', '.join(having[:3])})" if having else " (no records)"
@@ -135,6 +141,25 @@ def _caa(
         others = [one for name, one in sets if not _allows(one, name, new)]
         if others and not forbidding:
             findings.doubts.append(f"{others[0]}: our account there is not made yet")
+
+
+def _forbidden(forbidding: list[tuple[Identifier, CAASet]], asked: Asked) -> OrderFailed:
+    name, one = forbidding[0]
+    return OrderFailed(
+        f"CAA does not let {asked.ca} certify {name}",
+        f"{one}{_parameters(one, name, asked)}",
+        f"allow it, as by {_remedy(one, name, asked)}",
+        Refusal("caa", 403),
+        "new order",
+        tuple(name for name, _ in forbidding),
+    )
+
+
+def _permitted(sets: list[tuple[Identifier, CAASet]], asked: Asked) -> str:
+    """The first of the other challenges that the records of all names permit; "": there is none."""
+    ways = (replace(asked, challenge=other) for other in asked.others)
+    allowed = (way for way in ways if all(_allows(one, name, way) for name, one in sets))
+    return next((way.challenge for way in allowed), "")
 
 
 def _allows(one: CAASet, name: Identifier, asked: Asked, *, whole: bool = True) -> bool:

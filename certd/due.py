@@ -120,15 +120,20 @@ def _denied(spec: CertificateSpec, lineage: Lineage, at: datetime) -> datetime:
 
 
 def challenge(spec: CertificateSpec, lineage: Lineage) -> str:
-    """By which its next order is to be proved: not by a DNS provider that must not be asked, where
-    there is another way.
+    """By which its next order is to be proved."""
+    return challenges(spec, lineage)[0]
+
+
+def challenges(spec: CertificateSpec, lineage: Lineage) -> tuple[str, ...]:
+    """Those by which it may be, in turn: not by a DNS provider that must not be asked, where there
+    is another way.
     """
     kept = lineage.challenge
     first = kept if kept in spec.challenges else spec.challenges[0]
-    if first not in WRITTEN or lineage.parks.keys().isdisjoint(spec.accounts):
-        return first
     rest = spec.challenges[spec.challenges.index(first) :]
-    return next((one for one in rest if one not in WRITTEN), first)
+    if lineage.parks.keys().isdisjoint(spec.accounts):
+        return rest
+    return tuple(one for one in rest if one not in WRITTEN) or rest
 
 
 def challenge_after(spec: CertificateSpec, tried: str) -> str | None:

@@ -161,6 +161,9 @@ def refuse_unprovable(
     level = logging.WARNING if challenge in WRITTEN else logging.INFO
     for doubt in dict.fromkeys(findings.doubts):
         log.log(level, "%s: %s", spec.name, doubt)
+    if findings.instead:
+        log.warning("%s: %s", spec.name, findings.state[0])
+        store.lineages.keep_challenge(spec.name, findings.instead)
     if findings.error:
         raise findings.error
 
@@ -217,8 +220,9 @@ def examined(
 def _findings(
     spec: CertificateSpec, lineage: Lineage, client: Issuer, config: Config, store: Store
 ) -> Findings:
-    uri, challenge = store.accounts.uri(client.directory_url), due.challenge(spec, lineage)
-    asked = Asked(client.name, client.caa_identities(), uri, challenge)
+    uri = store.accounts.uri(client.directory_url)
+    challenge, *others = due.challenges(spec, lineage)
+    asked = Asked(client.name, client.caa_identities(), uri, challenge, tuple(others))
     return examine(spec, asked, vantages(spec, config))
 
 

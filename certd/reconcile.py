@@ -247,6 +247,7 @@ class Reconciler:
             if self._quota.held(spec, lineage, client, self._limits(ca), now):
                 return None
             order = order or ordering.begin(spec, client, self._store, lineage, profile, now)
+            lineage = self._store.lineages.get(spec.name)  # CAA may permit another challenge only
         challenge, store, publisher = due.challenge(spec, lineage), self._store, self._publisher
         issuance = Issuance(
             order, spec, challenge, client, store, publisher, self._awaited, self._clock, self._say

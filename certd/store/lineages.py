@@ -207,6 +207,10 @@ class Lineages:
         values = {"failure": text, "failures": failures, "retry_at": retry_at}
         self._leases.write(name, _KEEP, values | {"challenge": challenge})
 
+    def keep_challenge(self, name: str, challenge: str) -> None:
+        """The next order is to be proved by this one, and not by those before it."""
+        self._leases.write(name, _KEEP, {"challenge": challenge})
+
     def hold(self, name: str, until: datetime, why: str) -> None:
         """A CA's limit: no order before then."""
         self._leases.write(name, _KEEP, {"held_until": until, "held_for": why})

@@ -500,3 +500,24 @@ def test_whatever_the_ca_suggests_a_certificate_is_renewed_before_it_expires(
         decision = due.renewal(certificate, known, renew_after)
         assert decision.at <= certificate.not_after - lifetime * 0.04
     assert info.start <= info.selected <= info.end
+
+
+@pytest.mark.parametrize(
+    ("kept", "denied", "left"),
+    [
+        pytest.param(None, False, ["http-01", "dns-01", "tls-alpn-01"], id="all"),
+        pytest.param("dns-01", False, ["dns-01", "tls-alpn-01"], id="the first has failed"),
+        pytest.param("other", False, ["http-01", "dns-01", "tls-alpn-01"], id="no longer wanted"),
+        pytest.param(None, True, ["http-01", "tls-alpn-01"], id="the provider refuses"),
+        pytest.param("dns-01", True, ["tls-alpn-01"], id="both"),
+    ],
+)
+def test_the_challenges_that_an_order_may_be_proved_by(
+    kept: str | None, denied: bool, left: list[str]
+) -> None:
+    every = ("http-01", "dns-01", "tls-alpn-01")
+    spec = replace(SPEC, challenges=every, dns=(("www.example.com", "main"),))
+    parks = {"dns main": Park(None, FAILURE)} if denied else {}
+    found = due.challenges(spec, Lineage("www", challenge=kept, parks=parks))
+    assert list(found) == left
+    assert due.challenge(spec, Lineage("www", challenge=kept, parks=parks)) == left[0]
