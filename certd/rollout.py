@@ -148,6 +148,7 @@ class Rollout:
         except HookFailed as error:
             return self._again(bundle, settings, state, error)
         failpoint("rollout: post_hook has run")
+        self._note_others(settings)
         now = self._clock()
         state = replace(
             state,
@@ -184,11 +185,29 @@ class Rollout:
             log.exception("%s: target %s", bundle.name, settings.name)
             return self._again(bundle, settings, state, bug(error))
         else:
+            self._note_others(settings)
             at = self._next_look(settings, now)
             state = replace(state, failures=0, failure=None, retry_at=at)
         self._keep(bundle.name, state)
         failpoint("rollout: look is kept")
         return state
+
+    def _note_others(self, settings: TargetSettings) -> None:
+        """What a service renews itself, to be shown: asked once for all certificates there."""
+        managed, now = getattr(settings.plugin, "managed", None), self._clock()
+        if not callable(managed):  # it has none, or a setting of that name
+            return
+        seen = self._store.others.seen_at(settings.name)
+        if seen is not None and now - seen < (settings.look_every or due.DAY) / 2:
+            return
+        try:
+            self._store.others.keep(settings.name, managed(), now)
+        except StoreError:
+            raise
+        except CertdError as error:
+            log.warning("target %s: what is there besides is not known: %s", settings.name, error)
+        except Exception:  # as in act: a plugin may raise anything
+            log.exception("target %s: what is there besides is not known", settings.name)
 
     def _next_look(self, settings: TargetSettings, now: datetime) -> datetime | None:
         """Spread by a tenth either way: what was deployed at once is not looked at at once."""
