@@ -1,6 +1,6 @@
 """Certificates as files in a folder, and a command that makes the server take them up.
 
-    path/versions/7/{privkey,cert,chain,fullchain}.pem
+    path/versions/7/{privkey,cert,chain,fullchain}.pem, and ``files`` in other formats
     path/current -> versions/7
 
 A version is written under another name, forced to disk and renamed; then the one link is
@@ -41,7 +41,7 @@ from certd_deploy.versions import FILE_OCTETS, VERSION_FILES, is_pair, keep, pru
 _OTHERS_READ = 0o044  # what everybody may do with a certificate, which is public
 
 
-def _setting(check: Callable[[Any], None], description: str, **more: str) -> Mapping[str, Any]:
+def _setting(check: Callable[[Any], None], description: str, **more: Any) -> Mapping[str, Any]:
     return {"check": check, "description": description, **more}
 
 
@@ -77,7 +77,7 @@ class Disk:
         metadata=_setting(
             extra.check_files,
             "more files in each version's folder, and the format of each",
-            example='{ "site.pem" = "combined" }',
+            example={"site.pem": "combined"},
         ),
     )
     password: SecretReference | None = field(
