@@ -24,6 +24,7 @@ from certd.errors import (
     plain,
 )
 from certd.failpoint import failpoint
+from certd.formats import FORMATS, Format, Parts, format_named, is_rendered, render
 from certd.model import (
     Bundle,
     Certificate,
@@ -40,6 +41,7 @@ from certd.room import Lack, lack
 from certd.secrets import Secret
 
 __all__ = [
+    "FORMATS",
     "Bundle",
     "CertdError",
     "Certificate",
@@ -47,11 +49,13 @@ __all__ = [
     "DNSChallenge",
     "DNSProvider",
     "DeployTarget",
+    "Format",
     "Identifier",
     "Lack",
     "Managed",
     "NotHere",
     "Pair",
+    "Parts",
     "ProviderBusy",
     "ProviderDenied",
     "ProviderError",
@@ -63,8 +67,11 @@ __all__ = [
     "check_program",
     "failpoint",
     "fingerprint",
+    "format_named",
+    "is_rendered",
     "lack",
     "plain",
+    "render",
     "run_program",
     "said",
 ]
