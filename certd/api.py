@@ -170,10 +170,11 @@ class DeployTarget(Protocol):
         """
 
     def serving(self, name: str) -> str | None:
-        """The fingerprint of what is in place for this lineage; None: it cannot be told.
+        """The fingerprint of what is in place for this lineage; "": nothing is, no whole pair.
 
         SHA-256 of the leaf's DER, lower-case hexadecimal: ``fingerprint(pem)``. It is also
         asked now and then when nothing is to be deployed, to find what somebody has changed.
+        None: it can never be told at such a target, or not now.
 
         Raises:
             TargetError: the service could not be asked.

@@ -301,9 +301,10 @@ def look(bundle: Bundle, settings: TargetSettings) -> None:
     wanted = bundle.certificate.fingerprint
     there = settings.plugin.serving(bundle.name)
     if there is not None and there != wanted:
+        what = "another" if there else "no"
         raise TargetError(
-            f"{settings.name} has another certificate in place",
-            f"fingerprint {there[:16]}… instead of {wanted[:16]}…",
+            f"{settings.name} has {what} certificate in place",
+            f"fingerprint {there[:16]}… instead of {wanted[:16]}…" if there else "",
             "find out who else writes there",
         )
     for endpoint in settings.verify:

@@ -130,21 +130,21 @@ class Disk:
         self._reload(bundle)
 
     def serving(self, name: str) -> str | None:
-        """The fingerprint of the certificate in place; None if there is no working pair, or a
-        file of it is not there.
+        """The fingerprint of the certificate in place; "" if there is no working pair, or a
+        file of it is not there, None if the folder cannot be read.
         """
         try:
             with self._folder(name, make=False) as folder:
                 found = self._in_place(name, folder)
                 if found is None or not self._extra.in_place(name, found, folder):
-                    return None
+                    return ""
             if found.fullchain != found.leaf + found.chain:
-                return None
+                return ""
             if found.key is not None and not is_pair(self._path(name) / found.link):
-                return None
+                return ""
             return hashlib.sha256(ssl.PEM_cert_to_DER_cert(found.leaf)).hexdigest()
-        except (OSError, ValueError):
-            return None
+        except (OSError, ValueError) as error:
+            return None if getattr(error, "errno", None) in _CANNOT_TELL else ""
 
     def recover(self, name: str) -> Pair | None:
         """What is in place, with its key, as it is there; None if that is nothing of ours.
@@ -268,6 +268,10 @@ class Disk:
             raise TargetError(what, why, _NEXT.get(error.errno or 0, "")) from error
 
 
+# Of this process or machine, and not of what is there.
+_CANNOT_TELL = frozenset(
+    (errno.EACCES, errno.EPERM, errno.EIO, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ESTALE)
+)
 _NEXT = {
     **dict.fromkeys(
         (errno.EACCES, errno.EPERM, errno.EROFS),

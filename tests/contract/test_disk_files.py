@@ -85,7 +85,7 @@ def test_another_password_is_another_file(target: Disk, tmp_path: Path, place: P
     one = bundle()
     target.deploy(one)
     place.write_text("battery staple")
-    assert target.serving("www") is None
+    assert target.serving("www") == ""
     target.deploy(one)
     data = (tmp_path / "www/current/site.pkcs12").read_bytes()
     assert is_rendered(data, one, "pkcs12", Secret("battery staple"))
@@ -99,11 +99,11 @@ def test_what_somebody_changed_is_seen_and_put_right(
     one, file = bundle(), tmp_path / "www/current" / name
     target.deploy(one)
     file.write_bytes(b"something else")
-    assert target.serving("www") is None
+    assert target.serving("www") == ""
     target.deploy(one)
     assert file.read_bytes() != b"something else"
     file.unlink()
-    assert target.serving("www") is None
+    assert target.serving("www") == ""
     target.deploy(one)
     assert target.serving("www") == one.certificate.fingerprint
 
@@ -112,7 +112,7 @@ def test_a_file_more_in_the_settings_is_there_after_the_next_deployment(tmp_path
     one = bundle()
     Disk(tmp_path / "{name}").deploy(one)
     target = Disk(tmp_path / "{name}", files={"site.pem": "combined"})
-    assert target.serving("www") is None
+    assert target.serving("www") == ""
     target.deploy(one)
     text = (tmp_path / "www/current/site.pem").read_text()
     assert text == one.fullchain_pem + one.key_pem.reveal()
