@@ -16,7 +16,17 @@ from certd import due, verify, x509
 from certd import hooks as hook
 from certd.config import Endpoint, TargetSettings
 from certd.deploying import OUTSIDE, TargetDecision
-from certd.errors import CertdError, StoreError, TargetBusy, TargetError, Unseen, bug, plain
+from certd.errors import (
+    BadCertificate,
+    CertdError,
+    StoreError,
+    TargetBusy,
+    TargetError,
+    Unseen,
+    Untouched,
+    bug,
+    plain,
+)
 from certd.failpoint import failpoint
 from certd.hooks import HookFailed
 from certd.known import Failure, Lineage, TargetState
@@ -105,13 +115,7 @@ class Rollout:
     def _deploy(self, bundle: Bundle, settings: TargetSettings, state: TargetState) -> TargetState:
         if state.version != bundle.version:
             state = replace(state, version=bundle.version, failures=0, failure=None)
-        # Checked here, before any target is touched: some servers die of a bad pair.
-        if not bundle.keyless and not x509.pair_matches(bundle.leaf_pem, bundle.key_pem):
-            raise TargetError(
-                f"version {bundle.version} is not a pair",
-                "the private key in the store does not belong to the certificate",
-                f"`certd renew {bundle.name} --force` gets another",
-            )
+        _refuse_bad(bundle, self._clock())
         state = replace(state, phase="pending", retry_at=None)
         self._keep(bundle.name, state)
         hooks = settings.hooks
@@ -251,8 +255,8 @@ class Rollout:
         # work of somebody else.
         self._keep(bundle.name, state)
         failpoint("rollout: failure is kept")
-        untouched = isinstance(error, TargetBusy | HookFailed)
-        if state.serving is not None and state.serving != bundle.version and not untouched:
+        touched = not isinstance(error, Untouched)
+        if state.serving is not None and state.serving != bundle.version and touched:
             before = self._store.lineages.bundle(bundle.name, state.serving)
             if before.certificate.not_after > now:
                 second = _put_back(before, settings)
@@ -272,6 +276,35 @@ class Rollout:
 
     def _keep(self, name: str, state: TargetState) -> None:
         self._store.lineages.keep_target(name, state, self._targets[state.target].digest)
+
+
+def _refuse_bad(bundle: Bundle, now: datetime) -> None:
+    """Before any target is touched: some servers die of a bad pair, and none is to have one.
+
+    Raises:
+        Untouched: pair, names, chain or validity are not as they were when it was issued.
+    """
+    facts = bundle.certificate
+    try:
+        pin = facts.spki_sha256 if bundle.keyless else x509.pin(bundle.key_pem)
+        _, chain, found = x509.check_pin(
+            bundle.fullchain_pem,
+            pin,
+            facts.identifiers,
+            now,
+            usages=facts.usages,
+            chain_required=False,
+        )
+        if bool(chain) == bool(bundle.chain_pem) and found.fingerprint == facts.fingerprint:
+            return
+        why = "its chain does not lead from the leaf, or the leaf is another"
+    except (BadCertificate, StoreError) as error:
+        why = ": ".join(filter(None, (error.what, error.why)))
+    raise Untouched(
+        f"version {bundle.version} is not fit to be deployed",
+        why,
+        f"`certd renew {bundle.name} --force` gets another",
+    )
 
 
 def _put_back(before: Bundle, settings: TargetSettings) -> CertdError | None:
