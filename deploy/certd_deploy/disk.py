@@ -5,6 +5,8 @@
 
 A version is written under another name, forced to disk and renamed; then the one link is
 switched by a rename. Whoever opens the files by ``current`` has the old pair or the new.
+
+The targets of one server (nginx.py and its neighbours) are this one with other defaults.
 """
 
 from __future__ import annotations
@@ -16,7 +18,7 @@ import os
 import ssl
 import stat
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -49,7 +51,7 @@ class Disk:
             settings.check_path,
             "folder of one certificate's files; {name} is its name",
             example="/etc/ssl/certd/{name}",
-            missing="every disk target needs a folder",
+            missing="the files need a folder",
         )
     )
     mode: str = field(
@@ -63,6 +65,13 @@ class Disk:
         default=None,
         metadata=_setting(settings.check_group, "group of the files", example="ssl-cert"),
     )
+    test: tuple[str, ...] = field(
+        default=(),
+        metadata=_setting(
+            check_program,
+            "program and arguments that test the server's configuration, before reload",
+        ),
+    )
     reload: tuple[str, ...] = field(
         default=(),
         metadata=_setting(
@@ -71,15 +80,16 @@ class Disk:
     )
     reload_timeout: float = field(
         default=60.0,
-        metadata=_setting(command.check_timeout, "seconds after which the command is killed"),
+        metadata=_setting(command.check_timeout, "seconds after which either command is killed"),
     )
 
     def deploy(self, bundle: Bundle) -> None:
-        """Put the bundle in place and run the reload command, also if it is in place already.
+        """Put the bundle in place and run the commands, also if it is in place already.
 
         Raises:
-            TargetError: the files cannot be written, or the command failed. The core puts
-                the version before back by deploying that.
+            TargetError: the files cannot be written, they are no pair, the test failed (the
+                link is then where it was), or the reload, after which the core puts the
+                version before back by deploying that.
         """
         what = f"version {bundle.version} is not in place"
         with self._explained(what, bundle.name), self._folder(bundle.name, make=True) as folder:
@@ -93,10 +103,14 @@ class Disk:
                 os.fsync(versions)
                 failpoint("disk: version written")
                 now = f"versions/{number}"
+                if not bundle.keyless and not is_pair(self._path(bundle.name) / now):
+                    raise TargetError(what, *_NO_PAIR)
                 if before != now:
                     folders.switch("current", folder, now)
                 os.fsync(folder)
                 failpoint("disk: link switched")
+                with folders.back_if_it_fails("current", folder, before):
+                    self._try(bundle)
                 prune(versions, in_use={before, now})
                 failpoint("disk: old versions removed")
         self._reload(bundle)
@@ -213,16 +227,30 @@ class Disk:
                 f'write path = "{self.path}/{PLACEHOLDER}", or remove {self.path}/.lineage',
             )
 
+    def _try(self, bundle: Bundle) -> None:
+        """Let the server look at what is in place; TargetError puts back what was.
+
+        A test that is this type's own is for root: others may not open the server's logs and
+        other keys, which most tests do. The reload, which root does, is then the test.
+        """
+        [own] = [setting.default for setting in fields(self) if setting.name == "test"]
+        if self.test and (self.test != own or os.geteuid() == 0):
+            what = f"version {bundle.version} is not in place: the server's test refuses it"
+            self._run("test", bundle, what)
+        failpoint("disk: tested")
+
     def _reload(self, bundle: Bundle) -> None:
         if self.reload:
-            variables = {
-                "CERTD_NAME": bundle.name,
-                "CERTD_VERSION": str(bundle.version),
-                "CERTD_PATH": str(self._path(bundle.name)),
-            }
-            what = f"version {bundle.version} is in place but not taken up"
-            command.run(self.reload, variables, self.reload_timeout, what)
+            self._run("reload", bundle, f"version {bundle.version} is in place but not taken up")
         failpoint("disk: reloaded")
+
+    def _run(self, setting: str, bundle: Bundle, what: str) -> None:
+        variables = {
+            "CERTD_NAME": bundle.name,
+            "CERTD_VERSION": str(bundle.version),
+            "CERTD_PATH": str(self._path(bundle.name)),
+        }
+        command.run(setting, getattr(self, setting), variables, self.reload_timeout, what)
 
     @contextlib.contextmanager
     def _explained(self, what: str, name: str) -> Iterator[None]:
@@ -246,6 +274,18 @@ _NEXT = {
         "a link or a file is where certd needs a folder: move it away, or change path",
     ),
 }
+
+
+def preset(name: str, default: Any) -> Any:
+    """A setting of Disk's with another default: for the targets of one server."""
+    [there] = [setting for setting in fields(Disk) if setting.name == name]
+    return field(default=default, metadata=there.metadata)
+
+
+_NO_PAIR = (
+    "OpenSSL does not take the private key, the leaf and its chain for a pair",
+    "the store holds a damaged version: `certd renew NAME --force` gets another",
+)
 
 
 def _refuse_what_is_not_ours(folder: int, what: str) -> None:
