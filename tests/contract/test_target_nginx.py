@@ -7,10 +7,10 @@ from pathlib import Path
 from certd_deploy.nginx import Nginx
 
 from certd.testing.nginx import Nginx as Server
-from tests.servers import ServerContract
+from tests.servers import UnderLoad
 
 
-class TestNginx(ServerContract):
+class TestNginx(UnderLoad):
     kind = Server
 
     def recipe(self, server: Server, path: Path) -> Nginx:

@@ -11,10 +11,10 @@ from certd_deploy.traefik import Traefik
 from certd.api import ConfigError, TargetError
 from certd.testing.chains import bundle
 from certd.testing.traefik import Traefik as Server
-from tests.servers import ServerContract, settled
+from tests.servers import UnderLoad, settled
 
 
-class TestTraefik(ServerContract):
+class TestTraefik(UnderLoad):
     kind = Server
 
     def recipe(self, server: Server, path: Path) -> Traefik:
