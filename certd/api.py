@@ -24,6 +24,7 @@ from certd.errors import (
     plain,
 )
 from certd.failpoint import failpoint
+from certd.formats import FORMATS, Format, Parts, format_named, is_rendered, render
 from certd.model import Bundle, Certificate, Identifier, Managed, Pair, TxtRecord, fingerprint
 from certd.program import check_program, run_program, said
 from certd.references import SecretReference
@@ -31,17 +32,20 @@ from certd.room import Lack, lack
 from certd.secrets import Secret
 
 __all__ = [
+    "FORMATS",
     "Bundle",
     "CertdError",
     "Certificate",
     "ConfigError",
     "DNSProvider",
     "DeployTarget",
+    "Format",
     "Identifier",
     "Lack",
     "Managed",
     "NotHere",
     "Pair",
+    "Parts",
     "ProviderBusy",
     "ProviderDenied",
     "ProviderError",
@@ -53,8 +57,11 @@ __all__ = [
     "check_program",
     "failpoint",
     "fingerprint",
+    "format_named",
+    "is_rendered",
     "lack",
     "plain",
+    "render",
     "run_program",
     "said",
 ]

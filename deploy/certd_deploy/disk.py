@@ -12,22 +12,32 @@ The targets of one server (nginx.py and its neighbours) are this one with other 
 from __future__ import annotations
 
 import contextlib
-import errno
 import hashlib
 import os
 import ssl
-import stat
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
-from certd.api import Bundle, Pair, Secret, TargetError, check_program, failpoint, lack
-from certd_deploy import command, folders, inplace, settings
+from certd.api import (
+    FORMATS,
+    Bundle,
+    Pair,
+    Secret,
+    SecretReference,
+    TargetError,
+    check_program,
+    failpoint,
+    lack,
+)
+from certd_deploy import command, extra, folders, inplace, settings
+from certd_deploy.extra import THE_FOUR, Extra
 from certd_deploy.folders import Content
 from certd_deploy.inplace import InPlace
 from certd_deploy.settings import PLACEHOLDER, first_own
-from certd_deploy.versions import VERSION_FILES, VERSION_OCTETS, is_pair, keep, prune
+from certd_deploy.troubles import explained
+from certd_deploy.versions import FILE_OCTETS, VERSION_FILES, is_pair, keep, prune
 
 _OTHERS_READ = 0o044  # what everybody may do with a certificate, which is public
 
@@ -43,8 +53,6 @@ class Disk:
     ``mode`` is exactly that of the private key; certificates are readable by everyone.
     Without ``owner`` and ``group`` the files belong to certd's own.
     """
-
-    keyless: ClassVar[bool] = True  # it can put certificates without their keys
 
     path: Path = field(
         metadata=_setting(
@@ -65,6 +73,17 @@ class Disk:
         default=None,
         metadata=_setting(settings.check_group, "group of the files", example="ssl-cert"),
     )
+    files: dict[str, str] = field(
+        default_factory=dict,
+        metadata=_setting(
+            extra.check_files,
+            "more files in each version's folder, and the format of each",
+            example='{ "site.pem" = "combined" }',
+        ),
+    )
+    password: SecretReference | None = field(
+        default=None, metadata={"description": "where the password of PKCS#12 and JKS files is"}
+    )
     test: tuple[str, ...] = field(
         default=(),
         metadata=_setting(
@@ -83,6 +102,14 @@ class Disk:
         metadata=_setting(command.check_timeout, "seconds after which either command is killed"),
     )
 
+    def __post_init__(self) -> None:
+        extra.check_together(self.files, self.password)
+
+    @property
+    def keyless(self) -> bool:
+        """It can put certificates without their keys, unless a file is to hold one."""
+        return not any(FORMATS[format].key for format in self.files.values())
+
     def deploy(self, bundle: Bundle) -> None:
         """Put the bundle in place and run the commands, also if it is in place already.
 
@@ -92,11 +119,14 @@ class Disk:
                 version before back by deploying that.
         """
         what = f"version {bundle.version} is not in place"
-        with self._explained(what, bundle.name), self._folder(bundle.name, make=True) as folder:
+        with (
+            explained(what, self._path(bundle.name)),
+            self._folder(bundle.name, make=True) as folder,
+        ):
             files = self._files(bundle)
             self._claim(bundle.name, folder, what)
             before = folders.link("current", folder)
-            _refuse_what_is_not_ours(folder, what)
+            inplace.refuse_what_is_not_ours(folder, what)
             folders.make("versions", folder)
             with folders.opened("versions", folder) as versions:
                 number = keep(versions, bundle.version, files)
@@ -116,11 +146,15 @@ class Disk:
         self._reload(bundle)
 
     def serving(self, name: str) -> str | None:
-        """The fingerprint of the certificate in place; None if there is no working pair."""
+        """The fingerprint of the certificate in place; None if there is no working pair, or a
+        file of it is not there.
+        """
         try:
             with self._folder(name, make=False) as folder:
                 found = self._in_place(name, folder)
-            if found is None or found.fullchain != found.leaf + found.chain:
+                if found is None or not self._extra.in_place(name, found, folder):
+                    return None
+            if found.fullchain != found.leaf + found.chain:
                 return None
             if found.key is not None and not is_pair(self._path(name) / found.link):
                 return None
@@ -153,7 +187,9 @@ class Disk:
         Raises:
             TargetError: there is none, or nothing can be written at all.
         """
-        if found := lack(self._path(name), VERSION_OCTETS, VERSION_FILES):
+        more = len(self.files)
+        octets = FILE_OCTETS * (len(THE_FOUR) + more)
+        if found := lack(self._path(name), octets, VERSION_FILES + more):
             raise TargetError(
                 f"a deployment to {self.place(name)} would fail", found.why, found.next
             )
@@ -186,23 +222,23 @@ class Disk:
                 folder = opened.enter_context(folders.opened(part, folder))
             yield folder
 
+    @property
+    def _extra(self) -> Extra:
+        return Extra(self.files, self.password)
+
     def _files(self, bundle: Bundle) -> dict[str, Content]:
         uid, gid, mode = settings.uid(self.owner), settings.gid(self.group), int(self.mode, 8)
+        key = Content(bundle.key_pem.reveal().encode(), mode, uid, gid)
+        public = Content(inplace.WHY_NO_KEY, mode | _OTHERS_READ, uid, gid)
         texts = {
-            "cert": bundle.leaf_pem,
-            "chain": bundle.chain_pem,
-            "fullchain": bundle.fullchain_pem,
+            "cert.pem": bundle.leaf_pem,
+            "chain.pem": bundle.chain_pem,
+            "fullchain.pem": bundle.fullchain_pem,
         }
-        public = mode | _OTHERS_READ
-        key = {"privkey.pem": Content(bundle.key_pem.reveal().encode(), mode, uid, gid)}
-        if bundle.keyless:
-            key = {inplace.NO_KEY: Content(inplace.WHY_NO_KEY, public, uid, gid)}
         return {
-            **key,
-            **{
-                f"{name}.pem": Content(text.encode(), public, uid, gid)
-                for name, text in texts.items()
-            },
+            **({inplace.NO_KEY: public} if bundle.keyless else {"privkey.pem": key}),
+            **{name: replace(public, data=text.encode()) for name, text in texts.items()},
+            **self._extra.contents(bundle, key, public),
         }
 
     def _in_place(self, name: str, folder: int) -> InPlace | None:
@@ -252,33 +288,12 @@ class Disk:
         }
         command.run(setting, getattr(self, setting), variables, self.reload_timeout, what)
 
-    @contextlib.contextmanager
-    def _explained(self, what: str, name: str) -> Iterator[None]:
-        try:
-            yield
-        except OSError as error:
-            named = f"{error.filename}: " if isinstance(error.filename, str) else ""
-            why = f"{self._path(name)}: {named}{error.strerror or error}"
-            raise TargetError(what, why, _NEXT.get(error.errno or 0, "")) from error
-
-
-_NEXT = {
-    **dict.fromkeys(
-        (errno.EACCES, errno.EPERM, errno.EROFS),
-        "let certd's user write there; under systemd also name it in ReadWritePaths=",
-    ),
-    errno.ENOENT: "no folder can be made there: correct path, or make the folder above it by hand",
-    **dict.fromkeys((errno.ENOSPC, errno.EDQUOT, errno.EFBIG), "make room on that file system"),
-    **dict.fromkeys(
-        (errno.ELOOP, errno.ENOTDIR, errno.EEXIST),
-        "a link or a file is where certd needs a folder: move it away, or change path",
-    ),
-}
-
 
 def preset(name: str, default: Any) -> Any:
     """A setting of Disk's with another default: for the targets of one server."""
     [there] = [setting for setting in fields(Disk) if setting.name == name]
+    if isinstance(default, dict):
+        return field(default_factory=default.copy, metadata=there.metadata)
     return field(default=default, metadata=there.metadata)
 
 
@@ -286,16 +301,3 @@ _NO_PAIR = (
     "OpenSSL does not take the private key, the leaf and its chain for a pair",
     "the store holds a damaged version: `certd renew NAME --force` gets another",
 )
-
-
-def _refuse_what_is_not_ours(folder: int, what: str) -> None:
-    try:
-        status = os.stat("current", dir_fd=folder, follow_symlinks=False)
-    except FileNotFoundError:
-        return
-    if not stat.S_ISLNK(status.st_mode):
-        raise TargetError(
-            what,
-            '"current" is there and is not a link of certd\'s',
-            "move it away, or give certd a folder of its own by path",
-        )

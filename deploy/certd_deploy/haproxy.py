@@ -17,12 +17,11 @@ import contextlib
 import hashlib
 import os
 import ssl
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar
 
-from certd.api import Bundle, TargetBusy, TargetError, failpoint, said
+from certd.api import Bundle, ConfigError, TargetError, failpoint, said
 from certd_deploy.disk import Disk, preset
 from certd_deploy.runtime import Runtime
 
@@ -33,14 +32,15 @@ _FILE = "haproxy.pem"
 class HAProxy(Disk):
     """Files, of which one holds all three, and the process that is to have the same in memory."""
 
-    keyless: ClassVar[bool] = False
     credential: ClassVar[str] = (
         "a `stats socket` with `level admin` in HAProxy's `global` section, whose group certd's "
         "user is in; no lower level may change certificates"
     )
 
-    files: Mapping[str, str] = preset("files", {_FILE: "combined"})
-    test: tuple[str, ...] = preset("test", ("haproxy", "-c", "-q", "-f", "/etc/haproxy/haproxy.cfg"))
+    files: dict[str, str] = preset("files", {_FILE: "combined"})  # noqa: RUF009 - a field
+    test: tuple[str, ...] = preset(
+        "test", ("haproxy", "-c", "-q", "-f", "/etc/haproxy/haproxy.cfg")
+    )
     socket: Path = field(
         default=Path("/run/haproxy/admin.sock"),
         metadata={"description": "stats socket of HAProxy, with level admin"},
@@ -52,6 +52,15 @@ class HAProxy(Disk):
             "example": "/etc/haproxy/crt-list",
         },
     )
+
+    def __post_init__(self) -> None:
+        Disk.__post_init__(self)
+        if self.files.get(_FILE) != "combined":
+            raise ConfigError(
+                f"files = … has no {_FILE}",
+                "it is what HAProxy reads when it starts",
+                f'add "{_FILE}" = "combined"',
+            )
 
     def serving(self, name: str) -> str | None:
         """The fingerprint in place; if HAProxy has another in memory, the SHA-1 of that."""
@@ -102,17 +111,18 @@ def _send(runtime: Runtime, stored: str, bundle: Bundle) -> None:
         runtime.expect("set ssl cert", stored, f" for certificate {stored}!", payload)
         failpoint("haproxy: transaction created")
         if not runtime.show(f"*{stored}").has(wanted, chain):
-            raise TargetError(
-                runtime.what, "its transaction holds another certificate", "look who else is there"
-            )
-        runtime.expect("commit ssl cert", stored, "Success!")
+            why = "what it holds in its transaction is not what was sent"
+            raise TargetError(runtime.what, why, "see who else writes to its socket")
+        answer = runtime.ask(f"commit ssl cert {stored}")
+        # Not the answer, which may be lost: what it has now.
+        if not runtime.show(stored).has(wanted, chain):
+            why = f"it has another still after `commit ssl cert {stored}`{said(answer.encode())}"
+            raise TargetError(runtime.what, why, "see its log")
     except TargetError:
         with contextlib.suppress(TargetError):
             runtime.ask(f"abort ssl cert {stored}")
         raise
     failpoint("haproxy: transaction committed")
-    if not runtime.show(stored).has(wanted, chain):
-        raise TargetError(runtime.what, 'it said "Success!" and has another', "look at its log")
 
 
 def _list(runtime: Runtime, crt_list: Path, stored: str, what: str) -> None:
@@ -139,5 +149,5 @@ def _list(runtime: Runtime, crt_list: Path, stored: str, what: str) -> None:
 def _sha1(pem: str) -> str:
     """All that HAProxy shows of a certificate: a name for it, of which no security depends."""
     end = "-----END CERTIFICATE-----\n"
-    first = pem.partition(end)[0] + end
+    first = pem.strip().partition(end)[0] + end
     return hashlib.sha1(ssl.PEM_cert_to_DER_cert(first), usedforsecurity=False).hexdigest()

@@ -90,9 +90,8 @@ class Runtime:
         """Raise TargetError unless the answer has ``success`` in it."""
         answer = self.ask(f"{verb} {about} <<\n{payload}\n" if payload else f"{verb} {about}")
         if success not in answer:
-            raise TargetError(
-                self.what, f"`{verb} {about}` was answered{said(answer.encode())}", "see its log"
-            )
+            how = f"was answered{said(answer.encode())}" if answer else "was not answered"
+            raise TargetError(self.what, f"`{verb} {about}` {how}", "see its log")
 
     def show(self, stored: str) -> Shown:
         answer = self.ask(f"show ssl cert {stored}")
@@ -111,7 +110,7 @@ class Runtime:
             if word.startswith("*") and word != f"*{stored}":
                 raise TargetBusy(
                     self.what,
-                    f"somebody has a transaction of {word[1:]} that is neither committed nor aborted",
+                    f"a transaction of {word[1:]} is neither committed nor aborted",
                     f"if nobody is at it any more: `abort ssl cert {word[1:]}` on its socket",
                 )
 

@@ -20,7 +20,6 @@ import json
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import ClassVar
 
 from certd.api import Bundle, ConfigError, TargetError, failpoint
 from certd_deploy.disk import Disk
@@ -50,7 +49,9 @@ class Traefik(Disk):
         },
     )
 
-    keyless: ClassVar[bool] = False  # the file names a key
+    @property
+    def keyless(self) -> bool:
+        return False  # the file names a key
 
     def _try(self, bundle: Bundle) -> None:
         Disk._try(self, bundle)
