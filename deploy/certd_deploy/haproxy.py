@@ -21,9 +21,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar
 
-from certd.api import Bundle, ConfigError, TargetError, failpoint, said
+from certd.api import Bundle, TargetError, failpoint, said
 from certd_deploy.disk import Disk, preset
 from certd_deploy.runtime import Runtime
+from certd_deploy.settings import check_has
 
 _FILE = "haproxy.pem"
 
@@ -55,12 +56,7 @@ class HAProxy(Disk):
 
     def __post_init__(self) -> None:
         Disk.__post_init__(self)
-        if self.files.get(_FILE) != "combined":
-            raise ConfigError(
-                f"files = … has no {_FILE}",
-                "it is what HAProxy reads when it starts",
-                f'add "{_FILE}" = "combined"',
-            )
+        check_has(self.files, _FILE, "combined", "what HAProxy reads when it starts")
 
     def serving(self, name: str) -> str | None:
         """The fingerprint in place; if HAProxy has another in memory, the SHA-1 of that."""
@@ -148,6 +144,6 @@ def _list(runtime: Runtime, crt_list: Path, stored: str, what: str) -> None:
 
 def _sha1(pem: str) -> str:
     """All that HAProxy shows of a certificate: a name for it, of which no security depends."""
-    end = "-----END CERTIFICATE-----\n"
+    end = "-----END CERTIFICATE-----"
     first = pem.strip().partition(end)[0] + end
     return hashlib.sha1(ssl.PEM_cert_to_DER_cert(first), usedforsecurity=False).hexdigest()
