@@ -25,7 +25,16 @@ from certd.errors import (
 )
 from certd.failpoint import failpoint
 from certd.formats import FORMATS, Format, Parts, format_named, is_rendered, render
-from certd.model import Bundle, Certificate, Identifier, Managed, Pair, TxtRecord, fingerprint
+from certd.model import (
+    Bundle,
+    Certificate,
+    DNSChallenge,
+    Identifier,
+    Managed,
+    Pair,
+    TxtRecord,
+    fingerprint,
+)
 from certd.program import check_program, run_program, said
 from certd.references import SecretReference
 from certd.room import Lack, lack
@@ -37,6 +46,7 @@ __all__ = [
     "CertdError",
     "Certificate",
     "ConfigError",
+    "DNSChallenge",
     "DNSProvider",
     "DeployTarget",
     "Format",
@@ -98,6 +108,9 @@ class DNSProvider(Protocol):
 
     ``by_hand``, a class variable that is true: somebody does it, so that only a command waits.
 
+    ``wants_challenge``, true: the service makes name and value itself, so that each record of
+    dns-01 has the ``challenge`` that they are made of, also when it is removed after a crash.
+
     ``settled(record) -> bool``: whether its own name servers have what was written, where the
     service can tell; it is asked again until they have.
     """
@@ -107,7 +120,8 @@ class DNSProvider(Protocol):
 
         Raises:
             ProviderBusy: a passing failure (429, 5xx, a time-out); tried again soon.
-            ProviderDenied: the credential is refused (401, 403), with the permission it needs.
+            ProviderDenied: the credential is refused (401, 403), with the permission it needs;
+                and its ``zone``, where it is certain that other zones are no matter of it.
             ProviderError: anything else, such as a zone that is not of the account.
         """
 

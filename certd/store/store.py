@@ -49,7 +49,7 @@ class Store:
         self.revocations = Revocations(database)
         self.crls = CRLs(database)
         self.tokens = Tokens(database, seal)
-        self.records = Records(database)
+        self.records = Records(database, seal)
         self.accounts = Accounts(database, seal)
         self.authorities = Authorities(database, seal)
         self.budgets = Budgets(database)
