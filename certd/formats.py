@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import difflib
 import json
-import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol
@@ -111,6 +110,8 @@ def render(bundle: Parts, format: str, password: Secret | None = None) -> bytes:
     if wanted.password:
         return keystores.write(format, _content(bundle), _password(format, password))
     if format == "der":
+        import ssl
+
         return ssl.PEM_cert_to_DER_cert(bundle.leaf_pem)
     if format == "key-der":
         return _content(bundle).key

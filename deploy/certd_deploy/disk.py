@@ -1,6 +1,6 @@
 """Certificates as files in a folder, and a command that makes the server take them up.
 
-    path/versions/7/{privkey,cert,chain,fullchain}.pem
+    path/versions/7/{privkey,cert,chain,fullchain}.pem, and ``files`` in other formats
     path/current -> versions/7
 
 A version is written under another name, forced to disk and renamed; then the one link is
@@ -42,7 +42,7 @@ from certd_deploy.versions import FILE_OCTETS, VERSION_FILES, is_pair, keep, pru
 _OTHERS_READ = 0o044  # what everybody may do with a certificate, which is public
 
 
-def _setting(check: Callable[[Any], None], description: str, **more: str) -> Mapping[str, Any]:
+def _setting(check: Callable[[Any], None], description: str, **more: Any) -> Mapping[str, Any]:
     return {"check": check, "description": description, **more}
 
 
@@ -78,7 +78,7 @@ class Disk:
         metadata=_setting(
             extra.check_files,
             "more files in each version's folder, and the format of each",
-            example='{ "site.pem" = "combined" }',
+            example={"site.pem": "combined"},
         ),
     )
     password: SecretReference | None = field(
@@ -146,9 +146,7 @@ class Disk:
         self._reload(bundle)
 
     def serving(self, name: str) -> str | None:
-        """The fingerprint of the certificate in place; None if there is no working pair, or a
-        file of it is not there.
-        """
+        """The fingerprint in place; None if there is no working pair, or a file is missing."""
         try:
             with self._folder(name, make=False) as folder:
                 found = self._in_place(name, folder)

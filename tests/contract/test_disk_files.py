@@ -6,6 +6,7 @@ import dataclasses
 import os
 import stat
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 from certd_deploy.disk import Disk
@@ -20,6 +21,7 @@ from certd.api import (
 )
 from certd.errors import SecretError
 from certd.testing.chains import bundle
+from tests.contract import test_disk
 
 PASSWORD = Secret("correct horse")
 ALL = {f"site.{format}": format for format in FORMATS}
@@ -35,6 +37,17 @@ def place(tmp_path: Path) -> Path:
 @pytest.fixture
 def target(tmp_path: Path, place: Path) -> Disk:
     return Disk(tmp_path / "{name}", files=ALL, password=SecretReference("file", place))
+
+
+class TestDiskWithFiles(test_disk.TestDiskContract):
+    """The contract, with a file of each format."""
+
+    secrets: ClassVar[tuple[str, ...]] = (PASSWORD.reveal(),)
+
+    @pytest.fixture
+    def target(self, tmp_path: Path) -> Disk:
+        password = SecretReference("plain", PASSWORD)
+        return Disk(tmp_path / "tls" / "{name}", files=ALL, password=password)
 
 
 def versions(folder: Path) -> dict[str, int]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -21,6 +22,10 @@ class TestPostfix(ServerContract):
         server.take(tmp_path / "www" / "current" / "postfix.pem")
         # Without its test, which takes a while: the one test that is about it has it.
         return Postfix(tmp_path / "{name}", test=(), reload=tuple(server.reload_argv))
+
+    def test_its_test_refuses_a_wrong_configuration(self, target: Postfix) -> None:
+        tested = replace(target, test=tuple(self._server.test_argv))
+        super().test_its_test_refuses_a_wrong_configuration(tested)
 
     def test_the_key_is_first(self, target: Postfix, tmp_path: Path) -> None:
         wanted = bundle("www", 1)

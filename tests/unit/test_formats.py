@@ -109,6 +109,23 @@ def test_java_reads_key_stores(tmp_path: Path, format: str) -> None:
         + "-----END CERTIFICATE-----") == ssl.PEM_cert_to_DER_cert(one.leaf_pem)  # fmt: skip
 
 
+@pytest.mark.skipif(shutil.which("keytool") is None, reason="there is no Java")
+def test_java_gets_the_key_out_of_a_java_key_store(tmp_path: Path) -> None:
+    store, other, secret = tmp_path / "jks", tmp_path / "p12", tmp_path / "password"
+    one = bundle()
+    store.write_bytes(render(one, "jks", PASSWORD))
+    secret.write_text(PASSWORD.reveal())
+    subprocess.run(
+        [
+            *("keytool", "-importkeystore", "-srckeystore", store, "-srcstorepass:file", secret),
+            *("-destkeystore", other, "-deststoretype", "PKCS12", "-deststorepass:file", secret),
+        ],
+        check=True, capture_output=True, timeout=60,
+    )  # fmt: skip
+    key = openssl("pkcs12", "-in", other, "-passin", f"file:{secret}", "-nodes", "-nocerts")
+    assert pair_matches(one.leaf_pem, Secret(key))
+
+
 @pytest.mark.parametrize("format", FORMATS)
 def test_what_was_rendered_is_known_again(format: str) -> None:
     one, password = bundle(), password_of(format)
