@@ -87,10 +87,6 @@ class ServerContract(TargetContract):
     def recipe(self, server: Any, path: Path) -> Disk:
         raise NotImplementedError
 
-    def break_configuration(self, server: Any) -> None:
-        with server.configuration.open("a") as configuration:
-            configuration.write("\nno such directive here\n")
-
     @pytest.fixture
     def target(self, server: Any, tmp_path: Path) -> Disk:
         """With a folder of its own; the server learns it with the first reload."""
@@ -145,13 +141,11 @@ class ServerContract(TargetContract):
         older, newer = bundle("www", 1), bundle("www", 2)
         target.deploy(older)
         self.assert_served(older)
-        whole = self._server.configuration.read_text()
-        self.break_configuration(self._server)
-        with pytest.raises(TargetError, match="test refuses it") as failed:
-            target.deploy(newer)
-        assert failed.value.why
-        self.assert_in_place(target, older)
-        self._server.configuration.write_text(whole)
+        with self._server.broken():
+            with pytest.raises(TargetError, match="test refuses it") as failed:
+                target.deploy(newer)
+            assert failed.value.why
+            self.assert_in_place(target, older)
         target.deploy(newer)
         self.assert_in_place(target, newer)
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 from certd.testing.processes import NotInstalled
@@ -70,6 +72,16 @@ class Postfix(Server):
         """Have it from one file: the key, then the rest."""
         self.configuration.write_text(_MAIN.format(folder=self.folder, chain=chain))
         (self._etc / "master.cf").write_text(_MASTER.format(port=self.port))
+
+    @contextlib.contextmanager
+    def broken(self) -> Iterator[None]:
+        """Not ``main.cf``: each new ``smtpd`` reads that, reload or not."""
+        file = self._etc / "master.cf"
+        away = file.rename(file.with_suffix(".away"))
+        try:
+            yield
+        finally:
+            away.rename(file)
 
     def start(self) -> None:
         shutil.chown(self.folder / "data", "postfix")

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pwd
 import shutil
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import ClassVar, Self
@@ -79,6 +81,16 @@ class Server:
     def configure(self, fullchain: Path, key: Path) -> None:
         """Write the configuration with these files; a running server has it after a reload."""
         self.configuration.write_text(self.text(fullchain, key))
+
+    @contextlib.contextmanager
+    def broken(self) -> Iterator[None]:
+        """Its configuration is wrong meanwhile, as its test would say; it serves what it did."""
+        whole = self.configuration.read_text()
+        self.configuration.write_text("{ no such directive here\n")
+        try:
+            yield
+        finally:
+            self.configuration.write_text(whole)
 
     def text(self, fullchain: Path, key: Path) -> str:
         """The configuration."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from pathlib import Path
 
 from certd.testing.foreign import program
@@ -43,3 +45,12 @@ class Traefik(Server):
 
     def text(self, fullchain: Path, key: Path) -> str:
         return _CONFIGURATION.format(port=self.port, dynamic=self.dynamic)
+
+    @contextlib.contextmanager
+    def broken(self) -> Iterator[None]:
+        """Nothing can be written for ``www``, for want of a test."""
+        (self.dynamic / ".www.yml.tmp").mkdir()
+        try:
+            yield
+        finally:
+            (self.dynamic / ".www.yml.tmp").rmdir()

@@ -15,6 +15,3 @@ class TestCaddy(ServerContract):
 
     def recipe(self, server: CaddyServer, path: Path) -> Caddy:
         return Caddy(path, test=tuple(server.test_argv), reload=tuple(server.reload_argv))
-
-    def break_configuration(self, server: CaddyServer) -> None:
-        server.configuration.write_text("https:// {")
