@@ -16,17 +16,19 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import re
 import ssl
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar
 
-from certd.api import Bundle, TargetError, failpoint, said
+from certd.api import Bundle, ConfigError, TargetError, failpoint, said
 from certd_deploy.disk import Disk, preset
 from certd_deploy.runtime import Runtime
 from certd_deploy.settings import check_has
 
 _FILE = "haproxy.pem"
+_ENDS_A_WORD = re.compile(r"[\s;\\<*]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +58,13 @@ class HAProxy(Disk):
 
     def __post_init__(self) -> None:
         Disk.__post_init__(self)
+        for setting, path in (("path", self.path), ("crt_list", self.crt_list)):
+            if path is not None and _ENDS_A_WORD.search(str(path)):
+                raise ConfigError(
+                    f'{setting} = "{path}" has a character that HAProxy\'s Runtime API cannot take',
+                    "there a space ends a word, a semicolon a command",
+                    "use another folder",
+                )
         check_has(self.files, _FILE, "combined", "what HAProxy reads when it starts")
 
     def serving(self, name: str) -> str | None:
@@ -71,6 +80,8 @@ class HAProxy(Disk):
 
     def _stored(self, name: str) -> str:
         """What HAProxy calls it: the path as its configuration has it."""
+        if _ENDS_A_WORD.search(name):
+            raise TargetError(f"HAProxy cannot be told of {name!r}", "", "rename the certificate")
         return f"{self.place(name)}/current/{_FILE}"
 
     def _try(self, bundle: Bundle) -> None:

@@ -250,3 +250,13 @@ target.deploy(Bundle("www", 1, leaf, chain, Secret(key), facts(read_chain(leaf)[
 def test_the_file_that_haproxy_reads_cannot_be_left_out(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"haproxy\.pem"):
         HAProxy(tmp_path / "{name}", files={"site.pem": "combined"})
+
+
+@pytest.mark.parametrize("word", ["a b", "a;b", "a\\b", "a\nb"])
+def test_no_path_is_taken_for_a_command(tmp_path: Path, word: str) -> None:
+    with pytest.raises(ConfigError, match="Runtime API"):
+        HAProxy(tmp_path / word / "{name}")
+    with pytest.raises(ConfigError, match="Runtime API"):
+        HAProxy(tmp_path / "{name}", crt_list=tmp_path / word)
+    with pytest.raises(TargetError, match="cannot be told"):
+        HAProxy(tmp_path / "{name}", test=()).deploy(bundle(word))

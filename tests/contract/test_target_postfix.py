@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from certd_deploy.disk import Disk
 from certd_deploy.postfix import Postfix
 
 from certd.api import ConfigError
@@ -23,7 +24,7 @@ class TestPostfix(ServerContract):
         # Without its test, which takes a while: the one test that is about it has it.
         return Postfix(tmp_path / "{name}", test=(), reload=tuple(server.reload_argv))
 
-    def test_its_test_refuses_a_wrong_configuration(self, target: Postfix) -> None:
+    def test_its_test_refuses_a_wrong_configuration(self, target: Disk) -> None:
         tested = replace(target, test=tuple(self._server.test_argv))
         super().test_its_test_refuses_a_wrong_configuration(tested)
 
