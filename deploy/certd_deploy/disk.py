@@ -269,7 +269,7 @@ class Disk:
         """
         [own] = [setting.default for setting in fields(self) if setting.name == "test"]
         if self.test and (self.test != own or os.geteuid() == 0):
-            what = f"version {bundle.version} is not in place: the server's test refuses it"
+            what = f"version {bundle.version} is not taken up: the server's test refuses it"
             self._run("test", bundle, what)
         failpoint("disk: tested")
 

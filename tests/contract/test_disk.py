@@ -618,7 +618,7 @@ def test_a_test_that_fails_switches_the_link_back(
     (tmp_path / "ran").unlink(missing_ok=True)
     with pytest.raises(TargetError) as failed:
         tested.deploy(newer)
-    assert failed.value.what == "version 2 is not in place: the server's test refuses it"
+    assert failed.value.what == "version 2 is not taken up: the server's test refuses it"
     assert 'sh ended with status 3: "line 7 is wrong"' in failed.value.why
     assert (tmp_path / "ran").read_text() == "test www 2 versions/2\n", "it was not reloaded"
     assert os.path.lexists(folder / "current") is not first
