@@ -5,18 +5,18 @@
 
 A version is written under another name, forced to disk and renamed; then the one link is
 switched by a rename. Whoever opens the files by ``current`` has the old pair or the new.
+
+The targets of one server (nginx.py and its neighbours) are this one with other defaults.
 """
 
 from __future__ import annotations
 
 import contextlib
-import errno
 import hashlib
 import os
 import ssl
-import stat
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +36,7 @@ from certd_deploy.extra import THE_FOUR, Extra
 from certd_deploy.folders import Content
 from certd_deploy.inplace import InPlace
 from certd_deploy.settings import PLACEHOLDER, first_own
+from certd_deploy.troubles import cannot_tell, explained
 from certd_deploy.versions import FILE_OCTETS, VERSION_FILES, is_pair, keep, prune
 
 _OTHERS_READ = 0o044  # what everybody may do with a certificate, which is public
@@ -58,7 +59,7 @@ class Disk:
             settings.check_path,
             "folder of one certificate's files; {name} is its name",
             example="/etc/ssl/certd/{name}",
-            missing="every disk target needs a folder",
+            missing="the files need a folder",
         )
     )
     mode: str = field(
@@ -83,6 +84,13 @@ class Disk:
     password: SecretReference | None = field(
         default=None, metadata={"description": "where the password of PKCS#12 and JKS files is"}
     )
+    test: tuple[str, ...] = field(
+        default=(),
+        metadata=_setting(
+            check_program,
+            "program and arguments that test the server's configuration, before reload",
+        ),
+    )
     reload: tuple[str, ...] = field(
         default=(),
         metadata=_setting(
@@ -91,7 +99,7 @@ class Disk:
     )
     reload_timeout: float = field(
         default=60.0,
-        metadata=_setting(command.check_timeout, "seconds after which the command is killed"),
+        metadata=_setting(command.check_timeout, "seconds after which either command is killed"),
     )
 
     def __post_init__(self) -> None:
@@ -103,35 +111,44 @@ class Disk:
         return not any(FORMATS[format].key for format in self.files.values())
 
     def deploy(self, bundle: Bundle) -> None:
-        """Put the bundle in place and run the reload command, also if it is in place already.
+        """Put the bundle in place and run the commands, also if it is in place already.
 
         Raises:
-            TargetError: the files cannot be written, or the command failed. The core puts
-                the version before back by deploying that.
+            TargetError: the files cannot be written, they are no pair, the test failed (the
+                link is then where it was), or the reload, after which the core puts the
+                version before back by deploying that.
         """
         what = f"version {bundle.version} is not in place"
-        with self._explained(what, bundle.name), self._folder(bundle.name, make=True) as folder:
+        with (
+            explained(what, self._path(bundle.name)),
+            self._folder(bundle.name, make=True) as folder,
+        ):
             files = self._files(bundle)
             self._claim(bundle.name, folder, what)
             before = folders.link("current", folder)
-            _refuse_what_is_not_ours(folder, what)
+            inplace.refuse_what_is_not_ours(folder, what)
             folders.make("versions", folder)
             with folders.opened("versions", folder) as versions:
                 number = keep(versions, bundle.version, files)
                 os.fsync(versions)
                 failpoint("disk: version written")
                 now = f"versions/{number}"
+                if not bundle.keyless and not is_pair(self._path(bundle.name) / now):
+                    raise TargetError(what, *_NO_PAIR)
                 if before != now:
                     folders.switch("current", folder, now)
                 os.fsync(folder)
                 failpoint("disk: link switched")
+                with folders.back_if_it_fails("current", folder, before):
+                    self._try(bundle)
                 prune(versions, in_use={before, now})
                 failpoint("disk: old versions removed")
         self._reload(bundle)
 
     def serving(self, name: str) -> str | None:
-        """The fingerprint of the certificate in place; "" if there is no working pair, or a
-        file of it is not there, None if the folder cannot be read.
+        """The fingerprint in place; "" if there is no working pair, or a file is missing.
+
+        None: the folder cannot be read just now.
         """
         try:
             with self._folder(name, make=False) as folder:
@@ -144,7 +161,7 @@ class Disk:
                 return ""
             return hashlib.sha256(ssl.PEM_cert_to_DER_cert(found.leaf)).hexdigest()
         except (OSError, ValueError) as error:
-            return None if getattr(error, "errno", None) in _CANNOT_TELL else ""
+            return None if cannot_tell(error) else ""
 
     def recover(self, name: str) -> Pair | None:
         """What is in place, with its key, as it is there; None if that is nothing of ours.
@@ -247,53 +264,41 @@ class Disk:
                 f'write path = "{self.path}/{PLACEHOLDER}", or remove {self.path}/.lineage',
             )
 
+    def _try(self, bundle: Bundle) -> None:
+        """Let the server look at what is in place; TargetError puts back what was.
+
+        A test that is this type's own is for root: others may not open the server's logs and
+        other keys, which most tests do. The reload, which root does, is then the test.
+        """
+        [own] = [setting.default for setting in fields(self) if setting.name == "test"]
+        if self.test and (self.test != own or os.geteuid() == 0):
+            what = f"version {bundle.version} is not taken up: the server's test refuses it"
+            self._run("test", bundle, what)
+        failpoint("disk: tested")
+
     def _reload(self, bundle: Bundle) -> None:
         if self.reload:
-            variables = {
-                "CERTD_NAME": bundle.name,
-                "CERTD_VERSION": str(bundle.version),
-                "CERTD_PATH": str(self._path(bundle.name)),
-            }
-            what = f"version {bundle.version} is in place but not taken up"
-            command.run(self.reload, variables, self.reload_timeout, what)
+            self._run("reload", bundle, f"version {bundle.version} is in place but not taken up")
         failpoint("disk: reloaded")
 
-    @contextlib.contextmanager
-    def _explained(self, what: str, name: str) -> Iterator[None]:
-        try:
-            yield
-        except OSError as error:
-            named = f"{error.filename}: " if isinstance(error.filename, str) else ""
-            why = f"{self._path(name)}: {named}{error.strerror or error}"
-            raise TargetError(what, why, _NEXT.get(error.errno or 0, "")) from error
+    def _run(self, setting: str, bundle: Bundle, what: str) -> None:
+        variables = {
+            "CERTD_NAME": bundle.name,
+            "CERTD_VERSION": str(bundle.version),
+            "CERTD_PATH": str(self._path(bundle.name)),
+        }
+        command.run(setting, getattr(self, setting), variables, self.reload_timeout, what)
 
 
-# Of this process or machine, and not of what is there.
-_CANNOT_TELL = frozenset(
-    (errno.EACCES, errno.EPERM, errno.EIO, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ESTALE)
+def preset(name: str, default: Any) -> Any:
+    """A setting of Disk's with another default: for the targets of one server."""
+    [there] = [setting for setting in fields(Disk) if setting.name == name]
+    if isinstance(default, dict):
+        return field(default_factory=default.copy, metadata=there.metadata)
+    return field(default=default, metadata=there.metadata)
+
+
+_NO_PAIR = (
+    "OpenSSL does not take the private key, the leaf and its chain for a pair",
+    "the store holds a damaged version: `certd renew NAME --force` gets another",
 )
-_NEXT = {
-    **dict.fromkeys(
-        (errno.EACCES, errno.EPERM, errno.EROFS),
-        "let certd's user write there; under systemd also name it in ReadWritePaths=",
-    ),
-    errno.ENOENT: "no folder can be made there: correct path, or make the folder above it by hand",
-    **dict.fromkeys((errno.ENOSPC, errno.EDQUOT, errno.EFBIG), "make room on that file system"),
-    **dict.fromkeys(
-        (errno.ELOOP, errno.ENOTDIR, errno.EEXIST),
-        "a link or a file is where certd needs a folder: move it away, or change path",
-    ),
-}
-
-
-def _refuse_what_is_not_ours(folder: int, what: str) -> None:
-    try:
-        status = os.stat("current", dir_fd=folder, follow_symlinks=False)
-    except FileNotFoundError:
-        return
-    if not stat.S_ISLNK(status.st_mode):
-        raise TargetError(
-            what,
-            '"current" is there and is not a link of certd\'s',
-            "move it away, or give certd a folder of its own by path",
-        )

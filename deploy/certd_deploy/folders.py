@@ -135,6 +135,20 @@ def switch(name: str, parent: int, to: str) -> None:
     os.replace(unfinished, name, src_dir_fd=parent, dst_dir_fd=parent)
 
 
+@contextlib.contextmanager
+def back_if_it_fails(name: str, parent: int, before: str | None) -> Iterator[None]:
+    """Whatever fails, the link is again where it was; nowhere, if there was none."""
+    try:
+        yield
+    except BaseException:
+        if before is None:
+            os.unlink(name, dir_fd=parent)
+        elif before != link(name, parent):
+            switch(name, parent, before)
+        os.fsync(parent)
+        raise
+
+
 def remove(name: str, parent: int) -> None:
     """A folder and all in it; what cannot be removed now is there to be removed later."""
     shutil.rmtree(name, ignore_errors=True, dir_fd=parent)

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import re
+import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from certd.api import TargetError
 from certd_deploy import folders
 
 NO_KEY = "no-privkey.txt"  # in place of privkey.pem
@@ -66,3 +69,17 @@ def _keyless(version: int) -> bool:
         return folders.read(NO_KEY, version) == WHY_NO_KEY
     except FileNotFoundError:
         return False
+
+
+def refuse_what_is_not_ours(folder: int, what: str) -> None:
+    """Raise TargetError if something else has the name of certd's link."""
+    try:
+        status = os.stat("current", dir_fd=folder, follow_symlinks=False)
+    except FileNotFoundError:
+        return
+    if not stat.S_ISLNK(status.st_mode):
+        raise TargetError(
+            what,
+            '"current" is there and is not a link of certd\'s',
+            "move it away, or give certd a folder of its own by path",
+        )

@@ -83,4 +83,4 @@ def test_the_schema_tells_several_types_of_target_apart(
     shelf.install(tmp_path, "[certd.deploy_targets]\nshelf = tests.shelf:Shelf\n")
     monkeypatch.syspath_prepend(tmp_path)
     [table] = schema()["properties"]["target"]["patternProperties"].values()
-    assert table["discriminator"]["mapping"].keys() == {"disk", "shelf"}
+    assert table["discriminator"]["mapping"].keys() > {"disk", "shelf"}
