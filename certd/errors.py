@@ -101,6 +101,20 @@ class TargetBusy(TargetError):
         self.retry_after = retry_after
 
 
+class Unseen(TargetError):
+    """An endpoint could not be looked at: no connection, no answer, no time left.
+
+    What it serves is not known, so it is no sign that it serves anything else.
+    """
+
+
+class Unfit(TargetError):
+    """The certificate is served, but not as the policy of its endpoint wants (``tls``, ``hsts``).
+
+    The version before would not be served in any other way.
+    """
+
+
 class SecretError(CertdError):
     """A secret could not be fetched from where the configuration says; tried again later."""
 

@@ -12,21 +12,20 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import datetime, timedelta
 
-from certd import due, verify, x509
-from certd.config import Endpoint, TargetSettings
-from certd.errors import CertdError, StoreError, TargetBusy, TargetError, bug, plain
+from certd import due, x509
+from certd.config import TargetSettings
+from certd.errors import CertdError, StoreError, TargetBusy, TargetError, bug
 from certd.failpoint import failpoint
 from certd.known import Failure, Lineage, TargetState
+from certd.looking import look
 from certd.model import Bundle, CertificateSpec
 from certd.ordering import Say
 from certd.store import Store
 
 log = logging.getLogger(__name__)
 
-PROBE_TIMEOUT = 5.0  # seconds for one look at an endpoint
 PROBE_PAUSE_MIN = timedelta(seconds=0.1)
 PROBE_PAUSE_MAX = timedelta(seconds=2)
-_NAMES = 5  # of a certificate that was not expected, in an error
 
 
 class Rollout:
@@ -115,7 +114,7 @@ class Rollout:
             TargetError: it does not, and its time is over.
         """
         try:
-            _look(bundle, settings)
+            look(bundle, settings)
         except TargetError:
             now = self._clock()
             patience = timedelta(seconds=settings.verify_timeout)
@@ -206,51 +205,3 @@ def _also(before: Bundle, first: CertdError, second: CertdError) -> str:
     if (second.what, second.why) == (first.what, first.why):
         return said
     return ": ".join(filter(None, (said, second.what, second.why)))
-
-
-def _look(bundle: Bundle, settings: TargetSettings) -> None:
-    """Raise TargetError unless the target has the bundle, and every endpoint serves it."""
-    wanted = bundle.certificate.fingerprint
-    there = settings.plugin.serving(bundle.name)
-    if there is not None and there != wanted:
-        raise TargetError(
-            f"{settings.name} has another certificate in place",
-            f"fingerprint {there[:16]}… instead of {wanted[:16]}…",
-            "find out who else writes there",
-        )
-    for endpoint in settings.verify:
-        sni = verify.sni_for(endpoint.host, bundle.certificate.identifiers)
-        served = verify.probe(endpoint.host, endpoint.port, sni, PROBE_TIMEOUT)
-        if served.fingerprint != wanted and not _has_it_too(bundle, endpoint, sni):
-            asked = f"when asked for {sni}" if sni else "when asked for no name"
-            raise TargetError(
-                f"{endpoint} does not serve version {bundle.version}",
-                f"after {settings.verify_timeout:.0f} s it still serves "
-                f"{_seen(served, bundle)}, {asked}",
-                "check that the server reads current/fullchain.pem and current/privkey.pem, "
-                "and that the reload command reloads it",
-            )
-
-
-def _has_it_too(bundle: Bundle, endpoint: Endpoint, sni: str | None) -> bool:
-    """Whether a client that takes only this kind of key is served it: a server may have two."""
-    kind = x509.kind_of(x509.read_chain(bundle.leaf_pem)[0].public_key())
-    try:
-        served = verify.probe(endpoint.host, endpoint.port, sni, PROBE_TIMEOUT, kind)
-    except TargetError:
-        return False
-    return served.fingerprint == bundle.certificate.fingerprint
-
-
-def _seen(served: verify.Served, bundle: Bundle) -> str:
-    """The certificate that is there instead; its names where they are not the bundle's."""
-    leaf = served.certificate
-    if leaf is None:
-        return f"fingerprint {served.fingerprint[:16]}…"
-    seen = f"serial {leaf.serial}, valid until {leaf.not_after:%F}"
-    if set(leaf.identifiers) == set(bundle.certificate.identifiers):
-        return seen
-    names = [name.value for name in leaf.identifiers]
-    more = f" and {len(names) - _NAMES} more" if len(names) > _NAMES else ""
-    shown = plain(", ".join(names[:_NAMES]))
-    return f"{seen}, for {shown or 'no name'}{more}"

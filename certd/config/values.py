@@ -15,6 +15,7 @@ from certd.api import DeployTarget, DNSProvider
 from certd.budget import Limit
 from certd.config.authorities import CASettings, digested, joined
 from certd.config.findings import Finding, dotted
+from certd.config.hsts import HSTS
 from certd.model import BY_DNS, CertificateSpec
 from certd.references import SecretReference
 
@@ -40,6 +41,13 @@ class Endpoint:
 
     host: str
     port: int
+    sni: str | None = None  # None: a name of the certificate
+    starttls: str | None = None
+    addresses: tuple[str, ...] = ()  # empty: all that the host's name resolves to
+    roots: Path | None = None  # PEM: what the served chain must lead to
+    pins: tuple[str, ...] = ()  # base64 of SHA-256: one of the presented keys must be it
+    tls: str | None = None  # which of Mozilla's guidelines it must follow
+    hsts: HSTS | None = None
 
     def __str__(self) -> str:
         return joined(self.host, self.port)

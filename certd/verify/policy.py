@@ -1,0 +1,53 @@
+"""Mozilla's guidelines for TLS, https://wiki.mozilla.org/Security/Server_Side_TLS.
+
+They are judged by sslyze, a program beside certd that is never imported: it opens some hundred
+connections, takes memory for all that it knows, and wants versions of libraries that are not
+ours (see docs/decisions.md). It brings the guidelines with it, and asks nobody but the endpoint.
+"""
+
+from __future__ import annotations
+
+import re
+
+from certd.errors import TargetError, Unseen, plain
+from certd.program import run_program, said
+from certd.verify.probing import Way
+
+PROGRAM = "sslyze"
+SECONDS = 60.0  # for the whole of it: about two, where the endpoint is near
+_MOST = 12  # violations that are shown
+
+_ISSUE = re.compile(r"^ +\* (\w+): (.*)$", re.MULTILINE)
+# Whether the chain is trusted is judged by ``roots`` and ``pins``: a CA of one's own is no
+# violation.
+_NOT_OURS = {"certificate_path_validation"}
+
+
+def violations(way: Way, policy: str) -> list[str]:
+    """In which ways the server there is not as the policy ("modern", "intermediate") wants it.
+
+    Raises:
+        Unseen: it could not be found out.
+        TargetError: there is no sslyze.
+    """
+    what = f"{way.where} could not be judged by Mozilla's guideline"
+    address = f"[{way.address}]" if ":" in way.address else way.address
+    argv = [PROGRAM, f"--mozilla_config={policy}"]
+    argv += [f"--sni={way.sni}"] if way.sni else []
+    argv += [f"--starttls={way.starttls}"] if way.starttls else []
+    try:
+        ended = run_program([*argv, f"{address}:{way.port}"], {}, SECONDS)
+    except OSError as error:
+        raise TargetError(what, f"there is no program {PROGRAM}", "install it") from error
+    output = ended.output.decode(errors="replace")
+    if ": OK - Compliant." in output:
+        return []
+    if ": FAILED - Not compliant." not in output:
+        # It ends with 0 where it could not connect.
+        why = f"{PROGRAM} {ended.how or 'found nothing'}{said(ended.errors or ended.output)}"
+        raise Unseen(what, why, f"see what `{' '.join(argv)}` says")
+    report = output.rpartition(": FAILED - Not compliant.")[2]
+    found = [
+        plain(f"{key}: {text}") for key, text in _ISSUE.findall(report) if key not in _NOT_OURS
+    ]
+    return [*found[:_MOST], *([f"and {len(found) - _MOST} more"] if found[_MOST:] else [])]
