@@ -27,13 +27,15 @@ def lacking(sent: Sequence[bytes], chain_pem: str) -> str:
     deployed = x509.read_chain(chain_pem) if chain_pem else []
     if not deployed:
         return ""
-    way = _way(sent)
-    end = deployed[-1].issuer
-    if way and (way[-1].issuer == end or end in [one.subject for one in way[1:]]):
+    linked, end = _linked(sent), deployed[-1].issuer
+    if any(one.issuer == end for one in linked):
         return ""
-    there = {one.subject for one in way}
+    there = {one.subject for one in _readable(sent)}
     missing = [x509.shown_name(one.subject) for one in deployed if one.subject not in there]
-    return f"the intermediate {' and '.join(missing or [x509.shown_name(end)])} is missing"
+    if missing:
+        return f"the intermediate {' and '.join(missing)} is missing"
+    ends = x509.shown_name(linked[-1].issuer)
+    return f"it leads to {ends} instead of {x509.shown_name(end)}"
 
 
 def untrusted(sent: Sequence[bytes], roots_pem: bytes, now: datetime) -> str:
@@ -44,8 +46,8 @@ def untrusted(sent: Sequence[bytes], roots_pem: bytes, now: datetime) -> str:
     # Here, not above: a daemon whose endpoints have no roots does without.
     from OpenSSL import crypto
 
-    way = _readable(sent)
-    if not way:
+    readable = _readable(sent)
+    if not readable:
         return "its certificate cannot be read"
     store = crypto.X509Store()
     store.set_time(now.replace(tzinfo=None))
@@ -53,7 +55,7 @@ def untrusted(sent: Sequence[bytes], roots_pem: bytes, now: datetime) -> str:
     store.set_flags(crypto.X509StoreFlags.PARTIAL_CHAIN)
     for root in pyca.load_pem_x509_certificates(roots_pem):
         store.add_cert(crypto.X509.from_cryptography(root))
-    leaf, *others = [crypto.X509.from_cryptography(one) for one in way]
+    leaf, *others = [crypto.X509.from_cryptography(one) for one in readable]
     try:
         crypto.X509StoreContext(store, leaf, others).verify_certificate()
     except crypto.X509StoreContextError as error:
@@ -68,28 +70,21 @@ def unpinned(sent: Sequence[bytes], pins: Collection[str]) -> str:
     Only what leads on from the leaf counts: anybody can send a certificate along.
     """
     with distrust("a certificate"):
-        found = [pin_of(spki(one.public_key())) for one in _way(sent)]
+        found = [pin_of(spki(one.public_key())) for one in _linked(sent)]
     if not set(pins).isdisjoint(found):
         return ""
     return f"none of its keys is pinned: it sent {', '.join(found) or 'none that can be read'}"
 
 
-def _way(sent: Sequence[bytes]) -> list[pyca.Certificate]:
-    """From the leaf on, each signed by the next, as far as there is one."""
+def _linked(sent: Sequence[bytes]) -> list[pyca.Certificate]:
+    """The leaf, and all that lead on from it: there may be several ways to several roots."""
     readable = _readable(sent)
-    way, pool = readable[:1], readable[1:]
-    while way:
-        link = way[-1]
+    linked, pool = readable[:1], readable[1:]
+    for link in linked:  # which grows meanwhile
         following = [one for one in pool if one.subject == link.issuer and issued(one, link)]
-        # Its own issuer is a root: the way ends there.
-        following = [one for one in following if one != link]
-        if not following:
-            break
-        # Of several with the same name and key, the root is the end: others lead further.
-        following.sort(key=lambda one: one.subject == one.issuer)
-        way.append(following[0])
-        pool.remove(following[0])
-    return way
+        linked += following
+        pool = [one for one in pool if one not in following]
+    return linked
 
 
 def _readable(sent: Sequence[bytes]) -> list[pyca.Certificate]:

@@ -36,7 +36,7 @@ def header(way: Way, host: str) -> HSTS:
         except Refusal as error:
             raise TargetError(what, error.why, error.next) from error
         except (ssl.SSLError, OSError) as error:
-            why = f"no answer within {way.seconds:g} s"
+            why = f"no answer within {way.seconds:.2g} s"
             if not isinstance(error, TimeoutError):
                 why = "the connection was closed before it had answered"
             raise Unseen(what, why, "look into the server's log") from error

@@ -166,7 +166,7 @@ def _facts(der: bytes) -> Certificate | None:
 
 def _no_connection(what: str, error: OSError, seconds: float) -> Unseen:
     if isinstance(error, TimeoutError):
-        why = f"no connection within {seconds:g} s"
+        why = f"no connection within {seconds:.2g} s"
         return Unseen(what, why, "check the address, and firewalls on the way")
     if isinstance(error, ConnectionRefusedError):
         why = "the connection was refused"
@@ -177,7 +177,7 @@ def _no_connection(what: str, error: OSError, seconds: float) -> Unseen:
 
 def _no_handshake(what: str, error: OSError | ValueError, way: Way) -> TargetError:
     if isinstance(error, TimeoutError):
-        return Unseen(what, f"connected, but no TLS handshake within {way.seconds:g} s", _LOG)
+        return Unseen(what, f"connected, but no TLS handshake within {way.seconds:.2g} s", _LOG)
     reason = (isinstance(error, ssl.SSLError) and error.reason) or ""
     if reason in _NOT_TLS:
         todo = "check the port, and whether it needs starttls, in verify = […]"

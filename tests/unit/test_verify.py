@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import socket
-import ssl
 import struct
-import threading
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
@@ -20,61 +15,13 @@ from certd.testing.chains import identifiers
 from certd.testing.tls import mint, served
 from certd.verify import Served, Way, addresses_of, probe, sni_for
 from certd.x509 import read_chain
-
-Answer = Callable[[socket.socket], None]
-PATIENCE = 10.0  # seconds; no test comes near it
+from tests.endpoints import PATIENCE, Answer, Tls, endpoint
 
 
 def ask(
     port: int, sni: str | None = None, seconds: float = PATIENCE, address: str = "127.0.0.1"
 ) -> Served:
     return probe(Way(address, port, sni, seconds))
-
-
-@contextlib.contextmanager
-def endpoint(answer: Answer) -> Iterator[int]:
-    """The port of a server that answers one connection."""
-    with socket.create_server(("127.0.0.1", 0)) as listening:
-        listening.settimeout(PATIENCE)
-
-        def serve() -> None:
-            with contextlib.suppress(OSError):
-                connection, _ = listening.accept()
-                with connection:
-                    connection.settimeout(PATIENCE)
-                    answer(connection)
-
-        thread = threading.Thread(target=serve)
-        thread.start()
-        try:
-            yield listening.getsockname()[1]
-        finally:
-            thread.join(PATIENCE)
-
-
-@dataclass
-class Tls:
-    """Answers with a certificate; ``asked`` is the SNI that came."""
-
-    folder: Path
-    names: tuple[str, ...] = ("www.example.com",)
-    only_known_names: bool = False
-    asked: list[str | None] = field(default_factory=list)
-
-    def __post_init__(self) -> None:
-        self.minted = mint(self.folder, self.names)
-        self.context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        self.context.load_cert_chain(self.minted.fullchain, self.minted.key)
-        self.context.sni_callback = self._choose
-
-    def _choose(self, _: ssl.SSLObject, name: str | None, __: ssl.SSLContext) -> int | None:
-        self.asked.append(name)
-        unknown = self.only_known_names and name not in self.names
-        return ssl.ALERT_DESCRIPTION_UNRECOGNIZED_NAME if unknown else None
-
-    def __call__(self, connection: socket.socket) -> None:
-        with self.context.wrap_socket(connection, server_side=True) as channel:
-            channel.recv(1)
 
 
 def test_a_probe_tells_what_is_served(tmp_path: Path) -> None:
