@@ -72,7 +72,8 @@ def command(context: click.Context, names: tuple[str, ...], as_json: bool) -> in
                 say(f"\n{one.name} at {one.target}: {sight.trouble}")
     wrong = sum(sight.trouble is not None for _, sight in sights)
     if not as_json:
-        say(f"\n{count(len(sights), 'look')}, {wrong or 'nothing'} not as it should be")
+        all_of_it = f"{wrong} not" if wrong else "all is"
+        say(f"\n{count(len(sights), 'look')}: {all_of_it} as it should be")
     return int(wrong > 0)
 
 

@@ -18,6 +18,7 @@ SECONDS = 60.0  # for the whole of it: about two, where the endpoint is near
 _MOST = 12  # violations that are shown
 
 _ISSUE = re.compile(r"^ +\* (\w+): (.*)$", re.MULTILINE)
+_ERROR = re.compile(r"=> ERROR: ([^\n]*)")
 # Whether the chain is trusted is judged by ``roots`` and ``pins``: a CA of one's own is no
 # violation.
 _NOT_OURS = {"certificate_path_validation"}
@@ -35,8 +36,9 @@ def violations(way: Way, policy: str) -> list[str]:
     argv = [PROGRAM, f"--mozilla_config={policy}"]
     argv += [f"--sni={way.sni}"] if way.sni else []
     argv += [f"--starttls={way.starttls}"] if way.starttls else []
+    argv += [f"{address}:{way.port}"]
     try:
-        ended = run_program([*argv, f"{address}:{way.port}"], {}, SECONDS)
+        ended = run_program(argv, {}, SECONDS)
     except OSError as error:
         raise TargetError(what, f"there is no program {PROGRAM}", "install it") from error
     output = ended.output.decode(errors="replace")
@@ -44,7 +46,9 @@ def violations(way: Way, policy: str) -> list[str]:
         return []
     if ": FAILED - Not compliant." not in output:
         # It ends with 0 where it could not connect.
-        why = f"{PROGRAM} {ended.how or 'found nothing'}{said(ended.errors or ended.output)}"
+        found = _ERROR.search(output)
+        words = plain(found[1], 200) if found else f"{ended.how}{said(ended.errors)}"
+        why = f"{PROGRAM}: {words or 'no judgement'}"
         raise Unseen(what, why, f"see what `{' '.join(argv)}` says")
     report = output.rpartition(": FAILED - Not compliant.")[2]
     found = [
