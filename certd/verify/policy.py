@@ -17,6 +17,7 @@ PROGRAM = "sslyze"
 SECONDS = 60.0  # for the whole of it: about two, where the endpoint is near
 _MOST = 12  # violations that are shown
 
+_GOOD, _BAD = ": OK - Compliant.", ": FAILED - Not compliant."
 _ISSUE = re.compile(r"^ +\* (\w+): (.*)$", re.MULTILINE)
 _ERROR = re.compile(r"=> ERROR: ([^\n]*)")
 # Whether the chain is trusted is judged by ``roots`` and ``pins``: a CA of one's own is no
@@ -39,19 +40,18 @@ def violations(way: Way, policy: str) -> list[str]:
     argv += [f"{address}:{way.port}"]
     try:
         ended = run_program(argv, {}, SECONDS)
-    except OSError as error:
-        raise TargetError(what, f"there is no program {PROGRAM}", "install it") from error
+    except OSError as missing:
+        raise TargetError(what, f"there is no program {PROGRAM}", "install it") from missing
     output = ended.output.decode(errors="replace")
-    if ": OK - Compliant." in output:
+    # Both: it ends with 0 where it could not connect too, and what a stranger's certificate is
+    # named is in its words.
+    if ended.status == 0 and _GOOD in output:
         return []
-    if ": FAILED - Not compliant." not in output:
-        # It ends with 0 where it could not connect.
-        found = _ERROR.search(output)
-        words = plain(found[1], 200) if found else f"{ended.how}{said(ended.errors)}"
+    if ended.status != 1 or _BAD not in output:
+        error = _ERROR.search(output)
+        words = plain(error[1], 200) if error else f"{ended.how}{said(ended.errors)}"
         why = f"{PROGRAM}: {words or 'no judgement'}"
         raise Unseen(what, why, f"see what `{' '.join(argv)}` says")
-    report = output.rpartition(": FAILED - Not compliant.")[2]
-    found = [
-        plain(f"{key}: {text}") for key, text in _ISSUE.findall(report) if key not in _NOT_OURS
-    ]
-    return [*found[:_MOST], *([f"and {len(found) - _MOST} more"] if found[_MOST:] else [])]
+    issues = _ISSUE.findall(output.rpartition(_BAD)[2])
+    listed = [plain(f"{key}: {text}") for key, text in issues if key not in _NOT_OURS]
+    return [*listed[:_MOST], *([f"and {len(listed) - _MOST} more"] if listed[_MOST:] else [])]

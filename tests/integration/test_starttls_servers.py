@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import shutil
+import subprocess
 from collections.abc import Iterator
 
 import pytest
+from cryptography.hazmat.primitives.serialization import Encoding
 
 from certd.errors import TargetError
+from certd.testing.processes import NotInstalled
 from certd.testing.starttls import Dovecot, Postfix, PostgreSQL, Slapd, Speaker
 from certd.testing.tls import Minted, mint, served
 from certd.verify import Way, probe
@@ -41,6 +45,19 @@ def test_what_a_server_presents_after_starttls_is_seen(server: Speaker, minted: 
     assert_presented(minted, server.protocol, server.port)
     if isinstance(server, Dovecot):
         assert_presented(minted, "pop3", server.pop3_port)
+
+
+def test_openssl_sees_the_same(server: Speaker, minted: Minted) -> None:
+    if shutil.which("openssl") is None:
+        raise NotInstalled("openssl", "no openssl on PATH", "install it")
+    argv = ["openssl", "s_client", "-connect", f"127.0.0.1:{server.port}", "-showcerts"]
+    argv += ["-starttls", server.protocol, "-servername", NAME]
+    done = subprocess.run(argv, input="", capture_output=True, text=True, timeout=20)
+    seen = probe(Way("127.0.0.1", server.port, NAME, SECONDS, starttls=server.protocol))
+    judged = read_chain(
+        done.stdout[done.stdout.index("Certificate chain") :].split("\nServer c")[0]
+    )
+    assert tuple(one.public_bytes(Encoding.DER) for one in judged) == seen.sent
 
 
 def test_without_starttls_it_is_said_that_it_may_be_needed(server: Speaker) -> None:
