@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import time
 from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
 
 from certd.errors import TargetError, Unseen
 from certd.verify import Served, Way, probe
+from certd.verify.starttls import start
+from certd.verify.talking import Refusal
 from tests.endpoints import PATIENCE, Answer, Tls, endpoint
 
 SMTP = [b"220 mail ESMTP\r\n", b"250-mail\r\n250-SIZE 1\r\n250 starttls\r\n", b"220 go ahead\r\n"]
@@ -145,3 +150,19 @@ def test_what_may_well_be_otherwise_in_a_minute_is_unseen(
 ) -> None:
     with endpoint(saying(lines)) as port, pytest.raises(Unseen):
         ask(port, protocol)
+
+
+@given(st.sampled_from(["smtp", "imap", "pop3", "ldap", "postgres"]), st.binary(max_size=200))
+@settings(max_examples=300, deadline=None)
+@example("ldap", b"\x30\x09\x02\x01\x01\x78\x84\x00\x00\x00\x07")
+@example("ldap", b"\x30\x06\x02\x01\x01\x78\xff\x0a")
+@example("smtp", b"220\n250-\n250 STARTTLS\n220\n")
+def test_whatever_comes_is_tls_or_a_typed_error(protocol: str, said: bytes) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        ours = socket.create_connection(listening.getsockname())
+        theirs, _ = listening.accept()
+    with ours, theirs:
+        theirs.sendall(said)
+        theirs.shutdown(socket.SHUT_WR)
+        with contextlib.suppress(Refusal, OSError):
+            start(protocol, ours, time.monotonic() + PATIENCE)
