@@ -57,10 +57,9 @@ def command(context: click.Context, names: tuple[str, ...], as_json: bool) -> in
     """
     log_to_stderr(logging.CRITICAL)
     from certd import config as configuration
-    from certd.engine import oneshot
 
     config = configuration.load(config_path(context))
-    looked = list(_looked(config, list(oneshot.chosen(config, names))))
+    looked = list(_looked(config, config.chosen(names)))
     sights = [(one, sight) for one in looked for sight in one.shown()]
     if as_json:
         lines = ",\n".join(json.dumps(_document(one, sight)) for one, sight in sights)

@@ -16,6 +16,7 @@ from certd.budget import Limit
 from certd.config.authorities import CASettings, digested, joined
 from certd.config.findings import Finding, dotted
 from certd.config.hsts import HSTS
+from certd.errors import ConfigError
 from certd.model import BY_DNS, CertificateSpec
 from certd.references import SecretReference
 
@@ -148,6 +149,21 @@ class Config:
     def name_server(self) -> tuple[str, int] | None:
         """``resolver`` as host and port; None: the system's."""
         return (self.resolver.host, self.resolver.port) if self.resolver else None
+
+    def chosen(self, names: Collection[str]) -> list[str]:
+        """The named certificates, or all.
+
+        Raises:
+            ConfigError: one is not configured.
+        """
+        unknown = [name for name in names if name not in self.certificates]
+        if unknown:
+            known = ", ".join(sorted(self.certificates)[:20]) or "none"
+            what = f"no certificate is named {', '.join(unknown)}"
+            raise ConfigError(what, f"configured: {known}")
+        # Who names one of a pair means the table that it is from.
+        both = [one for name in names for one in (name, self.certificates[name].sibling) if one]
+        return list(dict.fromkeys(both)) or list(self.certificates)
 
     def looks_first(self, name: str, ca: str) -> bool:
         """Whether this certificate's challenges are looked at before this CA is told to."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 
-from certd.errors import TargetError, Unseen, plain
+from certd.errors import Unseen, plain
 from certd.program import run_program, said
 from certd.verify.probing import Way
 
@@ -30,7 +30,6 @@ def violations(way: Way, policy: str) -> list[str]:
 
     Raises:
         Unseen: it could not be found out.
-        TargetError: there is no sslyze.
     """
     what = f"{way.where} could not be judged by Mozilla's guideline"
     address = f"[{way.address}]" if ":" in way.address else way.address
@@ -41,7 +40,7 @@ def violations(way: Way, policy: str) -> list[str]:
     try:
         ended = run_program(argv, {}, SECONDS)
     except OSError as missing:
-        raise TargetError(what, f"there is no program {PROGRAM}", "install it") from missing
+        raise Unseen(what, f"there is no program {PROGRAM}", "install it") from missing
     output = ended.output.decode(errors="replace")
     # Both: it ends with 0 where it could not connect too, and what a stranger's certificate is
     # named is in its words.

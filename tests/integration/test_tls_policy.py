@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from certd.config import Endpoint, TargetSettings
-from certd.errors import TargetError, Unfit, Unseen
+from certd.errors import Unfit, Unseen
 from certd.looking import look
 from certd.model import Bundle
 from certd.testing.chains import bundle
@@ -83,7 +83,7 @@ def test_what_cannot_be_judged_is_unseen(tmp_path: Path, monkeypatch: pytest.Mon
         with pytest.raises(Unseen, match="sslyze: Server rejected the connection"):
             violations(way, "modern")
     monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(TargetError, match="there is no program sslyze; install it"):
+    with pytest.raises(Unseen, match="there is no program sslyze; install it"):
         violations(way, "modern")
     slow = tmp_path / "sslyze"
     slow.write_text("#!/bin/sh\nexec /bin/sleep 60\n")
