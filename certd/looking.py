@@ -76,8 +76,8 @@ def _in_place(bundle: Bundle, settings: TargetSettings) -> Sight:
     if there is None or there == wanted:
         return Sight(None, fingerprint=there or "")
     trouble = TargetError(
-        f"{settings.name} has another certificate in place",
-        f"fingerprint {there[:16]}… instead of {wanted[:16]}…",
+        f"{settings.name} has {'another' if there else 'no'} certificate in place",
+        f"fingerprint {there[:16]}… instead of {wanted[:16]}…" if there else "",
         "find out who else writes there",
     )
     return Sight(None, fingerprint=there, trouble=trouble)

@@ -36,6 +36,7 @@ COMMANDS = (
     "status",
     "show",
     "verify",
+    "export",
     "revoke",
     "account",
     "ca",

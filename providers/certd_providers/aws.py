@@ -25,6 +25,11 @@ BUSY = re.compile(
     "Internal(Error|Failure)|PriorRequestNotComplete|Request(LimitExceeded|Timeout)"
     "|ServiceUnavailable|Throttl(ing|ingException|ed)|TooManyRequestsException"
 )
+# https://docs.aws.amazon.com/IAM/latest/UserGuide/signature-v4-troubleshooting.html
+CLOCK = re.compile(
+    "Request(Expired|TimeTooSkewed|InTheFuture):|[A-Za-z]+: Signature (expired|not yet current)",
+    re.IGNORECASE,
+)
 LACKS_A_PERMISSION = frozenset(("AccessDenied", "AccessDeniedException"))
 # The values were read a moment ago: what speaks against them is somebody else's change.
 OVERTAKEN = re.compile(
@@ -79,8 +84,8 @@ class AWS:
             raise ConfigError("external_id has no use", why, "write role_arn too, or leave it out")
 
     @contextlib.contextmanager
-    def client(self) -> Iterator[Any]:
-        """boto3's client, for one operation.
+    def client(self, zone: str = "") -> Iterator[Any]:
+        """boto3's client, for one operation, in this zone.
 
         Raises:
             ProviderBusy, ProviderDenied, ProviderError: also for what is done with the client.
@@ -88,6 +93,7 @@ class AWS:
         try:
             import boto3  # noqa: F401 - whether it is there
             from botocore import exceptions
+            from botocore.parsers import ResponseParserError
         except ImportError:
             todo = "pip install 'certd[aws]'"
             raise ProviderError("AWS needs boto3", "it is not installed", todo) from None
@@ -103,7 +109,7 @@ class AWS:
             with contextlib.closing(self._client()) as client:
                 yield client
         except exceptions.ClientError as error:
-            raise self._refused(error) from None
+            raise self._refused(error, zone) from None
         except no_credential as error:
             # The machine may just be starting: nobody has refused anything yet.
             what = "there is no credential for AWS"
@@ -112,6 +118,11 @@ class AWS:
             # Their texts have the whole URL in them.
             why, todo = f"no answer ({type(error).__name__})", "it is tried again by itself"
             raise ProviderBusy("AWS is not able to now", why, todo) from None
+        except (ResponseParserError, KeyError, TypeError) as error:
+            # A proxy's page, say, which says 200 too; the text may hold all of it.
+            what, why = "AWS answers what certd does not understand", type(error).__name__
+            todo = "look whether url is its API; if it is, please report it"
+            raise ProviderError(what, why, todo) from None
         except exceptions.BotoCoreError as error:
             todo = "correct what it names"
             raise ProviderError("AWS cannot be asked", plain(str(error)), todo) from None
@@ -119,6 +130,10 @@ class AWS:
     def resource(self, operation: str) -> str:
         """What a permission for this operation is given on."""
         return "*"
+
+    def of_zone(self, operation: str) -> bool:
+        """Whether a permission for this operation is given for each zone."""
+        return False
 
     def _client(self) -> Any:
         import boto3
@@ -152,16 +167,23 @@ class AWS:
             key["aws_session_token"] = role["SessionToken"]
         return session.client(self.service, endpoint_url=self.url, config=how, **key)
 
-    def _refused(self, error: Any) -> ProviderError:
+    def _refused(self, error: Any, zone: str) -> ProviderError:
         problem = error.response.get("Error", {})
         status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
         code = problem.get("Code", "")
         said = plain(f"{code}: {problem.get('Message', '')}")
         if BUSY.fullmatch(code) or OVERTAKEN.match(said) or status == 429 or status >= 500:
-            return ProviderBusy("AWS is not able to now", said, "it is tried again by itself")
+            after = error.response["ResponseMetadata"].get("HTTPHeaders", {}).get("retry-after", "")
+            wait = float(after) if after.isascii() and after.isdigit() else None
+            return ProviderBusy("AWS is not able to now", said, "it is tried again by itself", wait)
+        if CLOCK.match(said):
+            what = "AWS refuses the time of the request"
+            return ProviderError(what, said, "set this machine's clock")
         if code in LACKS_A_PERMISSION:
-            what = f"AWS refuses {error.operation_name}"
-            return ProviderDenied(what, said, f"allow it: {self._statement(error.operation_name)}")
+            operation = error.operation_name
+            todo = f"allow it: {self._statement(operation)}"
+            about = zone if self.of_zone(operation) else ""
+            return ProviderDenied(f"AWS refuses {operation}", said, todo, about)
         if status in (401, 403):
             return ProviderDenied("AWS refuses the credential", said, self.credential)
         return ProviderError("AWS refuses the change", said, "correct what it names")

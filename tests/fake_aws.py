@@ -6,19 +6,16 @@ resource but *, and refuses in a form that Route 53 does not have.
 
 from __future__ import annotations
 
-import contextlib
 import fnmatch
-import http.client
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from urllib.parse import urlsplit
 
 from botocore.auth import SigV4Auth
 from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
 
-from tests.dnsb_http import Request, Response
+from tests.http_server import Request, Response, forwarded
 
 ZONE = "arn:aws:route53:::hostedzone/"
 _ACTIONS = (
@@ -72,17 +69,6 @@ def refusal(status: int, code: str, message: str) -> Response:
     said = f"<Type>Sender</Type><Code>{code}</Code><Message>{message}</Message>"
     whole = f"<ErrorResponse><Error>{said}</Error><RequestId>1</RequestId></ErrorResponse>"
     return Response(status, whole.encode(), {"Content-Type": "text/xml"})
-
-
-def forwarded(url: str, request: Request) -> Response:
-    kept = ("authorization", "content-type", "x-amz-date", "x-amz-security-token")
-    headers = {name: value for name, value in request.headers.items() if name in kept}
-    there = http.client.HTTPConnection(urlsplit(url).netloc, timeout=10)
-    with contextlib.closing(there):
-        there.request(request.method, request.target, request.body, headers)
-        answer = there.getresponse()
-        kind = {"Content-Type": answer.headers.get("Content-Type", "text/xml")}
-        return Response(answer.status, answer.read(), kind)
 
 
 def _asked(request: Request) -> tuple[str, str]:
