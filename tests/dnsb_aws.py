@@ -75,14 +75,16 @@ def refusal(status: int, code: str, message: str) -> Response:
 
 
 def forwarded(url: str, request: Request) -> Response:
-    kept = ("authorization", "content-type", "x-amz-date", "x-amz-security-token")
-    headers = {name: value for name, value in request.headers.items() if name in kept}
+    kept = re.compile("authorization|content-type|if-match|x-amz-(date|security-token|target)")
+    headers = {name: value for name, value in request.headers.items() if kept.fullmatch(name)}
     there = http.client.HTTPConnection(urlsplit(url).netloc, timeout=10)
     with contextlib.closing(there):
         there.request(request.method, request.target, request.body, headers)
         answer = there.getresponse()
-        kind = {"Content-Type": answer.headers.get("Content-Type", "text/xml")}
-        return Response(answer.status, answer.read(), kind)
+        told = {"Content-Type": "text/xml"} | {
+            name: answer.headers[name] for name in ("Content-Type", "ETag") if answer.headers[name]
+        }
+        return Response(answer.status, answer.read(), told)
 
 
 def _asked(request: Request) -> tuple[str, str]:

@@ -1,4 +1,8 @@
-"""What providers at AWS have in common: who asks, boto3's client, and its errors as ours."""
+"""What plugins at AWS have in common: who asks, boto3's client, and its errors as ours.
+
+Deploy targets have it too (``certd_deploy.aws``): what they raise instead is said by three class
+variables.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +16,7 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 from certd.api import (
+    CertdError,
     ConfigError,
     ProviderBusy,
     ProviderDenied,
@@ -22,10 +27,14 @@ from certd.api import (
 from certd_providers.rest import CONNECT, READ, check_url
 
 BUSY = re.compile(
-    "Internal(Error|Failure)|PriorRequestNotComplete|Request(LimitExceeded|Timeout)"
+    "ConcurrentModification|DependencyThrottle|EntityTemporarilyUnmodifiable"
+    "|Internal(Error|Failure)|OperationInProgress|PriorRequestNotComplete"
+    "|Request(InProgressException|LimitExceeded|Timeout)"
     "|ServiceUnavailable|Throttl(ing|ingException|ed)|TooManyRequestsException"
+    "|CertificateNotFound"  # of a load balancer: it has not heard yet of what was just uploaded
 )
 LACKS_A_PERMISSION = frozenset(("AccessDenied", "AccessDeniedException"))
+PREFIX = {"elb": "elasticloadbalancing", "elbv2": "elasticloadbalancing"}  # IAM's names
 # The values were read a moment ago: what speaks against them is somebody else's change.
 OVERTAKEN = re.compile(
     "InvalidChangeBatch.*but (it (already exists|was not found)|the values provided do not match)",
@@ -38,7 +47,10 @@ class AWS:
     """An account: whose settings they are says the class that has them besides its own."""
 
     credential: ClassVar[str]
-    service: ClassVar[str]  # as boto3 names it, and IAM
+    service: ClassVar[str]  # as boto3 names it
+    failed: ClassVar[type[CertdError]] = ProviderError
+    denied: ClassVar[type[CertdError]] = ProviderDenied
+    busy: ClassVar[type[CertdError]] = ProviderBusy
 
     access_key_id: str | None = field(
         default=None, metadata={"description": "access key; without it boto3 finds one by itself"}
@@ -79,18 +91,19 @@ class AWS:
             raise ConfigError("external_id has no use", why, "write role_arn too, or leave it out")
 
     @contextlib.contextmanager
-    def client(self) -> Iterator[Any]:
-        """boto3's client, for one operation.
+    def client(self, service: str | None = None, region: str | None = None) -> Iterator[Any]:
+        """boto3's client, for one operation; of another service or region than its own.
 
         Raises:
-            ProviderBusy, ProviderDenied, ProviderError: also for what is done with the client.
+            busy, denied, failed: also for what is done with the client.
         """
+        service = service or self.service
         try:
             import boto3  # noqa: F401 - whether it is there
             from botocore import exceptions
         except ImportError:
             todo = "pip install 'certd[aws]'"
-            raise ProviderError("AWS needs boto3", "it is not installed", todo) from None
+            raise self.failed("AWS needs boto3", "it is not installed", todo) from None
         no_credential = (
             exceptions.NoCredentialsError,
             exceptions.PartialCredentialsError,
@@ -100,27 +113,27 @@ class AWS:
             exceptions.SSOError,
         )
         try:
-            with contextlib.closing(self._client()) as client:
+            with contextlib.closing(self._client(service, region or self.region)) as client:
                 yield client
         except exceptions.ClientError as error:
-            raise self._refused(error) from None
+            raise self._refused(error, service) from None
         except no_credential as error:
             # The machine may just be starting: nobody has refused anything yet.
             what = "there is no credential for AWS"
-            raise ProviderError(what, plain(str(error)), self.credential) from None
+            raise self.failed(what, plain(str(error)), self.credential) from None
         except (exceptions.HTTPClientError, exceptions.ConnectionError) as error:
             # Their texts have the whole URL in them.
             why, todo = f"no answer ({type(error).__name__})", "it is tried again by itself"
-            raise ProviderBusy("AWS is not able to now", why, todo) from None
+            raise self.busy("AWS is not able to now", why, todo) from None
         except exceptions.BotoCoreError as error:
             todo = "correct what it names"
-            raise ProviderError("AWS cannot be asked", plain(str(error)), todo) from None
+            raise self.failed("AWS cannot be asked", plain(str(error)), todo) from None
 
     def resource(self, operation: str) -> str:
         """What a permission for this operation is given on."""
         return "*"
 
-    def _client(self) -> Any:
+    def _client(self, service: str, region: str) -> Any:
         import boto3
         import botocore.session
         from botocore.config import Config
@@ -131,7 +144,7 @@ class AWS:
         session = boto3.Session(
             self.access_key_id,
             secret,
-            region_name=self.region,
+            region_name=region,
             profile_name=self.profile,
             botocore_session=core,
         )
@@ -150,28 +163,29 @@ class AWS:
             key["aws_access_key_id"] = role["AccessKeyId"]
             key["aws_secret_access_key"] = role["SecretAccessKey"]
             key["aws_session_token"] = role["SessionToken"]
-        return session.client(self.service, endpoint_url=self.url, config=how, **key)
+        return session.client(service, endpoint_url=self.url, config=how, **key)
 
-    def _refused(self, error: Any) -> ProviderError:
+    def _refused(self, error: Any, service: str) -> CertdError:
         problem = error.response.get("Error", {})
         status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
         code = problem.get("Code", "")
         said = plain(f"{code}: {problem.get('Message', '')}")
         if BUSY.fullmatch(code) or OVERTAKEN.match(said) or status == 429 or status >= 500:
-            return ProviderBusy("AWS is not able to now", said, "it is tried again by itself")
+            return self.busy("AWS is not able to now", said, "it is tried again by itself")
         if code in LACKS_A_PERMISSION:
             what = f"AWS refuses {error.operation_name}"
-            return ProviderDenied(what, said, f"allow it: {self._statement(error.operation_name)}")
+            todo = f"allow it: {self._statement(service, error.operation_name)}"
+            return self.denied(what, said, todo)
         if status in (401, 403):
-            return ProviderDenied("AWS refuses the credential", said, self.credential)
-        return ProviderError("AWS refuses the change", said, "correct what it names")
+            return self.denied("AWS refuses the credential", said, self.credential)
+        return self.failed("AWS refuses the change", said, "correct what it names")
 
-    def _statement(self, operation: str) -> str:
+    def _statement(self, service: str, operation: str) -> str:
         """What an IAM policy lacks."""
-        service, resource = self.service, self.resource(operation)
+        resource = self.resource(operation)
         if operation == "AssumeRole":
             service, resource = "sts", self.role_arn or "*"
-        action = f"{service}:{operation}"
+        action = f"{PREFIX.get(service, service)}:{operation}"
         return json.dumps({"Effect": "Allow", "Action": action, "Resource": resource})
 
 

@@ -1,0 +1,326 @@
+"""AWS's services as moto has them, over HTTP, with what it leaves out and targets depend on.
+
+``Front`` stands before them: it counts what is asked, and refuses or loses what a test wants.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import re
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+from urllib.parse import parse_qs
+
+import boto3
+import pytest
+import requests
+from moto.acm.models import AWSCertificateManagerBackend, AWSValidationException
+from moto.cloudfront.exceptions import CloudFrontException
+from moto.cloudfront.models import CloudFrontBackend, cloudfront_backends
+from moto.core.responses import ActionResult, EmptyResult
+from moto.elasticbeanstalk.responses import EBResponse
+from moto.elb.exceptions import ELBClientError
+from moto.elb.models import elb_backends
+from moto.elb.responses import ELBResponse
+from moto.elbv2.models import ELBv2Backend, elbv2_backends
+from moto.iam.exceptions import IAMException
+from moto.iam.models import IAMBackend, iam_backends
+from moto.iam.responses import IamResponse
+from moto.moto_api._internal import mock_random
+from moto.server import ThreadedMotoServer
+
+from certd.api import SecretReference
+from certd.references import reference
+from tests.dnsb_aws import forwarded
+from tests.dnsb_http import Lost, Request, Response
+
+ACCOUNT, REGION = "123456789012", "us-east-1"
+QUOTA = 20
+_CLOUDFRONT = {
+    ("GET", "config"): "GetDistributionConfig",
+    ("PUT", "config"): "UpdateDistribution",
+}
+_READS = re.compile("Get|List|Describe")
+_PREFIX = {"CertificateManager": "acm", "secretsmanager": "secretsmanager"}
+
+Step = Callable[[Request], Response]
+
+
+def secret(text: str) -> SecretReference:
+    return reference(text, Path("/"))
+
+
+SECRET = "an-aws-secret-access-key"
+
+
+def account(url: str) -> dict[str, Any]:
+    """Settings that every target at AWS has."""
+    return {"access_key_id": "AKIACERTD", "secret_access_key": secret(SECRET), "url": url}
+
+
+def boto(service: str, url: str) -> Any:
+    """As somebody else at the same account."""
+    key = {"aws_access_key_id": "AKIAOTHER", "aws_secret_access_key": "other"}
+    return boto3.client(service, REGION, endpoint_url=url, **key)
+
+
+@dataclass
+class Front:
+    """Answers for moto. ``calls`` are IAM's names of what was asked, such as iam:GetUser."""
+
+    moto: str
+    calls: list[str] = field(default_factory=list)
+    _plans: dict[str, list[Step]] = field(default_factory=lambda: defaultdict(list))
+
+    def __call__(self, request: Request) -> Response:
+        action = asked(request)
+        self.calls.append(action)
+        plan = self._plans[action]
+        return plan.pop(0)(request) if plan else forwarded(self.moto, request)
+
+    @property
+    def writes(self) -> int:
+        return sum(not _READS.match(action.partition(":")[2]) for action in self.calls)
+
+    def count(self, action: str) -> int:
+        return self.calls.count(action)
+
+    def refuse(self, action: str, status: int, code: str, said: str = "", times: int = 1) -> None:
+        def answer(request: Request) -> Response:
+            return refused(request, status, code, said)
+
+        self._plans[action] += [answer] * times
+
+    def lose_answer(self, action: str) -> None:
+        def answer(request: Request) -> Response:
+            forwarded(self.moto, request)
+            raise Lost
+
+        self._plans[action].append(answer)
+
+    def first(self, action: str, happens: Callable[[], object]) -> None:
+        """Something that comes in between, before this is done."""
+
+        def answer(request: Request) -> Response:
+            happens()
+            return forwarded(self.moto, request)
+
+        self._plans[action].append(answer)
+
+    @contextlib.contextmanager
+    def refusing(self, *actions: str) -> Iterator[None]:
+        for action in actions:
+            self.refuse(action, 503, "ServiceUnavailable", times=50)
+        try:
+            yield
+        finally:
+            self._plans.clear()
+
+
+def asked(request: Request) -> str:
+    if target := request.headers.get("x-amz-target"):
+        service, _, operation = target.partition(".")
+        return f"{_PREFIX[service]}:{operation}"
+    if "/distribution/" in request.path:
+        last = request.path.rpartition("/")[2]
+        return f"cloudfront:{_CLOUDFRONT.get((request.method, last), 'GetDistribution')}"
+    operation = parse_qs(request.body.decode())["Action"][0]
+    found = re.search("/([a-z]+)/aws4_request", request.headers["authorization"])
+    assert found
+    return f"{found[1]}:{operation}"
+
+
+def refused(request: Request, status: int, code: str, said: str) -> Response:
+    """As the service asked writes it."""
+    if "x-amz-target" in request.headers:
+        body = json.dumps({"__type": code, "message": said}).encode()
+        return Response(status, body, {"Content-Type": "application/x-amz-json-1.1"})
+    words = f"<Error><Type>Sender</Type><Code>{code}</Code><Message>{said}</Message></Error>"
+    whole = f"<ErrorResponse>{words}<RequestId>1</RequestId></ErrorResponse>"
+    return Response(status, whole.encode(), {"Content-Type": "text/xml"})
+
+
+def allowed(*modules: ModuleType) -> set[str]:
+    """The actions of the policies in the modules' docstrings."""
+    actions: set[str] = set()
+    for module in modules:
+        text = (module.__doc__ or "").partition('{"Version"')
+        policy, _ = json.JSONDecoder().raw_decode(text[1] + text[2])
+        for statement in policy["Statement"]:
+            may = statement["Action"]
+            actions.update([may] if isinstance(may, str) else may)
+    return actions
+
+
+@contextlib.contextmanager
+def running() -> Iterator[str]:
+    server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    try:
+        yield f"http://{host}:{port}"
+    finally:
+        server.stop()
+
+
+def empty(url: str, monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
+    """Nothing of this machine's, nothing of another test's; and what moto leaves out."""
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_PROFILE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(folder / "credentials"))
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(folder / "config"))
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    monkeypatch.setattr("certd_deploy.aws.PAUSE", 0.01)
+    requests.post(f"{url}/moto-api/reset", timeout=10)
+    _iam(monkeypatch)
+    _balancers(monkeypatch)
+    _acm(monkeypatch)
+    _cloudfront(monkeypatch)
+
+
+def _acm(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tags stay when something else is imported to an ARN, and cannot be given then."""
+    imports = AWSCertificateManagerBackend.import_certificate
+
+    def imported(self: Any, *pair: Any, arn: Any, tags: Any, **rest: Any) -> Any:
+        if arn and tags:
+            raise AWSValidationException("Tagging is not permitted on re-import.")
+        before = self._certificates.get(arn)
+        done = imports(self, *pair, arn=arn, tags=tags, **rest)
+        now = self._certificates[done]
+        now.chain = rest["chain"] or b""  # without a root that nobody sent
+        if before is not None:
+            now.tags = before.tags
+        return done
+
+    monkeypatch.setattr(AWSCertificateManagerBackend, "import_certificate", imported)
+
+
+def _iam(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tags, names that are taken, the quota, paths, and that nothing in use is deleted."""
+    upload, listing = IamResponse.upload_server_certificate, IamResponse.list_server_certificates
+    delete = IAMBackend.delete_server_certificate
+
+    def uploaded(self: Any) -> Any:
+        name = self._get_param("ServerCertificateName")
+        there = [each.cert_name for each in self.backend.certificates.values()]
+        if name in there:
+            raise IAMException("EntityAlreadyExists", f"{name} already exists")
+        if len(there) >= QUOTA:
+            raise IAMException("LimitExceeded", f"Cannot exceed quota: {QUOTA}")
+        answer = upload(self)
+        self.backend.get_server_certificate(name).tags = _tags(self)
+        return answer
+
+    def listed(self: Any) -> Any:
+        answer = listing(self)
+        prefix, all_of_them = self._get_param("PathPrefix") or "/", answer.result
+        key = "ServerCertificateMetadataList"
+        those = [each for each in all_of_them[key] if each["Path"].startswith(prefix)]
+        return ActionResult({**all_of_them, key: those})
+
+    def tag(self: Any) -> Any:
+        found = self.backend.get_server_certificate(self._get_param("ServerCertificateName"))
+        found.tags = {**getattr(found, "tags", {}), **_tags(self)}
+        return EmptyResult()
+
+    def tags(self: Any) -> Any:
+        found = self.backend.get_server_certificate(self._get_param("ServerCertificateName"))
+        pairs = getattr(found, "tags", {}).items()
+        return ActionResult({"Tags": [{"Key": key, "Value": value} for key, value in pairs]})
+
+    def deleted(self: Any, name: str) -> Any:
+        if self.get_server_certificate(name).arn in in_use():
+            raise IAMException("DeleteConflict", f"{name} is currently in use by arn:aws:…")
+        return delete(self, name)
+
+    monkeypatch.setattr(IamResponse, "upload_server_certificate", uploaded)
+    monkeypatch.setattr(IamResponse, "list_server_certificates", listed)
+    monkeypatch.setattr(IamResponse, "tag_server_certificate", tag, raising=False)
+    monkeypatch.setattr(IamResponse, "list_server_certificate_tags", tags, raising=False)
+    monkeypatch.setattr(IAMBackend, "delete_server_certificate", deleted)
+
+
+def in_use() -> set[str]:
+    """The ARNs at load balancers."""
+    classic = elb_backends[ACCOUNT][REGION].load_balancers.values()
+    newer = elbv2_backends[ACCOUNT][REGION].load_balancers.values()
+    return {
+        *(each.ssl_certificate_id for one in classic for each in one.listeners),
+        *(arn for one in newer for each in one.listeners.values() for arn in each.certificates),
+    }
+
+
+def _balancers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Certificates and load balancers that are not there; further certificates that stay."""
+    switch, create = (
+        ELBResponse.set_load_balancer_listener_ssl_certificate,
+        ELBResponse.create_load_balancer_listeners,
+    )
+    modify = ELBv2Backend.modify_listener
+
+    def known(arn: str) -> None:
+        if ":iam:" in arn and iam_backends[ACCOUNT]["aws"].get_certificate_by_arn(arn) is None:
+            said = f"Server Certificate not found for the key: {arn}"
+            raise ELBClientError("CertificateNotFound", said)
+
+    def switched(self: Any) -> Any:
+        self.elb_backend.describe_load_balancers([self._get_param("LoadBalancerName")])
+        known(self._get_param("SSLCertificateId"))
+        return switch(self)
+
+    def created(self: Any) -> Any:
+        self.elb_backend.describe_load_balancers([self._get_param("LoadBalancerName")])
+        for each in self._get_param("Listeners"):
+            known(each.get("SSLCertificateId") or "")
+        return create(self)
+
+    def modified(self: Any, arn: str, **rest: Any) -> Any:
+        before = self.describe_listeners(load_balancer_arn=None, listener_arns=[arn])[0]
+        further = list(before.certificates[1:])
+        listener = modify(self, arn, **rest)
+        listener.certificates = [listener.certificate, *further]
+        return listener
+
+    def resources(self: Any) -> Any:
+        name = self._get_param("EnvironmentName")
+        found = self.elasticbeanstalk_backend.__dict__.get("balancers", {})
+        if name not in found:
+            raise IAMException(
+                "InvalidParameterValue", f"No Environment found for EnvironmentName {name}"
+            )
+        those = [{"Name": each} for each in found[name]]
+        whole = {"EnvironmentName": name, "LoadBalancers": those, "Instances": []}
+        return ActionResult({"EnvironmentResources": whole})
+
+    monkeypatch.setattr(ELBResponse, "set_load_balancer_listener_ssl_certificate", switched)
+    monkeypatch.setattr(ELBResponse, "create_load_balancer_listeners", created)
+    monkeypatch.setattr(ELBv2Backend, "modify_listener", modified)
+    monkeypatch.setattr(EBResponse, "describe_environment_resources", resources, raising=False)
+
+
+def _cloudfront(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A distribution's ETag is that of what was read, and another one after each change."""
+    update = CloudFrontBackend.update_distribution
+
+    def updated(self: Any, dist_config: Any, _id: str, if_match: Any) -> Any:
+        there = self.distributions.get(_id)
+        if there is not None and if_match != there.etag:
+            error = CloudFrontException("PreconditionFailed", "The precondition failed.")
+            error.status_code = 412
+            raise error
+        answer = update(self, dist_config, _id, if_match)
+        cloudfront_backends[ACCOUNT]["aws"].distributions[_id].etag = mock_random.get_random_hex(14)
+        return answer[0], answer[1], answer[0].etag
+
+    monkeypatch.setattr(CloudFrontBackend, "update_distribution", updated)
+
+
+def _tags(response: Any) -> dict[str, str]:
+    return {each["Key"]: each["Value"] for each in response._get_param("Tags", [])}
