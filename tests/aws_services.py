@@ -19,7 +19,11 @@ from urllib.parse import parse_qs
 import boto3
 import pytest
 import requests
-from moto.acm.models import AWSCertificateManagerBackend, AWSValidationException
+from moto.acm.models import (
+    AWSCertificateManagerBackend,
+    AWSValidationException,
+    acm_backends,
+)
 from moto.cloudfront.exceptions import CloudFrontException
 from moto.cloudfront.models import CloudFrontBackend, cloudfront_backends
 from moto.core.responses import ActionResult, EmptyResult
@@ -36,6 +40,7 @@ from moto.server import ThreadedMotoServer
 
 from certd.api import SecretReference
 from certd.references import reference
+from certd.testing.targets import Pair
 from tests.dnsb_aws import forwarded
 from tests.dnsb_http import Lost, Request, Response
 
@@ -255,6 +260,16 @@ def in_use() -> set[str]:
         *(each.ssl_certificate_id for one in classic for each in one.listeners),
         *(arn for one in newer for each in one.listeners.values() for arn in each.certificates),
     }
+
+
+def kept(arn: str) -> Pair:
+    """What is at an ARN, with its key."""
+    if ":iam:" in arn:
+        there = iam_backends[ACCOUNT]["aws"].get_certificate_by_arn(arn)
+        assert there is not None
+        return Pair(f"{there.cert_body}\n{there.cert_chain}", there.private_key)
+    one = acm_backends[ACCOUNT][REGION]._certificates[arn]
+    return Pair((one.cert + one.chain).decode(), one.key.decode())
 
 
 def _balancers(monkeypatch: pytest.MonkeyPatch) -> None:

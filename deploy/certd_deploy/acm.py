@@ -96,7 +96,7 @@ class ACM(AWSTarget):
             return leaf(acm, arn) if arn else None
 
     def place(self, name: str) -> str:
-        return self.arn or f"ACM in {self.region}, certd:name={name}"
+        return self.arn or self.whose(f"ACM in {self.region}, certd:name={name}")
 
     def managed(self) -> Collection[Managed]:
         """Those that ACM has issued itself, and renews."""

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import ClassVar, TypeVar
 
 from certd_providers.aws import AWS
+from cryptography.hazmat.primitives.asymmetric.types import CertificatePublicKeyTypes
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from cryptography.x509 import load_pem_x509_certificate
 
@@ -33,9 +34,14 @@ class AWSTarget(AWS):
         metadata={"description": "where it is; it decides on the partition too"},
     )
 
+    def whose(self, place: str) -> str:
+        """A place by a name that another account may have too, told apart from that."""
+        who = self.role_arn or self.access_key_id or self.profile
+        return f"{place}, as {who}" if who else place
 
-def check_pair(bundle: Bundle) -> None:
-    """AWS may take what is no pair, and its load balancers would serve nothing at all.
+
+def check_pair(bundle: Bundle) -> CertificatePublicKeyTypes:
+    """The key of both. A load balancer with what is no pair would serve nothing at all.
 
     Raises:
         TargetError: key and certificate do not belong together.
@@ -48,6 +54,7 @@ def check_pair(bundle: Bundle) -> None:
         raise TargetError(what, "key or certificate cannot be read", todo) from None
     if key != leaf:
         raise TargetError(what, "the private key does not belong to the certificate", todo)
+    return leaf
 
 
 def once_known(call: Callable[[], T], unknown: type[Exception]) -> T:

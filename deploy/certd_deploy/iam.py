@@ -81,7 +81,7 @@ class IAM(AWSTarget):
             return leaf(iam, there[0].name) if there else None
 
     def place(self, name: str) -> str:
-        return f"IAM server certificates {self.path}{name}-*"
+        return self.whose(f"IAM server certificates {self.path}{name}-*")
 
     def resource(self, operation: str) -> str:
         return resource(operation)
@@ -110,23 +110,28 @@ def put(iam: Any, path: str, bundle: Bundle, there: Collection[Uploaded]) -> Upl
 
 def listed(iam: Any, path: str, lineage: str) -> list[Uploaded]:
     """This lineage's, the one in place first."""
-    own = re.compile(rf"{re.escape(lineage)}-[0-9a-f]{{{SHOWN}}}{re.escape(_suffix(path))}")
     pages = iam.get_paginator("list_server_certificates").paginate(PathPrefix=path)
     found = [
         _uploaded(one, _turn(iam, one["ServerCertificateName"]))
         for page in pages
         for one in page["ServerCertificateMetadataList"]
-        if one["Path"] == path and own.fullmatch(one["ServerCertificateName"])
+        if is_own(one["Arn"], path, lineage)
     ]
     return sorted(found, key=lambda one: -one.turn)
 
 
+def is_own(arn: str, path: str, lineage: str) -> bool:
+    """Whether an ARN is a server certificate of this lineage."""
+    name = rf"{re.escape(lineage)}-[0-9a-f]{{{SHOWN}}}{re.escape(_suffix(path))}"
+    return re.search(f":server-certificate{re.escape(path)}{name}$", arn) is not None
+
+
 def prune(iam: Any, there: Collection[Uploaded], keep: Collection[str]) -> None:
-    """Delete those that were ``there``, but for these ARNs and the newest besides.
+    """Delete those that were ``there`` but for these ARNs, and the newest that make it two.
 
     What something still uses is left there until the next time: IAM does not delete it.
     """
-    for old in [one for one in there if one.arn not in keep][1:]:
+    for old in [one for one in there if one.arn not in keep][max(2 - len(keep), 0) :]:
         try:
             iam.delete_server_certificate(ServerCertificateName=old.name)
         except (iam.exceptions.DeleteConflictException, iam.exceptions.NoSuchEntityException):
