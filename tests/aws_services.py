@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import re
 from collections import defaultdict
@@ -100,6 +101,9 @@ class Front:
             return refused(request, status, code, said)
 
         self._plans[action] += [answer] * times
+
+    def answer(self, action: str, response: Response) -> None:
+        self._plans[action].append(lambda request: response)
 
     def lose_answer(self, action: str) -> None:
         def answer(request: Request) -> Response:
@@ -221,13 +225,19 @@ def _iam(monkeypatch: pytest.MonkeyPatch) -> None:
             raise IAMException("LimitExceeded", f"Cannot exceed quota: {QUOTA}")
         answer = upload(self)
         self.backend.get_server_certificate(name).tags = _tags(self)
+        told: Any = answer.result
+        told["ServerCertificateMetadata"]["ServerCertificateId"] = _id(name)
         return answer
 
     def listed(self: Any) -> Any:
         answer = listing(self)
         prefix, all_of_them = self._get_param("PathPrefix") or "/", answer.result
         key = "ServerCertificateMetadataList"
-        those = [each for each in all_of_them[key] if each["Path"].startswith(prefix)]
+        those = [
+            {**each, "ServerCertificateId": _id(each["ServerCertificateName"])}
+            for each in all_of_them[key]
+            if each["Path"].startswith(prefix)
+        ]
         return ActionResult({**all_of_them, key: those})
 
     def tag(self: Any) -> Any:
@@ -260,6 +270,18 @@ def in_use() -> set[str]:
         *(each.ssl_certificate_id for one in classic for each in one.listeners),
         *(arn for one in newer for each in one.listeners.values() for arn in each.certificates),
     }
+
+
+def _id(name: str) -> str:
+    """moto gives all of them the same."""
+    return f"ASCA{hashlib.sha256(name.encode()).hexdigest()[:17].upper()}"
+
+
+def server_certificate(which: str) -> Any:
+    """The one of this id."""
+    there = iam_backends[ACCOUNT]["aws"].certificates.values()
+    [found] = [one for one in there if _id(one.cert_name) == which]
+    return found
 
 
 def kept(arn: str) -> Pair:
@@ -296,10 +318,10 @@ def _balancers(monkeypatch: pytest.MonkeyPatch) -> None:
             known(each.get("SSLCertificateId") or "")
         return create(self)
 
-    def modified(self: Any, arn: str, **rest: Any) -> Any:
+    def modified(self: Any, arn: str, *args: Any, **rest: Any) -> Any:
         before = self.describe_listeners(load_balancer_arn=None, listener_arns=[arn])[0]
         further = list(before.certificates[1:])
-        listener = modify(self, arn, **rest)
+        listener = modify(self, arn, *args, **rest)
         listener.certificates = [listener.certificate, *further]
         return listener
 

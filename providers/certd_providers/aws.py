@@ -101,6 +101,7 @@ class AWS:
         try:
             import boto3  # noqa: F401 - whether it is there
             from botocore import exceptions
+            from botocore.parsers import ResponseParserError
         except ImportError:
             todo = "pip install 'certd[aws]'"
             raise self.failed("AWS needs boto3", "it is not installed", todo) from None
@@ -124,6 +125,10 @@ class AWS:
         except (exceptions.HTTPClientError, exceptions.ConnectionError) as error:
             # Their texts have the whole URL in them.
             why, todo = f"no answer ({type(error).__name__})", "it is tried again by itself"
+            raise self.busy("AWS is not able to now", why, todo) from None
+        except ResponseParserError:
+            # A page of something in between, most probably; its text would be in the error.
+            why, todo = "the answer is not one of AWS", "look whether url or a proxy is right"
             raise self.busy("AWS is not able to now", why, todo) from None
         except exceptions.BotoCoreError as error:
             todo = "correct what it names"
