@@ -58,7 +58,7 @@ class Stored(AWSTarget):
             return Kept(now.arn, now.id)
 
     def tidy(self, lineage: str, keep: Collection[str]) -> None:
-        """Remove old versions from the store, but for these ARNs."""
+        """Remove old versions from the store, but for these ARNs or ids."""
         if self.store == "iam":  # ACM has but the one
             with self.client("iam") as client:
                 iam.prune(client, iam.listed(client, self.path, lineage), keep)

@@ -108,10 +108,8 @@ class CloudFront(Stored):
             now = self.put(bundle)
             invalid = cloudfront.exceptions.InvalidViewerCertificate
             once_known(lambda: self._switch(cloudfront, now), invalid)
-        keep = {now.arn}
-        if self.store == "iam":
-            keep |= self._arns(bundle.name, before.get("IAMCertificateId"))
-        self.tidy(bundle.name, keep)
+        used = before.get("IAMCertificateId")
+        self.tidy(bundle.name, {now.arn, *([used] if used and used != now.id else ())})
 
     def serving(self, name: str) -> str | None:
         """None also while a change is on its way to the edges, which serve either."""
@@ -122,9 +120,7 @@ class CloudFront(Stored):
             return None
         if arn := viewer.get("ACMCertificateArn"):
             return self.leaf(arn)
-        if used := viewer.get("IAMCertificateId"):
-            return next((self.leaf(arn) for arn in self._arns(name, used)), None)
-        return None
+        return self._leaf_of(viewer.get("IAMCertificateId"), name)
 
     def ready(self, name: str) -> None:
         with self.client() as cloudfront:
@@ -156,7 +152,8 @@ class CloudFront(Stored):
             viewer = self._viewer(config["ViewerCertificate"], kept)
             if viewer == _current(config["ViewerCertificate"]):
                 return
-            new = {**config, "ViewerCertificate": viewer}
+            own = {"CloudFrontDefaultCertificate": False, **viewer}
+            new = {**config, "ViewerCertificate": own}
             update = cloudfront.update_distribution
             try:
                 update(Id=self.distribution, IfMatch=etag, DistributionConfig=new)
@@ -182,11 +179,13 @@ class CloudFront(Stored):
             "MinimumProtocolVersion": self.minimum_protocol or protocol or PROTOCOL,
         }
 
-    def _arns(self, lineage: str, used: str | None) -> set[str]:
-        """The ARN of a server certificate of this lineage by its id; none, of another's."""
+    def _leaf_of(self, used: str | None, lineage: str) -> str | None:
+        """The fingerprint of a server certificate by its id; None if it is not of this lineage."""
+        if not used:
+            return None
         with self.client("iam") as client:
             there = iam.listed(client, self.path, lineage)
-        return {one.arn for one in there if one.id == used}
+            return next((iam.leaf(client, one.name) for one in there if one.id == used), None)
 
 
 def _current(viewer: Mapping[str, Any]) -> dict[str, Any]:

@@ -127,11 +127,12 @@ def is_own(arn: str, path: str, lineage: str) -> bool:
 
 
 def prune(iam: Any, there: Collection[Uploaded], keep: Collection[str]) -> None:
-    """Delete those that were ``there`` but for these ARNs, and the newest that make it two.
+    """Delete those that were ``there`` but for these ARNs or ids, and the newest that make it two.
 
     What something still uses is left there until the next time: IAM does not delete it.
     """
-    for old in [one for one in there if one.arn not in keep][max(2 - len(keep), 0) :]:
+    others = [one for one in there if not {one.arn, one.id} & set(keep)]
+    for old in others[max(2 - len(keep), 0) :]:
         try:
             iam.delete_server_certificate(ServerCertificateName=old.name)
         except (iam.exceptions.DeleteConflictException, iam.exceptions.NoSuchEntityException):

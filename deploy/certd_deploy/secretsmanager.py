@@ -122,7 +122,7 @@ class SecretsManager(AWSTarget):
 
     def _current(self, manager: Any, name: str) -> dict[str, Any] | None:
         try:
-            found: dict[str, Any] = manager.get_secret_value(SecretId=name)
+            found: dict[str, Any] = manager.get_secret_value(SecretId=name, VersionStage=CURRENT)
         except manager.exceptions.ResourceNotFoundException:
             return None
         except manager.exceptions.InvalidRequestException as error:

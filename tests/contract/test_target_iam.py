@@ -19,7 +19,7 @@ from certd.testing.chains import bundle
 from certd.testing.targets import Pair, TargetContract
 from certd.x509 import new_key
 from tests.aws_services import ACCOUNT, QUOTA, SECRET, Front, account, allowed, boto, empty, running
-from tests.dnsb_http import serving
+from tests.dnsb_http import Response, serving
 
 
 @pytest.fixture(scope="module")
@@ -239,6 +239,13 @@ def test_what_is_refused(
     with pytest.raises(TargetError, match=f"{code}: so it is") as refused:
         target.deploy(bundle())
     assert type(refused.value) is kind
+
+
+def test_a_page_of_something_in_between_is_not_shown(target: IAM, front: Front) -> None:
+    front.answer("iam:ListServerCertificates", Response(502, b"<!doctype html><b>Bad gateway"))
+    with pytest.raises(TargetBusy, match="not one of AWS") as busy:
+        target.deploy(bundle())
+    assert "html" not in str(busy.value)
 
 
 def test_a_permission_that_is_missing_is_named(target: IAM, front: Front) -> None:
