@@ -20,14 +20,12 @@ from urllib.parse import parse_qs
 import boto3
 import pytest
 import requests
-from moto.acm.models import (
-    AWSCertificateManagerBackend,
-    AWSValidationException,
-    acm_backends,
-)
+from moto.acm.exceptions import AWSValidationException
+from moto.acm.models import AWSCertificateManagerBackend, acm_backends
 from moto.cloudfront.exceptions import CloudFrontException
 from moto.cloudfront.models import CloudFrontBackend, cloudfront_backends
 from moto.core.responses import ActionResult, EmptyResult
+from moto.elasticbeanstalk.exceptions import InvalidParameterValueError
 from moto.elasticbeanstalk.responses import EBResponse
 from moto.elb.exceptions import ELBClientError
 from moto.elb.models import elb_backends
@@ -195,7 +193,7 @@ def empty(url: str, monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
 
 def _acm(monkeypatch: pytest.MonkeyPatch) -> None:
     """Tags stay when something else is imported to an ARN, and cannot be given then."""
-    imports = AWSCertificateManagerBackend.import_certificate
+    imports: Any = AWSCertificateManagerBackend.import_certificate
 
     def imported(self: Any, *pair: Any, arn: Any, tags: Any, **rest: Any) -> Any:
         if arn and tags:
@@ -231,7 +229,8 @@ def _iam(monkeypatch: pytest.MonkeyPatch) -> None:
 
     def listed(self: Any) -> Any:
         answer = listing(self)
-        prefix, all_of_them = self._get_param("PathPrefix") or "/", answer.result
+        all_of_them: Any = answer.result
+        prefix = self._get_param("PathPrefix") or "/"
         key = "ServerCertificateMetadataList"
         those = [
             {**each, "ServerCertificateId": _id(each["ServerCertificateName"])}
@@ -262,7 +261,7 @@ def _iam(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(IAMBackend, "delete_server_certificate", deleted)
 
 
-def in_use() -> set[str]:
+def in_use() -> set[str | None]:
     """The ARNs at load balancers."""
     classic = elb_backends[ACCOUNT][REGION].load_balancers.values()
     newer = elbv2_backends[ACCOUNT][REGION].load_balancers.values()
@@ -321,7 +320,7 @@ def _balancers(monkeypatch: pytest.MonkeyPatch) -> None:
     def modified(self: Any, arn: str, *args: Any, **rest: Any) -> Any:
         before = self.describe_listeners(load_balancer_arn=None, listener_arns=[arn])[0]
         further = list(before.certificates[1:])
-        listener = modify(self, arn, *args, **rest)
+        listener: Any = modify(self, arn, *args, **rest)
         listener.certificates = [listener.certificate, *further]
         return listener
 
@@ -329,9 +328,7 @@ def _balancers(monkeypatch: pytest.MonkeyPatch) -> None:
         name = self._get_param("EnvironmentName")
         found = self.elasticbeanstalk_backend.__dict__.get("balancers", {})
         if name not in found:
-            raise IAMException(
-                "InvalidParameterValue", f"No Environment found for EnvironmentName {name}"
-            )
+            raise InvalidParameterValueError(f"No Environment found for EnvironmentName {name}")
         those = [{"Name": each} for each in found[name]]
         whole = {"EnvironmentName": name, "LoadBalancers": those, "Instances": []}
         return ActionResult({"EnvironmentResources": whole})
@@ -349,9 +346,7 @@ def _cloudfront(monkeypatch: pytest.MonkeyPatch) -> None:
     def updated(self: Any, dist_config: Any, _id: str, if_match: Any) -> Any:
         there = self.distributions.get(_id)
         if there is not None and if_match != there.etag:
-            error = CloudFrontException("PreconditionFailed", "The precondition failed.")
-            error.status_code = 412
-            raise error
+            raise CloudFrontException("PreconditionFailed", "The precondition failed.")
         answer = update(self, dist_config, _id, if_match)
         cloudfront_backends[ACCOUNT]["aws"].distributions[_id].etag = mock_random.get_random_hex(14)
         return answer[0], answer[1], answer[0].etag

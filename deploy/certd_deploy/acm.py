@@ -58,7 +58,7 @@ def check_arn(arn: str) -> None:
 
 @dataclass(frozen=True, slots=True)
 class ACM(AWSTarget):
-    """Settings of a ``type = "acm"`` target: certificates in AWS Certificate Manager."""
+    """Certificates in AWS Certificate Manager, each always at the same ARN."""
 
     service: ClassVar[str] = "acm"
     credential: ClassVar[str] = (

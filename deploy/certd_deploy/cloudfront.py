@@ -59,7 +59,7 @@ def check_protocol(protocol: str) -> None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CloudFront(Stored):
-    """Settings of a ``type = "cloudfront"`` target: one distribution."""
+    """The certificate of an Amazon CloudFront distribution."""
 
     service: ClassVar[str] = "cloudfront"
     credential: ClassVar[str] = (

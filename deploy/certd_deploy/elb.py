@@ -40,7 +40,7 @@ def check_protocol(protocol: str) -> None:
 
 @dataclass(frozen=True, slots=True)
 class ELB(Balancer):
-    """Settings of a ``type = "elb"`` target: one port of a classic load balancer."""
+    """One port of a classic load balancer at AWS, and its security policy."""
 
     service: ClassVar[str] = "elb"
     credential: ClassVar[str] = (

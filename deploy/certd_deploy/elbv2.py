@@ -41,7 +41,7 @@ def check_policy(policy: str) -> None:
 
 @dataclass(frozen=True, slots=True)
 class ELBv2(Balancer):
-    """Settings of a ``type = "elbv2"`` target: one listener of a newer load balancer."""
+    """One listener of an application or network load balancer at AWS."""
 
     service: ClassVar[str] = "elbv2"
     credential: ClassVar[str] = (

@@ -57,7 +57,7 @@ PATH: dict[str, Any] = {"description": "path of the server certificates", "check
 
 @dataclass(frozen=True, slots=True)
 class IAM(AWSTarget):
-    """Settings of a ``type = "iam"`` target: certificates for what takes them from IAM."""
+    """Server certificates in AWS IAM, for what takes them from there."""
 
     service: ClassVar[str] = "iam"
     credential: ClassVar[str] = (

@@ -50,7 +50,7 @@ def check_format(form: str) -> None:
 
 @dataclass(frozen=True, slots=True)
 class SecretsManager(AWSTarget):
-    """Settings of a ``type = "secretsmanager"`` target: a secret for each certificate."""
+    """Certificate and key as a secret in AWS Secrets Manager."""
 
     service: ClassVar[str] = "secretsmanager"
     credential: ClassVar[str] = (

@@ -52,6 +52,14 @@ def test_every_setting_of_a_disk_target_is_documented_with_its_default() -> None
     assert documented(DISK) == fields
 
 
+@pytest.mark.parametrize("kind", ["acm", "cloudfront", "elb", "elbv2", "iam", "secretsmanager"])
+def test_every_setting_of_a_target_at_aws_is_documented_with_its_default(kind: str) -> None:
+    target = plugins.plugin_class(kind, plugins.deploy_targets())
+    fields = {field.name: default(field.default) for field in dataclasses.fields(target)}
+    own = documented(f'### `type = "{kind}"`')
+    assert documented("### Targets at AWS") | own == fields
+
+
 def test_every_well_known_ca_is_documented() -> None:
     for name, ca in WELL_KNOWN.items():
         staging = f"`{ca.staging}`" if ca.staging else ""
@@ -76,4 +84,4 @@ def test_the_schema_tells_several_types_of_target_apart(
     shelf.install(tmp_path, "[certd.deploy_targets]\nshelf = tests.shelf:Shelf\n")
     monkeypatch.syspath_prepend(tmp_path)
     [table] = schema()["properties"]["target"]["patternProperties"].values()
-    assert table["discriminator"]["mapping"].keys() == {"disk", "shelf"}
+    assert table["discriminator"]["mapping"].keys() >= {"disk", "shelf"}
