@@ -67,7 +67,7 @@ def moto() -> Iterator[str]:
 
 @pytest.fixture
 def front(moto: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Front:
-    empty(moto, monkeypatch, tmp_path)
+    empty(monkeypatch, tmp_path)
     boto("cloudfront", moto).create_distribution(DistributionConfig=CONFIG)
     return Front(moto)
 
@@ -97,40 +97,25 @@ def viewer() -> Any:
     return vars(distribution().distribution_config)["ViewerCertificate"]
 
 
-class Contract(TargetContract):
+class TestCloudFront(TargetContract):
     secrets: ClassVar[tuple[str, ...]] = (SECRET,)
     one_place = True
-    store = "acm"
-    failing = "acm:ImportCertificate"
 
     @pytest.fixture
     def target(self, url: str, front: Front) -> CloudFront:
         self.front = front
-        return made(url, store=self.store)
+        return made(url)
 
     def in_place(self, target: CloudFront, name: str) -> Pair | None:
         time.sleep(0.005)  # the other side is in this process too
-        there = viewer()
-        if there.acm_certificate_arn:
-            return kept(there.acm_certificate_arn)
-        if there.iam_certificate_id:
-            return kept(server_certificate(there.iam_certificate_id).arn)
-        return None
+        arn = viewer().acm_certificate_arn
+        return kept(arn) if arn else None
 
     def out_of_order(self, target: CloudFront) -> AbstractContextManager[None]:
-        return self.front.refusing(self.failing)
+        return self.front.refusing("acm:ImportCertificate")
 
     def writes(self, target: CloudFront) -> int:
         return self.front.writes
-
-
-class TestCloudFrontFromACM(Contract):
-    pass
-
-
-class TestCloudFrontFromIAM(Contract):
-    store = "iam"
-    failing = UPDATE
 
 
 def test_only_the_certificate_is_another(target: CloudFront, front: Front, moto: str) -> None:
@@ -180,7 +165,8 @@ def test_server_certificates_are_below_their_path_and_old_ones_go(url: str, moto
         target.deploy(bundle("www", number))
     listed = boto("iam", moto).list_server_certificates()["ServerCertificateMetadataList"]
     assert [each["Path"] for each in listed] == ["/cloudfront/"] * 2
-    assert viewer().iam_certificate_id in {each["ServerCertificateId"] for each in listed}
+    now = kept(server_certificate(viewer().iam_certificate_id).arn)
+    assert now.fingerprint == target.serving("www")
 
 
 def test_what_somebody_else_changes_meanwhile_stays(

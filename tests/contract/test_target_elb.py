@@ -47,7 +47,7 @@ def moto() -> Iterator[str]:
 
 @pytest.fixture
 def front(moto: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Front:
-    empty(moto, monkeypatch, tmp_path)
+    empty(monkeypatch, tmp_path)
     boto("elb", moto).create_load_balancer(
         LoadBalancerName="front", Listeners=[HTTP], AvailabilityZones=["us-east-1a"]
     )
@@ -75,15 +75,14 @@ def listeners(moto: str) -> dict[int, dict[str, Any]]:
     }
 
 
-class Contract(TargetContract):
+class TestELB(TargetContract):
     secrets: ClassVar[tuple[str, ...]] = (SECRET,)
     one_place = True
-    store = "iam"
 
     @pytest.fixture
     def target(self, url: str, front: Front, moto: str) -> ELB:
         self.front, self.moto = front, moto
-        return ELB(load_balancer="front", store=self.store, **account(url))
+        return ELB(load_balancer="front", **account(url))
 
     def in_place(self, target: ELB, name: str) -> Pair | None:
         time.sleep(0.005)  # the other side is in this process too
@@ -94,17 +93,20 @@ class Contract(TargetContract):
     def writes(self, target: ELB) -> int:
         return self.front.writes
 
-
-class TestELBFromIAM(Contract):
     def out_of_order(self, target: ELB) -> AbstractContextManager[None]:
         return self.front.refusing(SWITCH)
 
 
-class TestELBFromACM(Contract):
-    store = "acm"
-
-    def out_of_order(self, target: ELB) -> AbstractContextManager[None]:
-        return self.front.refusing("acm:ImportCertificate")
+def test_out_of_acm_it_renews_without_a_change_of_the_listener(target: ELB, front: Front) -> None:
+    imported = replace(target, store="acm")
+    for number in (1, 2, 3):
+        one = bundle("www", number)
+        imported.deploy(one)
+        assert imported.serving("www") == one.certificate.fingerprint
+    assert (front.count(CREATE), front.count(SWITCH)) == (1, 0)
+    first = bundle("www", 4)
+    target.deploy(first)
+    assert target.serving("www") == first.certificate.fingerprint
 
 
 def test_a_listener_is_made_and_the_others_stay(url: str, moto: str) -> None:

@@ -49,7 +49,7 @@ def moto() -> Iterator[str]:
 @pytest.fixture
 def front(moto: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Front:
     """A load balancer as somebody made it: HTTP, and HTTPS with a certificate of theirs."""
-    empty(moto, monkeypatch, tmp_path)
+    empty(monkeypatch, tmp_path)
     other = boto("elbv2", moto)
     subnets = elbv2_backends[ACCOUNT][REGION].ec2_backend.get_default_subnets().values()
     two = [one.id for one in subnets][:2]
@@ -122,10 +122,6 @@ class TestDefaultFromACM(Contract):
     failing = "acm:ImportCertificate"
 
 
-class TestDefaultFromIAM(Contract):
-    settings: ClassVar[dict[str, Any]] = {"store": "iam"}
-
-
 class TestBySNI(Contract):
     settings: ClassVar[dict[str, Any]] = {"store": "iam", "sni": True}
     one_place = False
@@ -183,6 +179,16 @@ def test_further_certificates_of_others_stay(url: str, moto: str, store: str) ->
         assert kept(ours).fingerprint == one.certificate.fingerprint == target.serving("www")
     target.deploy(versions[1])
     assert target.serving("www") == versions[1].certificate.fingerprint
+
+
+def test_out_of_iam_the_default_is_switched_and_switched_back(target: ELBv2, front: Front) -> None:
+    uploaded = replace(target, store="iam")
+    first, second = bundle("www", 1), bundle("www", 2)
+    for one in (first, second, first, second):
+        uploaded.deploy(one)
+        assert uploaded.serving("www") == one.certificate.fingerprint
+    assert front.count("iam:UploadServerCertificate") == 2
+    assert front.count(MODIFY) == 4
 
 
 def test_a_policy_is_set_by_name(target: ELBv2, front: Front) -> None:

@@ -44,7 +44,7 @@ def moto() -> Iterator[str]:
 
 @pytest.fixture
 def front(moto: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Front:
-    empty(moto, monkeypatch, tmp_path)
+    empty(monkeypatch, tmp_path)
     return Front(moto)
 
 
