@@ -24,24 +24,38 @@ from certd.errors import (
     plain,
 )
 from certd.failpoint import failpoint
-from certd.model import Bundle, Certificate, Identifier, Managed, Pair, TxtRecord, fingerprint
+from certd.formats import FORMATS, Format, Parts, format_named, is_rendered, render
+from certd.model import (
+    Bundle,
+    Certificate,
+    DNSChallenge,
+    Identifier,
+    Managed,
+    Pair,
+    TxtRecord,
+    fingerprint,
+)
 from certd.program import check_program, run_program, said
 from certd.references import SecretReference
 from certd.room import Lack, lack
 from certd.secrets import Secret
 
 __all__ = [
+    "FORMATS",
     "Bundle",
     "CertdError",
     "Certificate",
     "ConfigError",
+    "DNSChallenge",
     "DNSProvider",
     "DeployTarget",
+    "Format",
     "Identifier",
     "Lack",
     "Managed",
     "NotHere",
     "Pair",
+    "Parts",
     "ProviderBusy",
     "ProviderDenied",
     "ProviderError",
@@ -53,8 +67,11 @@ __all__ = [
     "check_program",
     "failpoint",
     "fingerprint",
+    "format_named",
+    "is_rendered",
     "lack",
     "plain",
+    "render",
     "run_program",
     "said",
 ]
@@ -91,6 +108,9 @@ class DNSProvider(Protocol):
 
     ``by_hand``, a class variable that is true: somebody does it, so that only a command waits.
 
+    ``wants_challenge``, true: the service makes name and value itself, so that each record of
+    dns-01 has the ``challenge`` that they are made of, also when it is removed after a crash.
+
     ``settled(record) -> bool``: whether its own name servers have what was written, where the
     service can tell; it is asked again until they have.
     """
@@ -100,7 +120,8 @@ class DNSProvider(Protocol):
 
         Raises:
             ProviderBusy: a passing failure (429, 5xx, a time-out); tried again soon.
-            ProviderDenied: the credential is refused (401, 403), with the permission it needs.
+            ProviderDenied: the credential is refused (401, 403), with the permission it needs;
+                and its ``zone``, where it is certain that other zones are no matter of it.
             ProviderError: anything else, such as a zone that is not of the account.
         """
 
@@ -149,10 +170,11 @@ class DeployTarget(Protocol):
         """
 
     def serving(self, name: str) -> str | None:
-        """The fingerprint of what is in place for this lineage; None: it cannot be told.
+        """The fingerprint of what is in place for this lineage; "": nothing is, no whole pair.
 
         SHA-256 of the leaf's DER, lower-case hexadecimal: ``fingerprint(pem)``. It is also
         asked now and then when nothing is to be deployed, to find what somebody has changed.
+        None: it can never be told at such a target, or not now.
 
         Raises:
             TargetError: the service could not be asked.

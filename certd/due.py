@@ -6,11 +6,14 @@ show it without doing it.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 
-from certd.known import Lineage, RenewalInfo, TargetState
+from certd.deploying import LAST_RESORT as LAST_RESORT
+from certd.deploying import NEVER as NEVER
+from certd.deploying import TargetDecision as TargetDecision
+from certd.deploying import targets
+from certd.known import Lineage, RenewalInfo
 from certd.model import (
     WRITTEN,
     Certificate,
@@ -20,7 +23,6 @@ from certd.model import (
 )
 
 SHORT_LIFETIME = timedelta(days=10)
-LAST_RESORT = 0.05  # of the lifetime: from here on no window and no wish counts
 SHORTEST = timedelta(seconds=5)  # back-off, however little lifetime is left
 BACKOFF = (
     timedelta(minutes=1),
@@ -35,17 +37,7 @@ MOST_A_DAY = 3
 HOLD = timedelta(hours=8)
 
 
-NEVER = datetime(9000, 1, 1, tzinfo=UTC)
 STOPPED = "stopped until you act"
-
-
-@dataclass(frozen=True, slots=True)
-class TargetDecision:
-    """What one target needs: ``act`` is deploy or verify."""
-
-    target: str
-    act: str
-    decision: Decision
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +49,11 @@ class Plan:
     ask: Decision | None  # renewal information
     targets: tuple[TargetDecision, ...]
     next_key: Decision | None = None  # to be made in advance
+
+    @property
+    def behind(self) -> bool:
+        """Whether a target does not serve what is current, as far as is known."""
+        return any(item.act != "look" for item in self.targets)
 
     def next_look(self) -> datetime:
         return min(self.issue.at, self.next_look_beside_order())
@@ -73,7 +70,7 @@ def plan(spec: CertificateSpec, lineage: Lineage, now: datetime) -> Plan:
         spec.name,
         issuance(spec, lineage, now),
         _ask(lineage, now),
-        tuple(_targets(spec, lineage, now)),
+        tuple(targets(spec, lineage, now)),
         next_key(spec, lineage, now),
     )
 
@@ -89,13 +86,15 @@ def issuance(spec: CertificateSpec, lineage: Lineage, now: datetime) -> Decision
     if lineage.held_until and lineage.held_until > max(wish.at, lineage.retry_at or wish.at):
         return Decision(lineage.held_until, f"{wish.reason}; {lineage.held_for}")
     at, why = lineage.retry_at or wish.at, "waiting to try again"
-    asked = max(wish.at, now)
-    if lineage.parks and not askable(spec, lineage, asked):
-        free = min(lineage.parks[name].until or NEVER for name in spec.cas)
-        if free > max(at, now):
-            at, why = free, "no CA of its list may be asked"
-    if lineage.parks and (free := _denied(spec, lineage, asked)) > max(at, now):
-        at, why = free, "a DNS provider refuses the credential"
+    # What is being issued needs no more permission: it is only looked at, and fetched.
+    if lineage.parks and not lineage.issuing:
+        asked = max(wish.at, now)
+        if not askable(spec, lineage, asked):
+            free = min(lineage.parks[name].until or NEVER for name in spec.cas)
+            if free > max(at, now):
+                at, why = free, "no CA of its list may be asked"
+        if (free := _denied(spec, lineage, asked)) > max(at, now):
+            at, why = free, "a DNS provider refuses the credential"
     if at <= wish.at:
         return wish
     times = "once" if lineage.failures == 1 else f"{lineage.failures} times"
@@ -113,20 +112,25 @@ def _denied(spec: CertificateSpec, lineage: Lineage, at: datetime) -> datetime:
     """When the DNS providers that its next order needs may be asked again, if not then."""
     if challenge(spec, lineage) not in WRITTEN:
         return at
-    parks = [lineage.parks[one] for one in spec.accounts if one in lineage.parks]
+    parks = [park for whom, park in lineage.parks.items() if spec.writes_by(whom)]
     return max((one.until or NEVER for one in parks if one.holds(at)), default=at)
 
 
 def challenge(spec: CertificateSpec, lineage: Lineage) -> str:
-    """By which its next order is to be proved: not by a DNS provider that must not be asked, where
-    there is another way.
+    """By which its next order is to be proved."""
+    return challenges(spec, lineage)[0]
+
+
+def challenges(spec: CertificateSpec, lineage: Lineage) -> tuple[str, ...]:
+    """Those by which it may be, in turn: not by a DNS provider that must not be asked, where there
+    is another way.
     """
     kept = lineage.challenge
     first = kept if kept in spec.challenges else spec.challenges[0]
-    if first not in WRITTEN or lineage.parks.keys().isdisjoint(spec.accounts):
-        return first
     rest = spec.challenges[spec.challenges.index(first) :]
-    return next((one for one in rest if one not in WRITTEN), first)
+    if not any(map(spec.writes_by, lineage.parks)):
+        return rest
+    return tuple(one for one in rest if one not in WRITTEN) or rest
 
 
 def challenge_after(spec: CertificateSpec, tried: str) -> str | None:
@@ -238,21 +242,3 @@ def next_key(spec: CertificateSpec, lineage: Lineage, now: datetime) -> Decision
         return None
     kind = f" of type {spec.key_type}" if have else ""
     return Decision(now, f"there is no backup key{kind} yet")
-
-
-def _targets(spec: CertificateSpec, lineage: Lineage, now: datetime) -> Iterator[TargetDecision]:
-    if lineage.current is None:
-        return
-    number = lineage.current.number
-    for name in spec.targets:
-        state = lineage.targets.get(name, TargetState(name))
-        at = state.retry_at or now
-        if state.version != number:
-            yield TargetDecision(name, "deploy", Decision(now, f"version {number} is not there"))
-        elif state.phase == "applied":
-            yield TargetDecision(name, "verify", Decision(at, f"version {number} must be served"))
-        elif state.phase != "verified":
-            reason = "to be deployed"
-            if state.failure:
-                reason = f"failed: {state.failure.what}"
-            yield TargetDecision(name, "deploy", Decision(at, reason))

@@ -78,13 +78,24 @@ class ProviderBusy(ProviderError):
 
 
 class ProviderDenied(ProviderError):
-    """It refuses the credential, for this or for all: nobody asks it before somebody acts."""
+    """It refuses the credential, for this or for all: nobody asks it before somebody acts.
+
+    ``zone``: the only one that it is about, where the provider can tell.
+    """
 
     account = ""  # the [dns] table that it is about, once that is known
+
+    def __init__(self, what: str, why: str = "", next: str = "", zone: str = "") -> None:
+        super().__init__(what, why, next)
+        self.zone = zone
 
 
 class TargetError(CertdError):
     """A target could not be brought to serve the certificate; tried again later."""
+
+
+class Unseen(TargetError):
+    """It could not be told what a target serves: no reason to believe that it is another."""
 
 
 class TargetBusy(TargetError):

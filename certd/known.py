@@ -205,8 +205,9 @@ class TargetState:
     serving: int | None = None
     failures: int = 0
     since: datetime | None = None
-    retry_at: datetime | None = None
+    retry_at: datetime | None = None  # of what is verified: the next look at it
     failure: Failure | None = None
+    until: datetime | None = None  # the end of what ``serving`` is
 
 
 @dataclass(frozen=True, slots=True)
@@ -225,7 +226,8 @@ class Lineage:
     ordering: bool = False  # an order is under way: key and CSR are written down
     placed: bool = False  # and the CA has it: its URL is known
     targets: Mapping[str, TargetState] = field(default_factory=dict)
-    # By the CA's name; a DNS provider's by that of its table: "dns main".
+    # By the CA's name; a DNS provider's by that of its table: "dns main", or, of one of its zones
+    # only, "dns main example.com".
     parks: Mapping[str, Park] = field(default_factory=dict)
     held_until: datetime | None = None  # a CA's limit: no order before
     held_for: str = ""  # which one, for people
@@ -233,6 +235,7 @@ class Lineage:
     next_key: NextKey | None = None
     revocations: tuple[Revocation, ...] = ()  # of all its versions
     challenge: str | None = None  # the next order's; None: the first that is wanted
+    issuing: bool = False  # of the order under way the CA has all: it may have issued by now
 
     @property
     def revocation(self) -> Revocation | None:

@@ -48,6 +48,15 @@ class SigningRequest:
 
 
 @dataclass(frozen=True, slots=True)
+class TargetRule:
+    """When one target may be deployed to, where that is not at once."""
+
+    target: str
+    after: tuple[str, ...] = ()  # targets that must be verified before
+    window: tuple[str, ...] = ()  # maintenance windows, see ``certd.maintenance``
+
+
+@dataclass(frozen=True, slots=True)
 class CertificateSpec:
     """A certificate as the operator wants it: one ``[certificate.NAME]`` table."""
 
@@ -69,18 +78,27 @@ class CertificateSpec:
     csr: SigningRequest | None = None  # in place of keys of certd's own
     # Which [dns] tables write its records: (name, table), the longest name first, "*" last.
     dns: tuple[tuple[str, str], ...] = ()
+    rules: tuple[TargetRule, ...] = ()  # of those among ``targets`` that have any
     # The other of a pair from one table; the store need not know.
     sibling: str | None = field(default=None, compare=False)
 
-    @property
-    def accounts(self) -> list[str]:
-        """Its [dns] tables, as they are named among ``Lineage.parks``."""
-        return [f"dns {table}" for _, table in self.dns]
+    def asks(self, whom: str) -> bool:
+        """Whether this, of ``Lineage.parks``, is somebody who is asked for it."""
+        return whom in self.cas or self.writes_by(whom)
 
-    @property
-    def asks(self) -> tuple[str, ...]:
-        """Whom ``Lineage.parks`` may keep from being asked for it."""
-        return (*self.cas, *self.accounts)
+    def writes_by(self, whom: str) -> bool:
+        """The same of [dns] tables: "dns TABLE", or "dns TABLE ZONE" for what is in one zone."""
+        kind, _, rest = whom.partition(" ")
+        table, _, zone = rest.partition(" ")
+        if kind != "dns":
+            return False
+        return any(table == one for _, one in self.dns) and (
+            not zone
+            or any(
+                self.dns_for(each.value) == table and f".{each.value}".endswith(f".{zone}")
+                for each in self.identifiers
+            )
+        )
 
     def dns_for(self, name: str) -> str | None:
         """The ``[dns]`` table for the challenge of this name, or of its wildcard's parent."""
@@ -192,6 +210,22 @@ def keyless(wishes: str | None) -> bool:
 
 
 @dataclass(frozen=True, slots=True)
+class DNSChallenge:
+    """The dns-01 challenge that a record answers (RFC 8555 section 8.4).
+
+    ``domain`` is the identifier, without ``*.``; the record need not be below it (CNAME).
+    """
+
+    domain: str
+    key_authorization: Secret
+
+    @property
+    def token(self) -> str:
+        """Whatever stands before the account key's thumbprint (section 8.1)."""
+        return self.key_authorization.reveal().partition(".")[0]
+
+
+@dataclass(frozen=True, slots=True)
 class TxtRecord:
     """A TXT record that proves control of a name; all of it worked out by the core.
 
@@ -203,6 +237,8 @@ class TxtRecord:
     name: str
     value: str
     ttl: int  # seconds; a provider that allows only longer ones takes the shortest that it does
+    # For a provider that ``wants_challenge`` only. It is no part of what the record is.
+    challenge: DNSChallenge | None = field(default=None, compare=False)
 
     @property
     def label(self) -> str:

@@ -13,13 +13,17 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 
 from certd import due, verify, x509
+from certd import hooks as hook
 from certd.config import Endpoint, TargetSettings
-from certd.errors import CertdError, StoreError, TargetBusy, TargetError, bug, plain
+from certd.deploying import OUTSIDE, TargetDecision
+from certd.errors import CertdError, StoreError, TargetBusy, TargetError, Unseen, bug, plain
 from certd.failpoint import failpoint
+from certd.hooks import HookFailed
 from certd.known import Failure, Lineage, TargetState
 from certd.model import Bundle, CertificateSpec
 from certd.ordering import Say
 from certd.store import Store
+from certd.together import together
 
 log = logging.getLogger(__name__)
 
@@ -45,15 +49,20 @@ class Rollout:
         self._say = say
 
     def step(self, spec: CertificateSpec, lineage: Lineage) -> tuple[Lineage, bool]:
-        """Take each target that is due one step on; False where one is not ours to touch."""
-        now, ours = self._clock(), True
-        states: dict[str, TargetState] = dict(lineage.targets)
-        for item in due.plan(spec, lineage, now).targets:
-            if item.decision.due(now) and self.knows(item.target):
-                states[item.target] = self.act(lineage, item.target)
-            elif item.decision.due(now):
-                ours = False
-        return replace(lineage, targets=states), ours
+        """Take each target that is due one step on, all at once.
+
+        False where one is not ours to touch.
+        """
+        now = self._clock()
+        plan = due.plan(spec, lineage, now).targets
+        ready = [item for item in plan if item.decision.due(now)]
+        ours = [item for item in ready if self.knows(item.target)]
+
+        def act(item: TargetDecision) -> TargetState:
+            return self.act(lineage, item.target, item.decision.reason)
+
+        states = {state.target: state for state in together(act, ours)}
+        return replace(lineage, targets={**lineage.targets, **states}), len(ours) == len(ready)
 
     def knows(self, target: str) -> bool:
         """Whether it is configured, and here as the store has it.
@@ -66,16 +75,23 @@ class Rollout:
             return False
         return self._store.lineages.target_digest(target) in (None, settings.digest)
 
-    def act(self, lineage: Lineage, name: str) -> TargetState:
-        """Take one target one step on; returns its state, which is in the store by then."""
+    def act(self, lineage: Lineage, name: str, why: str = "") -> TargetState:
+        """Take one target one step on; returns its state, which is in the store by then.
+
+        ``why`` it is due.
+        """
         if lineage.current is None:
             raise StoreError(f"{lineage.name} has no version to deploy")
         number = lineage.current.number
         state = lineage.targets.get(name, TargetState(name))
         settings = self._targets[name]
         bundle = self._store.lineages.bundle(lineage.name, number)
+        if state.version == number and state.phase == "verified":
+            return self._look_again(bundle, settings, state)
         try:
             if state.version != number or state.phase != "applied":
+                if OUTSIDE in why:
+                    log.warning("%s: target %s: %s", lineage.name, name, why)
                 state = self._deploy(bundle, settings, state)
             return self._verify(bundle, settings, state)
         except StoreError:
@@ -98,11 +114,13 @@ class Rollout:
             )
         state = replace(state, phase="pending", retry_at=None)
         self._keep(bundle.name, state)
+        hooks = settings.hooks
+        hook.run("pre_hook", hooks.before, bundle, settings.name, hooks.timeout)
         failpoint("rollout: about to deploy")
         self._say(bundle.name, f"deploying version {bundle.version} to {settings.name}")
         settings.plugin.deploy(bundle)
         failpoint("rollout: deployed")
-        state = replace(state, phase="applied", since=self._clock())
+        state = replace(state, phase="applied", since=self._clock(), failure=None)
         if settings.verify:  # else the next state follows at once
             self._keep(bundle.name, state)
             failpoint("rollout: applied is kept")
@@ -115,7 +133,7 @@ class Rollout:
             TargetError: it does not, and its time is over.
         """
         try:
-            _look(bundle, settings)
+            look(bundle, settings)
         except TargetError:
             now = self._clock()
             patience = timedelta(seconds=settings.verify_timeout)
@@ -124,19 +142,99 @@ class Rollout:
             # Servers take milliseconds or seconds to reload: look as often as it has lasted.
             pause = min(max(now - state.since, PROBE_PAUSE_MIN), PROBE_PAUSE_MAX)
             return replace(state, retry_at=now + pause)
+        hooks = settings.hooks
+        try:
+            hook.run("post_hook", hooks.after, bundle, settings.name, hooks.timeout, "verified")
+        except HookFailed as error:
+            return self._again(bundle, settings, state, error)
+        failpoint("rollout: post_hook has run")
+        self._note_others(settings)
+        now = self._clock()
         state = replace(
             state,
             phase="verified",
             serving=bundle.version,
             failures=0,
             failure=None,
-            retry_at=None,
-            since=self._clock(),
+            retry_at=self._next_look(settings, now),
+            since=now,
+            until=bundle.certificate.not_after,
         )
         self._keep(bundle.name, state)
         failpoint("rollout: verified is kept")
         how = "served by" if settings.verify else "in place at"
         self._say(bundle.name, f"version {bundle.version} {how} {settings.name}")
+        return state
+
+    def _look_again(
+        self, bundle: Bundle, settings: TargetSettings, state: TargetState
+    ) -> TargetState:
+        """Whether it still serves the version; what it serves instead is put right next."""
+        now = self._clock()
+        try:
+            look(bundle, settings)
+        except StoreError:
+            raise
+        except (Unseen, TargetBusy) as error:
+            return self._again(bundle, settings, state, error)
+        except TargetError as error:
+            found = Failure(error.what, error.why, error.next, now)
+            state = replace(state, phase="pending", failure=found, failures=0, retry_at=None)
+            log.warning("%s: target %s: %s: deploying again", bundle.name, settings.name, found)
+        except Exception as error:  # as in act: a plugin may raise anything
+            log.exception("%s: target %s", bundle.name, settings.name)
+            return self._again(bundle, settings, state, bug(error))
+        else:
+            self._note_others(settings)
+            at = self._next_look(settings, now)
+            state = replace(state, failures=0, failure=None, retry_at=at)
+        self._keep(bundle.name, state)
+        failpoint("rollout: look is kept")
+        return state
+
+    def _note_others(self, settings: TargetSettings) -> None:
+        """What a service renews itself, to be shown: asked once for all certificates there."""
+        managed, now = getattr(settings.plugin, "managed", None), self._clock()
+        if not callable(managed):  # it has none, or a setting of that name
+            return
+        seen = self._store.others.seen_at(settings.name)
+        if seen is not None and now - seen < (settings.look_every or due.DAY) / 2:
+            return
+        try:
+            self._store.others.keep(settings.name, managed(), now)
+        except StoreError:
+            raise
+        except CertdError as error:
+            log.warning("target %s: what is there besides is not known: %s", settings.name, error)
+        except Exception:  # as in act: a plugin may raise anything
+            log.exception("target %s: what is there besides is not known", settings.name)
+
+    def _next_look(self, settings: TargetSettings, now: datetime) -> datetime | None:
+        """Spread by a tenth either way: what was deployed at once is not looked at at once."""
+        every = settings.look_every
+        return None if every is None else now + every * (0.9 + self._draw() / 5)
+
+    def _again(
+        self,
+        bundle: Bundle,
+        settings: TargetSettings,
+        state: TargetState,
+        error: CertdError,
+        what: str = "",
+        why: str = "",
+    ) -> TargetState:
+        """Remember what failed, in other words than the error's if need be, and when it is
+        tried again.
+        """
+        now, failures = self._clock(), state.failures + 1
+        wait = due.backoff(failures, bundle.certificate.not_after - now, self._draw())
+        if isinstance(error, TargetBusy) and error.retry_after is not None:
+            wait = min(max(wait, timedelta(seconds=error.retry_after)), due.DAY)
+        failure = Failure(what or error.what, why or error.why, error.next, now)
+        state = replace(state, failures=failures, failure=failure, retry_at=now + wait)
+        self._keep(bundle.name, state)
+        failpoint("rollout: next attempt is kept")
+        log.error("%s: target %s: %s", bundle.name, settings.name, failure)
         return state
 
     def _roll_back(
@@ -153,8 +251,8 @@ class Rollout:
         # work of somebody else.
         self._keep(bundle.name, state)
         failpoint("rollout: failure is kept")
-        passing = isinstance(error, TargetBusy)
-        if state.serving is not None and state.serving != bundle.version and not passing:
+        untouched = isinstance(error, TargetBusy | HookFailed)
+        if state.serving is not None and state.serving != bundle.version and not untouched:
             before = self._store.lineages.bundle(bundle.name, state.serving)
             if before.certificate.not_after > now:
                 second = _put_back(before, settings)
@@ -164,23 +262,13 @@ class Rollout:
                 else:
                     why = "; ".join(filter(None, (why, _also(before, error, second))))
         failpoint("rollout: rolled back")
-        now = self._clock()  # the way back may have taken its time
-        failures = state.failures + 1
-        left = bundle.certificate.not_after - now
-        wait = due.backoff(failures, left, self._draw())
-        if isinstance(error, TargetBusy) and error.retry_after is not None:
-            wait = min(max(wait, timedelta(seconds=error.retry_after)), due.DAY)
-        state = replace(
-            state,
-            failures=failures,
-            failure=Failure(what, why, error.next, now),
-            retry_at=now + wait,
-            since=now,
-        )
-        self._keep(bundle.name, state)
-        failpoint("rollout: next attempt is kept")
-        log.error("%s: target %s: %s", bundle.name, settings.name, state.failure)
-        return state
+        hooks = settings.hooks
+        try:
+            hook.run("post_hook", hooks.after, bundle, settings.name, hooks.timeout, state.phase)
+        except HookFailed as second:
+            why = "; ".join(filter(None, (why, f"{second.what}: {second.why}")))
+        state = replace(state, since=self._clock())  # the way back may have taken its time
+        return self._again(bundle, settings, state, error, what, why)
 
     def _keep(self, name: str, state: TargetState) -> None:
         self._store.lineages.keep_target(name, state, self._targets[state.target].digest)
@@ -208,14 +296,15 @@ def _also(before: Bundle, first: CertdError, second: CertdError) -> str:
     return ": ".join(filter(None, (said, second.what, second.why)))
 
 
-def _look(bundle: Bundle, settings: TargetSettings) -> None:
+def look(bundle: Bundle, settings: TargetSettings) -> None:
     """Raise TargetError unless the target has the bundle, and every endpoint serves it."""
     wanted = bundle.certificate.fingerprint
     there = settings.plugin.serving(bundle.name)
     if there is not None and there != wanted:
+        what = "another" if there else "no"
         raise TargetError(
-            f"{settings.name} has another certificate in place",
-            f"fingerprint {there[:16]}… instead of {wanted[:16]}…",
+            f"{settings.name} has {what} certificate in place",
+            f"fingerprint {there[:16]}… instead of {wanted[:16]}…" if there else "",
             "find out who else writes there",
         )
     for endpoint in settings.verify:

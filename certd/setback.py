@@ -72,7 +72,7 @@ def keep(attempt: Attempt, error: CertdError, store: Store, draw: float, now: da
     following = due.challenge_after(spec, tried)
     # One after the other: only when the last has failed, it is waited.
     wait = reaction.wait if following else max(due.backoff(failures, left, draw), reaction.wait)
-    denied = error.account if isinstance(error, ProviderDenied) else ""
+    denied, zone = (error.account, error.zone) if isinstance(error, ProviderDenied) else ("", "")
     if denied and not following:
         wait = max(react.DAILY, wait)
     if (orphaned or late) and failures == 1:
@@ -95,9 +95,13 @@ def keep(attempt: Attempt, error: CertdError, store: Store, draw: float, now: da
         if set(due.askable(spec, lineage, now)) - {ca}:
             log.warning("%s: going on to the next CA after %s", spec.name, ca)
     if denied:
-        # Every other certificate of that account would only be refused as well.
+        # Every other certificate of that account, or zone, would only be refused as well.
         until = now + max(react.DAILY, wait)
-        store.parks.keep(spec.name, f"dns {denied}", Park(until, failure, True))
+        account = f"dns {denied}"
+        whom = f"{account} {zone}" if zone else account
+        store.parks.keep(spec.name, whom, Park(until, failure, True))
+        if not spec.writes_by(whom):  # by an alias: the names of that zone are others'
+            store.parks.keep(spec.name, account, Park(until, failure, False))
         parked = parked or not following  # and nothing else keeps it, once that is lifted
     retry_at = now + wait if finalizing else None if parked else again
     challenge = following if other else lineage.challenge

@@ -32,7 +32,9 @@ class TargetDocument(TypedDict):
     version: int | None
     serving: int | None
     last_error: ErrorDocument | None
+    reason: str | None
     next_attempt: str | None
+    next_look: str | None
 
 
 class NotAskedDocument(TypedDict):
@@ -99,7 +101,8 @@ class Entry:
         spec, lineage, plan = self.spec, self.lineage, self.plan
         current = lineage.current
         renew_at = _iso(plan.issue.at)
-        attempts = [item.decision.at for item in plan.targets] + [plan.issue.at]
+        decisions = {item.target: item for item in plan.targets}
+        attempts = [item.decision.at for item in plan.targets if item.act != "look"]
         return {
             "name": spec.name,
             "names": [name.value for name in spec.identifiers],
@@ -123,7 +126,9 @@ class Entry:
                     "version": item.version,
                     "serving": item.serving,
                     "last_error": _error(item.failure),
-                    "next_attempt": _iso(item.retry_at),
+                    "reason": _reason(decisions.get(item.target)),
+                    "next_attempt": _at(decisions.get(item.target), look=False),
+                    "next_look": _at(decisions.get(item.target), look=True),
                 }
                 for item in self.targets()
             ],
@@ -132,10 +137,19 @@ class Entry:
             "not_asked": [
                 {"ca": ca, "until": _iso(parked.until), "last_error": _error(parked.failure)}
                 for ca, parked in lineage.parks.items()
-                if ca in spec.asks
+                if spec.asks(ca)
             ],
-            "next_attempt": _iso(min(attempts)) if plan.targets else renew_at,
+            "next_attempt": _iso(min(attempts)) if attempts else renew_at,
         }
+
+
+def _reason(item: due.TargetDecision | None) -> str | None:
+    """Why something is to be done at a target."""
+    return item.decision.reason if item and item.act != "look" else None
+
+
+def _at(item: due.TargetDecision | None, *, look: bool) -> str | None:
+    return _iso(item.decision.at) if item and (item.act == "look") == look else None
 
 
 def _state(plan: due.Plan, spec: CertificateSpec, lineage: Lineage, now: datetime) -> State:
@@ -158,7 +172,7 @@ def _state(plan: due.Plan, spec: CertificateSpec, lineage: Lineage, now: datetim
         return "new"
     if plan.issue.due(now):
         return "due"
-    return "deploying" if plan.targets else "ok"
+    return "deploying" if plan.behind else "ok"
 
 
 class LeftDocument(RevocationDocument):

@@ -42,8 +42,7 @@ from moto.server import ThreadedMotoServer
 from certd.api import SecretReference
 from certd.references import reference
 from certd.testing.targets import Pair
-from tests.dnsb_aws import forwarded
-from tests.dnsb_http import Lost, Request, Response
+from tests.http_server import Lost, Request, Response, forwarded
 
 ACCOUNT, REGION = "123456789012", "us-east-1"
 QUOTA = 20

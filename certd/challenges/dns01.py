@@ -14,6 +14,7 @@ from collections.abc import Collection
 from datetime import datetime
 
 PREFIX = "_acme-challenge"
+DNS_01 = "dns-01"
 ACCOUNT = "dns-account-01"
 PERSIST = "dns-persist-01"
 _SECONDS = re.compile(r"[0-9]{1,18}")  # since 1970

@@ -9,6 +9,7 @@ from certd.cli.options import ahead, instant
 from certd.cli.overview import Overview
 from certd.due import NEVER, STOPPED
 from certd.known import Revocation
+from certd.standing import Entry
 
 
 def troubles(found: Overview) -> Iterator[str]:
@@ -18,9 +19,9 @@ def troubles(found: Overview) -> Iterator[str]:
         if lineage.failure:
             yield f"\n{spec.name}: {lineage.failure}\n  {_again(entry.plan.issue.at, found.now)}"
         for asked, parked in lineage.parks.items():
-            if asked in spec.asks and parked.holds(found.now) and parked.failure != lineage.failure:
+            if spec.asks(asked) and parked.holds(found.now) and parked.failure != lineage.failure:
                 until = f"until {instant(parked.until)}" if parked.until else STOPPED
-                whom = asked if asked in spec.cas else f"[{asked.replace(' ', '.')}]"
+                whom = asked if asked in spec.cas else _account(asked)
                 yield f"\n{spec.name}: {whom} is not asked, {until}: {parked.failure}"
         for one in lineage.revocations:
             if one.failure and one.pending(found.now):
@@ -29,8 +30,25 @@ def troubles(found: Overview) -> Iterator[str]:
             if item.failure:
                 where = f"{spec.name} at {item.target}"
                 yield f"\n{where}: {item.failure}\n  {_again(item.retry_at, found.now)}"
+        yield from _waiting(entry, found.now)
     for one in found.left:
         yield _unrevoked(f"{one.name}, which is not configured any more", one, found.now)
+
+
+def _waiting(entry: Entry, now: datetime) -> Iterator[str]:
+    """Targets with which nothing is wrong, but whose turn or window has not come."""
+    for item in entry.plan.targets:
+        state = entry.lineage.targets.get(item.target)
+        at, why = item.decision.at, item.decision.reason
+        if item.act == "deploy" and at > now and not (state and state.failure):
+            when = f" ({instant(at)}, {ahead(at, now)})" if at < NEVER else ""
+            yield f"\n{entry.spec.name} at {item.target}: {why}{when}"
+
+
+def _account(asked: str) -> str:
+    """ "dns main" and "dns main example.com", as they are written in the configuration."""
+    _, table, *zone = asked.split(" ")
+    return f"[dns.{table}] for {zone[0]}" if zone else f"[dns.{table}]"
 
 
 def _unrevoked(name: str, one: Revocation, now: datetime) -> str:

@@ -20,6 +20,7 @@ from pydantic import (
 )
 from pydantic_core import CoreSchema, core_schema
 
+from certd import maintenance
 from certd.budget import Limit
 from certd.config import identifiers, network, wishes
 from certd.config.authorities import Proxy
@@ -27,6 +28,7 @@ from certd.config.findings import shown
 from certd.config.values import Endpoint, ListenAddress
 from certd.errors import ConfigError, NotHere
 from certd.model import Identifier
+from certd.program import check_program
 from certd.references import SecretReference, read_file
 from certd.settings import PATH, REFERENCE, mistake, note_lacking
 
@@ -95,6 +97,28 @@ def _part(text: str) -> str:
     return text if text == "*" else _zone(text)
 
 
+def _window(text: str) -> str:
+    maintenance.window(text)
+    return text
+
+
+def one_or_list(schema: dict[str, Any]) -> None:
+    """In the JSON Schema: a string, or a list of them."""
+    several = {"type": schema.pop("type"), "items": schema.pop("items")}
+    schema["anyOf"] = [several["items"], several]
+
+
+def _interval(text: str) -> timedelta | None:
+    if text == "never":
+        return None
+    try:
+        return wishes.lifetime(text)
+    except ConfigError:
+        what = f"{shown(text)} is no time between two looks"
+        todo = 'write it as "6h", or "never"'
+        raise ConfigError(what, "so many minutes, hours or days", todo) from None
+
+
 def one_or_by_name(schema: dict[str, Any]) -> None:
     """In the JSON Schema: the name of a table, or a table of them."""
     by_name = {
@@ -127,6 +151,16 @@ def _root_bundle(path: Path) -> Path:
     raise mistake(ConfigError(what, why, "correct the path, or put the CA's root there"))
 
 
+def _command(argv: list[str], info: ValidationInfo) -> list[str]:
+    try:
+        check_program(argv)
+    except NotHere as error:
+        note_lacking(info, info.field_name or "", error)
+    except ConfigError as error:
+        raise mistake(error) from None
+    return argv
+
+
 def _webroot(path: Path, info: ValidationInfo) -> Path:
     try:
         why = "" if stat.S_ISDIR(os.stat(path).st_mode) else "it is not a folder"
@@ -141,6 +175,7 @@ def _webroot(path: Path, info: ValidationInfo) -> Path:
 
 Reference = Annotated[SecretReference, REFERENCE]
 FilePath = Annotated[Path, PATH]
+Command = Annotated[list[str], AfterValidator(_command)]
 WebFolder = Annotated[Path, PATH, AfterValidator(_webroot)]
 RootBundle = Annotated[Path, PATH, AfterValidator(_root_bundle)]
 Name = Annotated[Identifier, _checked(identifiers.identifier)]
@@ -166,6 +201,11 @@ DNSChoice = Annotated[
     dict[Annotated[str, _checked(_part)], str],
     BeforeValidator(lambda found: {"*": found} if isinstance(found, str) else found),
 ]
+Window = Annotated[str, _checked(_window)]
+Windows = Annotated[
+    list[Window], BeforeValidator(lambda found: found if isinstance(found, list) else [found])
+]
+Interval = Annotated[timedelta | None, _checked(_interval)]
 Served = Annotated[Endpoint, _checked(lambda text: Endpoint(*identifiers.host_port(text)))]
 
 

@@ -23,7 +23,7 @@ from certd.config.page import Page
 from certd.config.requests import check_targets
 from certd.config.source import Source
 from certd.config.tables import NEEDED, CertdTable, HTTPTable, TLSALPNTable, root_model
-from certd.config.targets import targets
+from certd.config.targets import ruled, targets
 from certd.config.values import DEFAULT_CA, LOCAL, Config, HTTPSettings, TLSALPNSettings
 from certd.config.wellknown import WELL_KNOWN
 from certd.config.words import Wording, found, unknown
@@ -65,7 +65,7 @@ def config(source: Source, path: Path) -> Config:
         cas=cas,
         http=http,
         targets=built,
-        certificates=specs,
+        certificates=ruled(specs, built),
         digest=_digest(source, specs),
         tls_alpn=tls_alpn,
         dns=dns,

@@ -11,9 +11,11 @@ from pydantic import BaseModel, Field, create_model
 from certd.config.catables import CATable, Table
 from certd.config.fields import (
     Challenges,
+    Command,
     Contact,
     DNSChoice,
     FilePath,
+    Interval,
     Lifetime,
     Listen,
     Name,
@@ -23,9 +25,11 @@ from certd.config.fields import (
     Served,
     Server,
     WebFolder,
+    Windows,
     Wish,
     Zone,
     one_or_by_name,
+    one_or_list,
     one_or_more,
     or_two,
 )
@@ -102,6 +106,36 @@ class TargetTable(Table):
     )
     verify_timeout: float = Field(
         30.0, gt=0, le=3600, description="seconds until each endpoint must serve it"
+    )
+    look_every: Interval = Field(
+        "6h",
+        validate_default=True,
+        description="how often it is looked at whether it still serves it, or never",
+        examples=["1h"],
+    )
+    after: list[str] = Field(
+        [],
+        description="targets of the same certificate that must serve it first",
+        examples=[["canary"]],
+    )
+    window: Windows = Field(
+        [],
+        description="when it may be changed: days, times, time zone; one, or a list of them",
+        examples=["Sun 02:00-05:00 Europe/Berlin"],
+        json_schema_extra=one_or_list,
+    )
+    pre_hook: Command = Field(
+        [],
+        description="program and arguments run before each deployment, never a shell",
+        examples=[["/usr/local/bin/drain", "web1"]],
+    )
+    post_hook: Command = Field(
+        [],
+        description="program and arguments run after each deployment, well or not",
+        examples=[["/usr/local/bin/undrain", "web1"]],
+    )
+    hook_timeout: float = Field(
+        60.0, gt=0, le=3600, description="seconds after which a hook is killed"
     )
 
 

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
+from graphlib import CycleError, TopologicalSorter
 
 from certd.api import DeployTarget
 from certd.config import kinds
 from certd.config.findings import dotted, shown
 from certd.config.page import Page
 from certd.config.pairs import members
-from certd.config.values import TargetSettings
+from certd.config.values import Hooks, TargetSettings
+from certd.model import CertificateSpec, TargetRule
 
 
 def targets(page: Page) -> dict[str, TargetSettings]:
@@ -28,10 +31,57 @@ def targets(page: Page) -> dict[str, TargetSettings]:
                 plugin=found.plugin,
                 verify=tuple(found.table.verify),
                 verify_timeout=float(found.table.verify_timeout),
+                look_every=found.table.look_every,
+                after=tuple(found.table.after),
+                window=tuple(found.table.window),
+                hooks=Hooks(
+                    tuple(found.table.pre_hook),
+                    tuple(found.table.post_hook),
+                    float(found.table.hook_timeout),
+                ),
                 digest=found.digest,
             )
     _check_places(page, placing)
+    _check_turns(page)
     return built
+
+
+def ruled(
+    specs: Mapping[str, CertificateSpec], targets: Mapping[str, TargetSettings]
+) -> dict[str, CertificateSpec]:
+    """The certificates, with what the tables of their targets say of when and in which order."""
+    rules = {
+        name: TargetRule(name, one.after, one.window)
+        for name, one in targets.items()
+        if one.after or one.window
+    }
+    return {
+        name: replace(spec, rules=tuple(rules[one] for one in spec.targets if one in rules))
+        if not rules.keys().isdisjoint(spec.targets)
+        else spec
+        for name, spec in specs.items()
+    }
+
+
+def _check_turns(page: Page) -> None:
+    """Whom ``after`` names is there, and nobody waits for itself."""
+    tables = page.tables("target")
+    turns: dict[str, list[str]] = {}
+    for name, raw in tables.items():
+        wanted = raw.get("after")
+        named = wanted if isinstance(wanted, list) else []
+        turns[name] = [one for one in named if isinstance(one, str)]
+        page.check_references(("target", name, "after"), turns[name], "target", tables)
+    try:
+        TopologicalSorter(turns).prepare()
+    except CycleError as error:
+        ring: list[str] = error.args[1][::-1]
+        page.add(
+            ("target", ring[0], "after"),
+            f"{shown(ring[0])} waits for itself",
+            " waits for ".join(ring),
+            "take one of them out of the other's after",
+        )
 
 
 def _check_places(page: Page, placing: Mapping[str, DeployTarget]) -> None:

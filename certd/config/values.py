@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
+from datetime import timedelta
 from pathlib import Path
 from typing import Literal
 
@@ -73,6 +74,15 @@ class TLSALPNSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class Hooks:
+    """Programs run before and after each deployment to a target; empty for none."""
+
+    before: tuple[str, ...] = ()
+    after: tuple[str, ...] = ()
+    timeout: float = 60.0  # seconds, each
+
+
+@dataclass(frozen=True, slots=True)
 class TargetSettings:
     """One ``[target.NAME]`` table; ``plugin`` is built and ready to deploy."""
 
@@ -81,6 +91,10 @@ class TargetSettings:
     plugin: DeployTarget
     verify: tuple[Endpoint, ...] = ()
     verify_timeout: float = 30.0  # seconds
+    look_every: timedelta | None = timedelta(hours=6)
+    after: tuple[str, ...] = ()
+    window: tuple[str, ...] = ()
+    hooks: Hooks = Hooks()
     digest: str = ""  # SHA-256 of the table: another one is another target
 
 

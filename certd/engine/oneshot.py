@@ -14,6 +14,7 @@ from certd.config import CASettings, Config
 from certd.engine.node import Node, now
 from certd.errors import CertdError, ConfigError
 from certd.known import Failure, Lineage, TargetState
+from certd.model import CertificateSpec
 from certd.ordering import Say
 from certd.store import Store
 
@@ -143,10 +144,16 @@ def _outcome(node: Node, name: str, before: Lineage, after: Lineage) -> Outcome:
         if node.reconciler.adopted.get(name) == current.number:
             verb = "taken back in from its targets"
         return Outcome(name, "done", f"{verb}, version {current.number}, {expiry}; at {where}")
-    if before.targets != after.targets:
+    if _changes(before, spec) != _changes(after, spec):
         return Outcome(name, "done", f"deployed, version {current.number}, {expiry}; at {where}")
     when = f"{decision.at:%Y-%m-%d %H:%M}Z"
     return Outcome(name, "nothing", f"not due before {when}: {decision.reason}; {expiry}")
+
+
+def _changes(lineage: Lineage, spec: CertificateSpec) -> list[object]:
+    """What is at the targets, whenever it was looked at last."""
+    states = [lineage.targets.get(name, TargetState(name)) for name in spec.targets]
+    return [(state.phase, state.version, state.serving, state.since) for state in states]
 
 
 def _told(name: str, failure: Failure, earlier: Failure | None, retry_at: datetime | None) -> str:

@@ -15,7 +15,7 @@ from datetime import datetime
 
 from certd.ca.resources import CAChallenge
 from certd.challenges.background import Background, in_thread
-from certd.challenges.dns01 import record_name, record_value
+from certd.challenges.dns01 import DNS_01, record_name, record_value
 from certd.challenges.propagation import Wanted
 from certd.challenges.view import Vantage, View, vantage
 from certd.config import Config, DNSSettings
@@ -23,7 +23,7 @@ from certd.engine.changing import Change, Changing
 from certd.engine.removals import Removals
 from certd.errors import ChallengeError, ProviderError
 from certd.failpoint import failpoint
-from certd.model import Identifier, TxtRecord
+from certd.model import DNSChallenge, Identifier, TxtRecord
 from certd.ordering import Say
 from certd.preflight import unattended
 from certd.store import Store
@@ -91,7 +91,8 @@ class Zones:
             raise unattended(name, account.name)
         record, cut = await self._placed(wanted, account, config)
         value = record_value(challenge.key_authorization.reveal())
-        record = replace(record, value=value)
+        made_of = _made_of(host, challenge, account)
+        record = replace(record, value=value, challenge=made_of)
         async with self._writes:
             since = await in_thread(
                 lambda: self._store.records.publish(name, account.name, record, self._clock()),
@@ -224,6 +225,13 @@ class Zones:
     def stop(self) -> None:
         """Give up what is under way: the journal has it."""
         self._background.stop()
+
+
+def _made_of(host: Identifier, challenge: CAChallenge, account: DNSSettings) -> DNSChallenge | None:
+    """For who makes name and value itself, and knows how for dns-01."""
+    if not getattr(account.plugin, "wants_challenge", False) or challenge.type != DNS_01:
+        return None
+    return DNSChallenge(host.value.removeprefix("*."), challenge.key_authorization)
 
 
 def _account(name: str, host: Identifier, config: Config) -> DNSSettings:

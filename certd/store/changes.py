@@ -51,7 +51,7 @@ class Changes:
         parks = {
             ca: parked
             for ca, parked in lineage.parks.items()
-            if parked.everyone and ca not in self.cas
+            if parked.everyone and " ".join(ca.split(" ")[:2]) not in self.cas
         }
         return replace(lineage, **AT_ONCE, parks=parks)
 

@@ -56,6 +56,10 @@ def of_token(lineage: str, name: str) -> Place:
     return ("token", lineage, name)
 
 
+def of_dns_record(lineage: str, account: str, name: str, value: str) -> Place:
+    return ("dns_record", lineage, account, name, value)
+
+
 @dataclass(frozen=True, slots=True, repr=False)
 class SealingKey:
     """A key of the operator's. ``id`` may be shown: nothing of the key can be told from it."""

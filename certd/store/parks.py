@@ -83,5 +83,8 @@ def lift_for_all(connection: sa.Connection, cas: Collection[str] | None = None) 
     """
     if cas is None or any(one.startswith("dns ") for one in cas):
         connection.execute(_REMOVE_NOW)
-    which = sa.true() if cas is None else park.c.ca.in_(cas)
+    which: sa.ColumnElement[bool] = sa.true()
+    if cas is not None:
+        zones = [park.c.ca.startswith(f"{one} ", autoescape=True) for one in cas]
+        which = sa.or_(park.c.ca.in_(cas), *zones)
     return bool(connection.execute(sa.delete(park).where(park.c.lineage == "", which)).rowcount)

@@ -5,6 +5,7 @@ So whatever ends certd, what it has published is removed later, and nothing else
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -12,11 +13,16 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.dialects import sqlite
 
+from certd.errors import SecretError
 from certd.known import Failure
-from certd.model import TxtRecord
+from certd.model import DNSChallenge, TxtRecord
 from certd.store import rows
 from certd.store.database import Database
+from certd.store.envelope import of_dns_record
 from certd.store.schema import dns_record, lineage, order
+from certd.store.seal import Seal
+
+log = logging.getLogger(__name__)
 
 LONG = timedelta(days=1)  # after which nobody waits for a record any more that has no order
 
@@ -26,6 +32,8 @@ _PUBLISH = _NEW.on_conflict_do_update(
     set_={
         "unwanted": False,
         "zone": _NEW.excluded.zone,
+        "domain": _NEW.excluded.domain,
+        "key_authorization": _NEW.excluded.key_authorization,
         "failures": 0,
         "retry_at": None,
         "failure": None,
@@ -78,14 +86,15 @@ class Kept:
 
 
 class Records:
-    def __init__(self, database: Database, owner: str = "") -> None:
+    def __init__(self, database: Database, seal: Seal, owner: str = "") -> None:
         """``owner`` keeps the records of a dry run apart from the daemon's."""
         self._database = database
+        self._seal = seal
         self._owner = owner
 
     def apart(self, owner: str) -> Records:
         """The same journal, for somebody whose records are none of the others' business."""
-        return Records(self._database, owner)
+        return Records(self._database, self._seal, owner)
 
     def publish(self, name: str, account: str, record: TxtRecord, now: datetime) -> datetime:
         """Before it is written there; returns since when it is, for it may be written again."""
@@ -100,9 +109,15 @@ class Records:
             "created_at": now,
             "unwanted": False,
             "failures": 0,
+            "domain": record.challenge and record.challenge.domain,
+            "key_authorization": None,
         }
 
         def work(connection: sa.Connection) -> datetime:
+            if record.challenge:
+                where = of_dns_record(owner, account, record.name, record.value)
+                secret = record.challenge.key_authorization
+                values["key_authorization"] = self._seal.keys(connection).seal(secret, where)
             connection.execute(_PUBLISH, values)
             since = connection.execute(_SINCE, {**_this(account, record), "owner": owner}).scalar()
             return since or now
@@ -174,20 +189,35 @@ class Records:
         self._database.write(lambda c: c.execute(_LATER.values(changed), values))
 
     def _some(self, query: sa.Select[Any]) -> list[Kept]:
-        found = self._database.read(lambda c: c.execute(query).all())
-        return [
-            Kept(
-                row.lineage,
-                row.account,
-                TxtRecord(row.zone, row.name, row.value, row.ttl),
-                row.created_at,
-                row.unwanted,
-                row.failures,
-                row.retry_at,
-                rows.failure(row.failure),
-            )
-            for row in found
-        ]
+        def work(connection: sa.Connection) -> list[Kept]:
+            return [
+                Kept(
+                    row.lineage,
+                    row.account,
+                    TxtRecord(
+                        row.zone, row.name, row.value, row.ttl, self._challenge(connection, row)
+                    ),
+                    row.created_at,
+                    row.unwanted,
+                    row.failures,
+                    row.retry_at,
+                    rows.failure(row.failure),
+                )
+                for row in connection.execute(query).all()
+            ]
+
+        return self._database.read(work)
+
+    def _challenge(self, connection: sa.Connection, row: Any) -> DNSChallenge | None:
+        if row.key_authorization is None:
+            return None
+        where = of_dns_record(row.lineage, row.account, row.name, row.value)
+        try:
+            secret = self._seal.keys(connection).open(row.key_authorization, where)
+        except SecretError as error:  # it must not keep the others from being removed
+            log.warning("%s", error)
+            return None
+        return DNSChallenge(row.domain, secret)
 
 
 def _this(account: str, record: TxtRecord) -> dict[str, str]:

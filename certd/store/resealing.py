@@ -23,12 +23,22 @@ from certd.store.envelope import (
     Place,
     of_account,
     of_authority,
+    of_dns_record,
     of_next_account_key,
     of_next_key,
     of_order,
     of_version,
 )
-from certd.store.schema import account, authority, next_key, order, seal_key, token, version
+from certd.store.schema import (
+    account,
+    authority,
+    dns_record,
+    next_key,
+    order,
+    seal_key,
+    token,
+    version,
+)
 from certd.store.seal import Seal
 
 log = logging.getLogger(__name__)
@@ -73,6 +83,14 @@ SEALED = (
     _bound(next_key.c.key_pem, of_next_key, next_key.c.lineage, next_key.c.spki_sha256),
     _bound(version.c.key_pem, of_version, version.c.lineage, version.c.number),
     _bound(order.c.key_pem, of_order, order.c.lineage, order.c.csr_pem),
+    _bound(
+        dns_record.c.key_authorization,
+        of_dns_record,
+        dns_record.c.lineage,
+        dns_record.c.account,
+        dns_record.c.name,
+        dns_record.c.value,
+    ),
     Sealed(token.c.key_authorization, (token.c.token, token.c.lineage), _token),
 )
 

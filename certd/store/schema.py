@@ -171,6 +171,9 @@ dns_record = sa.Table(
     sa.Column("failures", sa.Integer, nullable=False),
     sa.Column("retry_at", Instant),
     sa.Column("failure", sa.String),  # JSON
+    # What name and value are made of, where the provider makes them itself (``DNSChallenge``).
+    sa.Column("domain", sa.String),
+    sa.Column("key_authorization", sa.String),  # sealed, where a key is configured
 )
 
 target = sa.Table(
@@ -185,6 +188,7 @@ target = sa.Table(
     sa.Column("since", Instant),
     sa.Column("retry_at", Instant),
     sa.Column("failure", sa.String),  # JSON
+    sa.Column("until", Instant),
 )
 
 # A CA that is not asked: by one certificate, or by all where ``lineage`` is "".

@@ -12,7 +12,16 @@ from certd.errors import StoreError
 from certd.references import SecretReference
 from certd.store import envelope
 from certd.store.envelope import Keys, SealingKey, Wrapped
-from certd.store.schema import account, authority, next_key, order, seal_key, token, version
+from certd.store.schema import (
+    account,
+    authority,
+    dns_record,
+    next_key,
+    order,
+    seal_key,
+    token,
+    version,
+)
 
 _ROWS = "SELECT number, sealed_by, wrapped FROM seal_key ORDER BY number DESC"
 
@@ -86,5 +95,5 @@ class Seal:
 
 
 def _is_empty(connection: sa.Connection) -> bool:
-    tables = (account, authority, next_key, order, version, token)
+    tables = (account, authority, next_key, order, version, token, dns_record)
     return not any(connection.execute(sa.select(table).limit(1)).first() for table in tables)

@@ -19,6 +19,7 @@ SECRETS = (
     ("version", "key_pem"),
     ("certificate_order", "key_pem"),
     ("token", "key_authorization"),
+    ("dns_record", "key_authorization"),
 )
 
 

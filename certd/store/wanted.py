@@ -10,7 +10,7 @@ from datetime import timedelta
 from functools import lru_cache
 from typing import Any
 
-from certd.model import SERVER, CertificateSpec, SigningRequest
+from certd.model import SERVER, CertificateSpec, SigningRequest, TargetRule
 from certd.store.rows import Unreadable, identifiers, identifiers_text
 
 
@@ -40,6 +40,8 @@ def spec_text(spec: CertificateSpec) -> str:
         rest["csr"] = [spec.csr.pem, spec.csr.spki_sha256]
     if spec.dns:
         rest["dns"] = spec.dns
+    if spec.rules:
+        rest["rules"] = [[one.target, one.after, one.window] for one in spec.rules]
     return f"{identifiers_text(spec.identifiers)}\n{json.dumps(rest)}"
 
 
@@ -71,4 +73,8 @@ def _rest(text: str) -> tuple[Any, ...]:
         it.get("backup_key", False),
         SigningRequest(*it["csr"]) if it.get("csr") else None,
         tuple((part, table) for part, table in it.get("dns", ())),
+        tuple(
+            TargetRule(target, tuple(after), tuple(window))
+            for target, after, window in it.get("rules", ())
+        ),
     )

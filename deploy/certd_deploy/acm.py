@@ -90,10 +90,10 @@ class ACM(AWSTarget):
         with self.client() as acm:
             put(acm, bundle, self.arn)
 
-    def serving(self, name: str) -> str | None:
+    def serving(self, name: str) -> str:
         with self.client() as acm:
             arn = self.arn or find(acm, name)
-            return leaf(acm, arn) if arn else None
+            return leaf(acm, arn) if arn else ""
 
     def place(self, name: str) -> str:
         return self.arn or self.whose(f"ACM in {self.region}, certd:name={name}")
@@ -155,12 +155,12 @@ def find(acm: Any, name: str, names: Collection[str] = ()) -> str | None:
     return None
 
 
-def leaf(acm: Any, arn: str) -> str | None:
-    """The fingerprint of what is at an ARN; None if there is nothing."""
+def leaf(acm: Any, arn: str) -> str:
+    """The fingerprint of what is at an ARN; "" if there is nothing."""
     try:
         return fingerprint(acm.get_certificate(CertificateArn=arn)["Certificate"])
     except acm.exceptions.ResourceNotFoundException:
-        return None
+        return ""
 
 
 def resource(operation: str) -> str:

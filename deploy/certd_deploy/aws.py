@@ -25,9 +25,9 @@ T = TypeVar("T")
 class AWSTarget(AWS):
     """An account, and the region of what is deployed to."""
 
-    failed: ClassVar[type[CertdError]] = TargetError
-    denied: ClassVar[type[CertdError]] = TargetError
-    busy: ClassVar[type[CertdError]] = TargetBusy
+    failed: ClassVar[Callable[..., CertdError]] = TargetError
+    denied: ClassVar[Callable[..., CertdError]] = TargetError
+    busy: ClassVar[Callable[..., CertdError]] = TargetBusy
 
     region: str = field(
         default="us-east-1",

@@ -50,9 +50,9 @@ class Stored(AWSTarget):
     def put(self, bundle: Bundle) -> Kept:
         """Have the bundle in the store. Raises as ``certd_deploy.iam.put`` and ``acm.put``."""
         if self.store == "acm":
-            with self.client("acm", self.store_region) as client:
+            with self.client(service="acm", region=self.store_region) as client:
                 return Kept(acm.put(client, bundle), "")
-        with self.client("iam") as client:
+        with self.client(service="iam") as client:
             there = iam.listed(client, self.path, bundle.name)
             now = iam.put(client, self.path, bundle, there)
             return Kept(now.arn, now.id)
@@ -60,24 +60,24 @@ class Stored(AWSTarget):
     def tidy(self, lineage: str, keep: Collection[str]) -> None:
         """Remove old versions from the store, but for these ARNs or ids."""
         if self.store == "iam":  # ACM has but the one
-            with self.client("iam") as client:
+            with self.client(service="iam") as client:
                 iam.prune(client, iam.listed(client, self.path, lineage), keep)
 
-    def leaf(self, arn: str) -> str | None:
+    def leaf(self, arn: str) -> str:
         """The fingerprint of what is at an ARN, whichever store it is in."""
         if _ACM.match(arn):
-            with self.client("acm", self.store_region) as client:
+            with self.client(service="acm", region=self.store_region) as client:
                 return acm.leaf(client, arn)
         if found := _IAM_NAME.fullmatch(arn):
-            with self.client("iam") as client:
+            with self.client(service="iam") as client:
                 return iam.leaf(client, found[1])
-        return None
+        return ""
 
     def own(self, lineage: str, arns: Collection[str]) -> list[str]:
         """Which of these ARNs are this lineage's."""
         if self.store == "iam":
             return [arn for arn in arns if iam.is_own(arn, self.path, lineage)]
-        with self.client("acm", self.store_region) as client:
+        with self.client(service="acm", region=self.store_region) as client:
             found = acm.find(client, lineage)
         return [arn for arn in arns if arn == found]
 
@@ -124,7 +124,7 @@ class Balancer(Stored):
         """Its name; the ARN where the environment has one that is not classic."""
         if self.load_balancer is not None:
             return self.load_balancer
-        with self.client("elasticbeanstalk") as beanstalk:
+        with self.client(service="elasticbeanstalk") as beanstalk:
             found = beanstalk.describe_environment_resources(EnvironmentName=self.environment)
             names = [each["Name"] for each in found["EnvironmentResources"]["LoadBalancers"]]
         if len(names) != 1:

@@ -179,13 +179,13 @@ class CloudFront(Stored):
             "MinimumProtocolVersion": self.minimum_protocol or protocol or PROTOCOL,
         }
 
-    def _leaf_of(self, used: str | None, lineage: str) -> str | None:
-        """The fingerprint of a server certificate by its id; None if it is not of this lineage."""
+    def _leaf_of(self, used: str | None, lineage: str) -> str:
+        """The fingerprint of a server certificate by its id; "" if it is not of this lineage."""
         if not used:
-            return None
-        with self.client("iam") as client:
+            return ""
+        with self.client(service="iam") as client:
             there = iam.listed(client, self.path, lineage)
-            return next((iam.leaf(client, one.name) for one in there if one.id == used), None)
+            return next((iam.leaf(client, one.name) for one in there if one.id == used), "")
 
 
 def _current(viewer: Mapping[str, Any]) -> dict[str, Any]:

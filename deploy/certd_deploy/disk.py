@@ -1,6 +1,6 @@
 """Certificates as files in a folder, and a command that makes the server take them up.
 
-    path/versions/7/{privkey,cert,chain,fullchain}.pem
+    path/versions/7/{privkey,cert,chain,fullchain}.pem, and ``files`` in other formats
     path/current -> versions/7
 
 A version is written under another name, forced to disk and renamed; then the one link is
@@ -16,21 +16,32 @@ import os
 import ssl
 import stat
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
-from certd.api import Bundle, Pair, Secret, TargetError, check_program, failpoint, lack
-from certd_deploy import command, folders, inplace, settings
+from certd.api import (
+    FORMATS,
+    Bundle,
+    Pair,
+    Secret,
+    SecretReference,
+    TargetError,
+    check_program,
+    failpoint,
+    lack,
+)
+from certd_deploy import command, extra, folders, inplace, settings
+from certd_deploy.extra import THE_FOUR, Extra
 from certd_deploy.folders import Content
 from certd_deploy.inplace import InPlace
 from certd_deploy.settings import PLACEHOLDER, first_own
-from certd_deploy.versions import VERSION_FILES, VERSION_OCTETS, is_pair, keep, prune
+from certd_deploy.versions import FILE_OCTETS, VERSION_FILES, is_pair, keep, prune
 
 _OTHERS_READ = 0o044  # what everybody may do with a certificate, which is public
 
 
-def _setting(check: Callable[[Any], None], description: str, **more: str) -> Mapping[str, Any]:
+def _setting(check: Callable[[Any], None], description: str, **more: Any) -> Mapping[str, Any]:
     return {"check": check, "description": description, **more}
 
 
@@ -41,8 +52,6 @@ class Disk:
     ``mode`` is exactly that of the private key; certificates are readable by everyone.
     Without ``owner`` and ``group`` the files belong to certd's own.
     """
-
-    keyless: ClassVar[bool] = True  # it can put certificates without their keys
 
     path: Path = field(
         metadata=_setting(
@@ -63,6 +72,17 @@ class Disk:
         default=None,
         metadata=_setting(settings.check_group, "group of the files", example="ssl-cert"),
     )
+    files: dict[str, str] = field(
+        default_factory=dict,
+        metadata=_setting(
+            extra.check_files,
+            "more files in each version's folder, and the format of each",
+            example={"site.pem": "combined"},
+        ),
+    )
+    password: SecretReference | None = field(
+        default=None, metadata={"description": "where the password of PKCS#12 and JKS files is"}
+    )
     reload: tuple[str, ...] = field(
         default=(),
         metadata=_setting(
@@ -73,6 +93,14 @@ class Disk:
         default=60.0,
         metadata=_setting(command.check_timeout, "seconds after which the command is killed"),
     )
+
+    def __post_init__(self) -> None:
+        extra.check_together(self.files, self.password)
+
+    @property
+    def keyless(self) -> bool:
+        """It can put certificates without their keys, unless a file is to hold one."""
+        return not any(FORMATS[format].key for format in self.files.values())
 
     def deploy(self, bundle: Bundle) -> None:
         """Put the bundle in place and run the reload command, also if it is in place already.
@@ -102,17 +130,21 @@ class Disk:
         self._reload(bundle)
 
     def serving(self, name: str) -> str | None:
-        """The fingerprint of the certificate in place; None if there is no working pair."""
+        """The fingerprint of the certificate in place; "" if there is no working pair, or a
+        file of it is not there, None if the folder cannot be read.
+        """
         try:
             with self._folder(name, make=False) as folder:
                 found = self._in_place(name, folder)
-            if found is None or found.fullchain != found.leaf + found.chain:
-                return None
+                if found is None or not self._extra.in_place(name, found, folder):
+                    return ""
+            if found.fullchain != found.leaf + found.chain:
+                return ""
             if found.key is not None and not is_pair(self._path(name) / found.link):
-                return None
+                return ""
             return hashlib.sha256(ssl.PEM_cert_to_DER_cert(found.leaf)).hexdigest()
-        except (OSError, ValueError):
-            return None
+        except (OSError, ValueError) as error:
+            return None if getattr(error, "errno", None) in _CANNOT_TELL else ""
 
     def recover(self, name: str) -> Pair | None:
         """What is in place, with its key, as it is there; None if that is nothing of ours.
@@ -139,7 +171,9 @@ class Disk:
         Raises:
             TargetError: there is none, or nothing can be written at all.
         """
-        if found := lack(self._path(name), VERSION_OCTETS, VERSION_FILES):
+        more = len(self.files)
+        octets = FILE_OCTETS * (len(THE_FOUR) + more)
+        if found := lack(self._path(name), octets, VERSION_FILES + more):
             raise TargetError(
                 f"a deployment to {self.place(name)} would fail", found.why, found.next
             )
@@ -172,23 +206,23 @@ class Disk:
                 folder = opened.enter_context(folders.opened(part, folder))
             yield folder
 
+    @property
+    def _extra(self) -> Extra:
+        return Extra(self.files, self.password)
+
     def _files(self, bundle: Bundle) -> dict[str, Content]:
         uid, gid, mode = settings.uid(self.owner), settings.gid(self.group), int(self.mode, 8)
+        key = Content(bundle.key_pem.reveal().encode(), mode, uid, gid)
+        public = Content(inplace.WHY_NO_KEY, mode | _OTHERS_READ, uid, gid)
         texts = {
-            "cert": bundle.leaf_pem,
-            "chain": bundle.chain_pem,
-            "fullchain": bundle.fullchain_pem,
+            "cert.pem": bundle.leaf_pem,
+            "chain.pem": bundle.chain_pem,
+            "fullchain.pem": bundle.fullchain_pem,
         }
-        public = mode | _OTHERS_READ
-        key = {"privkey.pem": Content(bundle.key_pem.reveal().encode(), mode, uid, gid)}
-        if bundle.keyless:
-            key = {inplace.NO_KEY: Content(inplace.WHY_NO_KEY, public, uid, gid)}
         return {
-            **key,
-            **{
-                f"{name}.pem": Content(text.encode(), public, uid, gid)
-                for name, text in texts.items()
-            },
+            **({inplace.NO_KEY: public} if bundle.keyless else {"privkey.pem": key}),
+            **{name: replace(public, data=text.encode()) for name, text in texts.items()},
+            **self._extra.contents(bundle, key, public),
         }
 
     def _in_place(self, name: str, folder: int) -> InPlace | None:
@@ -234,6 +268,10 @@ class Disk:
             raise TargetError(what, why, _NEXT.get(error.errno or 0, "")) from error
 
 
+# Of this process or machine, and not of what is there.
+_CANNOT_TELL = frozenset(
+    (errno.EACCES, errno.EPERM, errno.EIO, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ESTALE)
+)
 _NEXT = {
     **dict.fromkeys(
         (errno.EACCES, errno.EPERM, errno.EROFS),

@@ -101,11 +101,11 @@ class ELB(Balancer):
                 self._secure(elb, name, *policy(self.policy))
         self.tidy(bundle.name, {now, *([before] if before else ())})
 
-    def serving(self, name: str) -> str | None:
+    def serving(self, name: str) -> str:
         with self.client() as elb:
             listener = self._listener(elb, self.balancer())
             arn = listener and listener["Listener"].get("SSLCertificateId")
-            return self.leaf(arn) if arn else None
+            return self.leaf(arn) if arn else ""
 
     def ready(self, name: str) -> None:
         with self.client() as elb:

@@ -84,9 +84,11 @@ class ELBv2(Balancer):
             listener = self._listener(elb)
             if not self.sni:
                 arn = _default(listener)
-                return self.leaf(arn) if arn else None
+                return self.leaf(arn) if arn else ""
             further = _further(elb, listener["ListenerArn"])
         ours = self.own(name, further)
+        if not ours:
+            return ""
         # Of two the load balancer takes whichever suits the client: a deployment is under way.
         return self.leaf(ours[0]) if len(ours) == 1 else None
 

@@ -20,12 +20,19 @@ _NO_LINK = os.O_NOFOLLOW | os.O_CLOEXEC
 
 @dataclass(frozen=True, slots=True)
 class Content:
-    """What a file is to hold, and for whom. ``uid`` and ``gid`` of -1 stay as they come."""
+    """What a file is to hold, and for whom. ``uid`` and ``gid`` of -1 stay as they come.
+
+    ``same``: whether other octets say the same, where something in them is drawn anew each time.
+    """
 
     data: bytes
     mode: int
     uid: int = -1
     gid: int = -1
+    same: Callable[[bytes], bool] | None = None
+
+    def is_in(self, there: bytes) -> bool:
+        return there == self.data or (self.same is not None and self.same(there))
 
 
 @contextlib.contextmanager
@@ -83,10 +90,10 @@ def write_folder(name: str, parent: int, files: Mapping[str, Content]) -> None:
 
 
 def holds(name: str, parent: int, files: Mapping[str, Content]) -> bool:
-    """Whether the folder has exactly this in these files; their modes and owners are put right."""
+    """Whether the folder has this in these files; their modes and owners are put right."""
     try:
         with opened(name, parent) as folder:
-            if any(read(file, folder) != content.data for file, content in files.items()):
+            if not all(content.is_in(read(file, folder)) for file, content in files.items()):
                 return False
             for file, content in files.items():
                 with _file(file, folder, os.O_RDONLY) as descriptor:

@@ -75,10 +75,10 @@ class IAM(AWSTarget):
             now = put(iam, self.path, bundle, there)
             prune(iam, there, {now.arn})
 
-    def serving(self, name: str) -> str | None:
+    def serving(self, name: str) -> str:
         with self.client() as iam:
             there = listed(iam, self.path, name)
-            return leaf(iam, there[0].name) if there else None
+            return leaf(iam, there[0].name) if there else ""
 
     def place(self, name: str) -> str:
         return self.whose(f"IAM server certificates {self.path}{name}-*")
@@ -140,12 +140,12 @@ def prune(iam: Any, there: Collection[Uploaded], keep: Collection[str]) -> None:
         failpoint("iam: old certificate deleted")
 
 
-def leaf(iam: Any, name: str) -> str | None:
-    """The fingerprint of the certificate of this name; None if there is none."""
+def leaf(iam: Any, name: str) -> str:
+    """The fingerprint of the certificate of this name; "" if there is none."""
     try:
         found = iam.get_server_certificate(ServerCertificateName=name)["ServerCertificate"]
     except iam.exceptions.NoSuchEntityException:
-        return None
+        return ""
     return fingerprint(found["CertificateBody"])
 
 

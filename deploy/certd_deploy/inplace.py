@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from certd_deploy import folders
@@ -34,15 +36,28 @@ def read(folder: int) -> InPlace | None:
     number = _CURRENT.fullmatch(link)
     if number is None:
         return None
+    with _opened(link, folder) as there:
+        leaf, chain, fullchain = (
+            folders.read(f"{name}.pem", there).decode() for name in ("cert", "chain", "fullchain")
+        )
+        key = None if _keyless(there) else folders.read("privkey.pem", there).decode()
+    return InPlace(link, leaf, chain, fullchain, key)
+
+
+@contextlib.contextmanager
+def version(found: InPlace, folder: int) -> Iterator[int]:
+    """The descriptor of its folder."""
+    with _opened(found.link, folder) as there:
+        yield there
+
+
+@contextlib.contextmanager
+def _opened(link: str, folder: int) -> Iterator[int]:
     with (
         folders.opened("versions", folder) as versions,
-        folders.opened(number[1], versions) as version,
+        folders.opened(link.removeprefix("versions/"), versions) as there,
     ):
-        leaf, chain, fullchain = (
-            folders.read(f"{name}.pem", version).decode() for name in ("cert", "chain", "fullchain")
-        )
-        key = None if _keyless(version) else folders.read("privkey.pem", version).decode()
-    return InPlace(link, leaf, chain, fullchain, key)
+        yield there
 
 
 def _keyless(version: int) -> bool:

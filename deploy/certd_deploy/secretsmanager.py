@@ -96,12 +96,12 @@ class SecretsManager(AWSTarget):
             elif current["VersionId"] != token:
                 _put(manager, name, text, token, current["VersionId"])
 
-    def serving(self, name: str) -> str | None:
+    def serving(self, name: str) -> str:
         found = self._found(name)
         try:
-            return fingerprint(found.fullchain_pem) if found else None
+            return fingerprint(found.fullchain_pem) if found else ""
         except ValueError:
-            return None
+            return ""
 
     def recover(self, name: str) -> Pair | None:
         return self._found(name)

@@ -11,7 +11,7 @@ import functools
 import json
 import logging
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
@@ -33,6 +33,11 @@ BUSY = re.compile(
     "|ServiceUnavailable|Throttl(ing|ingException|ed)|TooManyRequestsException"
     "|CertificateNotFound"  # of a load balancer: it has not heard yet of what was just uploaded
 )
+# https://docs.aws.amazon.com/IAM/latest/UserGuide/signature-v4-troubleshooting.html
+CLOCK = re.compile(
+    "Request(Expired|TimeTooSkewed|InTheFuture):|[A-Za-z]+: Signature (expired|not yet current)",
+    re.IGNORECASE,
+)
 LACKS_A_PERMISSION = frozenset(("AccessDenied", "AccessDeniedException"))
 PREFIX = {"elb": "elasticloadbalancing", "elbv2": "elasticloadbalancing"}  # IAM's names
 # The values were read a moment ago: what speaks against them is somebody else's change.
@@ -48,9 +53,9 @@ class AWS:
 
     credential: ClassVar[str]
     service: ClassVar[str]  # as boto3 names it
-    failed: ClassVar[type[CertdError]] = ProviderError
-    denied: ClassVar[type[CertdError]] = ProviderDenied
-    busy: ClassVar[type[CertdError]] = ProviderBusy
+    failed: ClassVar[Callable[..., CertdError]] = ProviderError
+    denied: ClassVar[Callable[..., CertdError]] = ProviderDenied
+    busy: ClassVar[Callable[..., CertdError]] = ProviderBusy
 
     access_key_id: str | None = field(
         default=None, metadata={"description": "access key; without it boto3 finds one by itself"}
@@ -91,8 +96,11 @@ class AWS:
             raise ConfigError("external_id has no use", why, "write role_arn too, or leave it out")
 
     @contextlib.contextmanager
-    def client(self, service: str | None = None, region: str | None = None) -> Iterator[Any]:
-        """boto3's client, for one operation; of another service or region than its own.
+    def client(
+        self, zone: str = "", *, service: str | None = None, region: str | None = None
+    ) -> Iterator[Any]:
+        """boto3's client, for one operation, in this zone; of another service or region
+        than its own.
 
         Raises:
             busy, denied, failed: also for what is done with the client.
@@ -117,7 +125,7 @@ class AWS:
             with contextlib.closing(self._client(service, region or self.region)) as client:
                 yield client
         except exceptions.ClientError as error:
-            raise self._refused(error, service) from None
+            raise self._refused(error, service, zone) from None
         except no_credential as error:
             # The machine may just be starting: nobody has refused anything yet.
             what = "there is no credential for AWS"
@@ -126,10 +134,11 @@ class AWS:
             # Their texts have the whole URL in them.
             why, todo = f"no answer ({type(error).__name__})", "it is tried again by itself"
             raise self.busy("AWS is not able to now", why, todo) from None
-        except ResponseParserError:
-            # A page of something in between, most probably; its text would be in the error.
-            why, todo = "the answer is not one of AWS", "look whether url or a proxy is right"
-            raise self.busy("AWS is not able to now", why, todo) from None
+        except (ResponseParserError, KeyError, TypeError) as error:
+            # A proxy's page, say, which says 200 too; the text may hold all of it.
+            what, why = "AWS answers what certd does not understand", type(error).__name__
+            todo = "look whether url is its API; if it is, please report it"
+            raise self.failed(what, why, todo) from None
         except exceptions.BotoCoreError as error:
             todo = "correct what it names"
             raise self.failed("AWS cannot be asked", plain(str(error)), todo) from None
@@ -137,6 +146,10 @@ class AWS:
     def resource(self, operation: str) -> str:
         """What a permission for this operation is given on."""
         return "*"
+
+    def of_zone(self, operation: str) -> bool:
+        """Whether a permission for this operation is given for each zone."""
+        return False
 
     def _client(self, service: str, region: str) -> Any:
         import boto3
@@ -170,17 +183,23 @@ class AWS:
             key["aws_session_token"] = role["SessionToken"]
         return session.client(service, endpoint_url=self.url, config=how, **key)
 
-    def _refused(self, error: Any, service: str) -> CertdError:
+    def _refused(self, error: Any, service: str, zone: str) -> CertdError:
         problem = error.response.get("Error", {})
         status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
         code = problem.get("Code", "")
         said = plain(f"{code}: {problem.get('Message', '')}")
         if BUSY.fullmatch(code) or OVERTAKEN.match(said) or status == 429 or status >= 500:
-            return self.busy("AWS is not able to now", said, "it is tried again by itself")
+            after = error.response["ResponseMetadata"].get("HTTPHeaders", {}).get("retry-after", "")
+            wait = float(after) if after.isascii() and after.isdigit() else None
+            return self.busy("AWS is not able to now", said, "it is tried again by itself", wait)
+        if CLOCK.match(said):
+            what = "AWS refuses the time of the request"
+            return self.failed(what, said, "set this machine's clock")
         if code in LACKS_A_PERMISSION:
-            what = f"AWS refuses {error.operation_name}"
-            todo = f"allow it: {self._statement(service, error.operation_name)}"
-            return self.denied(what, said, todo)
+            operation = error.operation_name
+            todo = f"allow it: {self._statement(service, operation)}"
+            about = [zone] if self.of_zone(operation) else []
+            return self.denied(f"AWS refuses {operation}", said, todo, *about)
         if status in (401, 403):
             return self.denied("AWS refuses the credential", said, self.credential)
         return self.failed("AWS refuses the change", said, "correct what it names")

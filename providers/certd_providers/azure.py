@@ -23,11 +23,13 @@ from certd.api import (
     ProviderBusy,
     ProviderDenied,
     ProviderError,
+    Secret,
     SecretReference,
     TxtRecord,
     plain,
 )
 from certd_providers.rest import CONNECT, READ
+from certd_providers.tokens import Token, Tokens
 
 STRING = 255  # bytes of one character-string
 BUSY = frozenset((408, 409, 412, 429))  # 412: somebody else was faster
@@ -93,6 +95,7 @@ class Azure:
         default="https://login.microsoftonline.com",
         metadata={"description": "where tokens come from", "check": _check_address},
     )
+    _tokens: Tokens = field(init=False, repr=False, compare=False, default_factory=Tokens)
 
     def __post_init__(self) -> None:
         if (self.tenant_id is None) != (self.client_secret is None):
@@ -103,7 +106,7 @@ class Azure:
             raise ConfigError("client_id is missing", why, "write its application (client) ID")
 
     def add_txt(self, record: TxtRecord) -> None:
-        with self._azure() as dns:
+        with self._azure(record.zone) as dns:
             from azure.mgmt.dns import models
 
             found = self._record_set(dns, record)
@@ -117,7 +120,7 @@ class Azure:
             self._write(dns, record, new)
 
     def remove_txt(self, record: TxtRecord) -> None:
-        with self._azure() as dns:
+        with self._azure(record.zone) as dns:
             found = self._record_set(dns, record)
             values = (found.txt_records or []) if found else []
             others = [value for value in values if _text(value) != record.value]
@@ -150,11 +153,13 @@ class Azure:
     def _write(self, dns: Any, record: TxtRecord, record_set: Any) -> None:
         known = record_set.etag
         condition = {"if_match": known} if known else {"if_none_match": "*"}
-        dns.record_sets.create_or_update(*self._where(record), record_set, **condition)
+        made = dns.record_sets.create_or_update(*self._where(record), record_set, **condition)
+        if made is None or made.etag is None:
+            raise _strange("no record set")
 
     @contextlib.contextmanager
-    def _azure(self) -> Iterator[Any]:
-        """The library's client, and its errors as ours."""
+    def _azure(self, zone: str = "") -> Iterator[Any]:
+        """The library's client, and its errors as ours. ``zone``: all is about this one."""
         try:
             from azure.core import exceptions
             from azure.mgmt.dns import DnsManagementClient
@@ -165,7 +170,7 @@ class Azure:
             why, todo = "it is not installed", "pip install 'certd[azure]'"
             raise ProviderError("azure needs Microsoft's library", why, todo) from None
         client = DnsManagementClient(
-            credential,
+            _Keeping(credential, secret, self._tokens),
             self.subscription_id,
             self.url,
             credential_scopes=[f"{self.url.rstrip('/')}/.default"],
@@ -178,7 +183,9 @@ class Azure:
             with credential, client:
                 yield client
         except exceptions.HttpResponseError as error:
-            raise self._refused(error, secret) from None
+            raise self._refused(error, secret, zone) from None
+        except (exceptions.DeserializationError, AttributeError, TypeError) as error:
+            raise _strange(type(error).__name__) from None  # its text holds the whole answer
         except (exceptions.ServiceRequestError, exceptions.ServiceResponseError) as error:
             why = f"no answer ({type(error).__name__})"
             raise ProviderBusy("Azure is not able to now", why, AGAIN) from None
@@ -197,7 +204,7 @@ class Azure:
         how |= {"authority": self.authority, "disable_instance_discovery": True}
         return identity.ClientSecretCredential(self.tenant_id, self.client_id, secret, **how)
 
-    def _refused(self, error: Any, secret: str) -> ProviderError:
+    def _refused(self, error: Any, secret: str, zone: str) -> ProviderError:
         from azure.core.exceptions import ClientAuthenticationError
         from azure.identity import CredentialUnavailableError
 
@@ -219,11 +226,43 @@ class Azure:
                 return ProviderBusy("Azure is not able to now", said, AGAIN)
             if cause is not None:  # there is no such tenant, or it was not to be found just now
                 return ProviderError("Azure gives no access token", said, self.credential)
+        if status == 401 and self._tokens.refused():
+            return ProviderBusy("Azure wants another access token", said, AGAIN)
         if status == 403:
-            return ProviderDenied("Azure refuses the change", said, self.credential)
+            # Roles can be given for a single zone, but a subscription may be switched off too.
+            about = zone if code == "AuthorizationFailed: " else ""
+            return ProviderDenied("Azure refuses the change", said, self.credential, about)
         if status == 401 or isinstance(error, ClientAuthenticationError):
             return ProviderDenied("Azure refuses the credential", said, self.credential)
         return ProviderError("Azure refuses the change", said, "correct what it names")
+
+
+class _Keeping:
+    """A credential of the library, whose tokens are kept."""
+
+    def __init__(self, credential: Any, secret: str, tokens: Tokens) -> None:
+        self._credential = credential
+        self._secret = secret
+        self._tokens = tokens
+
+    def get_token(self, *scopes: str, **how: Any) -> Any:
+        from azure.core.credentials import AccessToken
+
+        if how.get("claims"):  # none that is kept will do
+            return self._credential.get_token(*scopes, **how)
+
+        def fetch() -> Token:
+            made = self._credential.get_token(*scopes, **how)
+            return Token(Secret(made.token), float(made.expires_on))
+
+        kept = self._tokens.get(self._secret, fetch)
+        return AccessToken(kept.text.reveal(), int(kept.until))
+
+
+def _strange(why: str) -> ProviderError:
+    """A proxy's page, say, which says 200 too."""
+    todo = "look whether url is its API; if it is, please report it"
+    return ProviderError("Azure answers what certd does not understand", why, todo)
 
 
 def _text(value: Any) -> str:

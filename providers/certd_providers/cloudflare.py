@@ -87,6 +87,7 @@ def _records(api: API, zone: str) -> str:
         why = f"of {', '.join(str(each['id']) for each in found)} the world sees one"
         todo = "let the token have that zone only"
         raise ProviderError(f"Cloudflare has {len(found)} zones {zone}", why, todo)
+    api.zone = zone  # the token is good, and has been: what it may write is said for each zone
     return f"/zones/{found[0]['id']}/dns_records"
 
 

@@ -7,18 +7,21 @@ Behaviour: https://desec.readthedocs.io/en/latest/dns/rrsets.html and
 https://desec.readthedocs.io/en/latest/rate-limits.html. TXT records are quoted; each domain says
 the least TTL that it takes (mostly 3600 s); an empty set is a deleted one; there are 2 writes a
 second, 15 a minute, 100 an hour and 300 a day for a domain, beyond which it is 429 with
-Retry-After. More than 500 domains are listed by cursors, in the Link header.
+Retry-After. More than 500 domains are listed by cursors, in the Link header. No write can have a
+condition.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, ClassVar
 
 from requests.utils import parse_header_links
 
 from certd.api import SecretReference, TxtRecord
 from certd_providers.rest import ADDRESS, API, Answer, bearer
+from certd_providers.sets import until_it_stays
 from certd_providers.txt import quoted, unquoted
 
 _PERMISSION = (
@@ -56,22 +59,12 @@ class DeSEC:
     def add_txt(self, record: TxtRecord) -> None:
         with self._api() as api:
             minimum = _minimum_ttl(api, record.zone)
-            present = _read(api, record)
-            if record.value in map(unquoted, present["records"]):
-                return
-            # Others' values keep their TTL, which is one for the whole set.
-            ttl = max(present.get("ttl", record.ttl), minimum)
-            _write(
-                api, record, {"ttl": ttl, "records": [*present["records"], quoted(record.value)]}
-            )
+            until_it_stays(api, partial(_add, api, record, minimum))
 
     def remove_txt(self, record: TxtRecord) -> None:
         with self._api() as api:
             _minimum_ttl(api, record.zone)  # or a zone of somebody else looks like an empty set
-            texts = _read(api, record)["records"]
-            kept = [text for text in texts if unquoted(text) != record.value]
-            if kept != texts:
-                _write(api, record, {"records": kept})
+            until_it_stays(api, partial(_remove, api, record))
 
     def _api(self) -> API:
         return bearer("deSEC", self.url, self.token, _PERMISSION, scheme="Token")
@@ -81,7 +74,26 @@ def _minimum_ttl(api: API, zone: str) -> int:
     answer = api.get(f"/domains/{zone}/", accept={404})
     if answer.status == 404:
         raise api.unknown(zone)
+    api.zone = zone  # the token is good, and has been: its policies are for each domain
     return int(answer.json["minimum_ttl"])
+
+
+def _add(api: API, record: TxtRecord, minimum: int, *, write: bool) -> bool:
+    present = _read(api, record)
+    lacks = record.value not in map(unquoted, present["records"])
+    if lacks and write:
+        # Others' values keep their TTL, which is one for the whole set.
+        ttl = max(present.get("ttl", record.ttl), minimum)
+        _write(api, record, {"ttl": ttl, "records": [*present["records"], quoted(record.value)]})
+    return lacks
+
+
+def _remove(api: API, record: TxtRecord, *, write: bool) -> bool:
+    texts = _read(api, record)["records"]
+    kept = [text for text in texts if unquoted(text) != record.value]
+    if kept != texts and write:
+        _write(api, record, {"records": kept})
+    return bool(kept != texts)
 
 
 def _read(api: API, record: TxtRecord) -> dict[str, Any]:

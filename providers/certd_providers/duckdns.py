@@ -58,6 +58,8 @@ class DuckDNS:
             answer = api.get("/update", params=query)
             words = answer.text.split()
             if words[:1] == ["KO"]:
-                raise api.denied(f"KO: the token is wrong, or {domain} is not of its account")
+                why = f"KO: the token is wrong, or {domain} is not of its account"
+                # Which of them is not said: so nothing is held against its other domains.
+                raise api.denied(why, f"{domain}{ABOVE}")
             if words[:1] != ["OK"]:
                 raise api.failure(answer)

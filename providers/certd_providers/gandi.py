@@ -6,17 +6,20 @@ configurations", for the domains that certd writes to.
 
 Behaviour: https://api.gandi.net/docs/livedns/ and https://api.gandi.net/docs/authentication/.
 TXT values are quoted; a TTL is at least 300 s; a name without such a set and a domain that
-LiveDNS does not have are both 404; an empty set is refused, so the last value is a DELETE.
+LiveDNS does not have are both 404; an empty set is refused, so the last value is a DELETE. No write
+can have a condition.
 """
 
 from __future__ import annotations
 
 import itertools
 from dataclasses import dataclass, field
+from functools import partial
 from typing import ClassVar
 
 from certd.api import SecretReference, TxtRecord
 from certd_providers.rest import ADDRESS, API, bearer
+from certd_providers.sets import until_it_stays
 from certd_providers.txt import quoted, unquoted
 
 MINIMUM_TTL = 300  # seconds
@@ -32,7 +35,7 @@ class Gandi:
     """Zones at Gandi's LiveDNS."""
 
     credential: ClassVar[str] = _PERMISSION
-    rate: ClassVar[str] = "300/1m"  # 1,000 requests, of which a change makes up to three
+    rate: ClassVar[str] = "250/1m"  # 1,000 requests, of which a change makes up to four
 
     token: SecretReference = field(
         metadata={
@@ -56,20 +59,29 @@ class Gandi:
 
     def add_txt(self, record: TxtRecord) -> None:
         with self._api() as api:
-            values, ttl = self._read(api, record)
-            if record.value not in map(unquoted, values):
-                # Others' values keep their TTL: it is one for the whole set.
-                ttl = ttl or max(record.ttl, MINIMUM_TTL)
-                self._write(api, record, [*values, quoted(record.value)], ttl)
+            until_it_stays(api, partial(self._add, api, record))
 
     def remove_txt(self, record: TxtRecord) -> None:
         with self._api() as api:
-            values, ttl = self._read(api, record)
-            kept = [value for value in values if unquoted(value) != record.value]
-            if kept and kept != values:
-                self._write(api, record, kept, ttl)
-            elif values and not kept:
-                api.call("DELETE", _path(record), accept={404})
+            until_it_stays(api, partial(self._remove, api, record))
+
+    def _add(self, api: API, record: TxtRecord, *, write: bool) -> bool:
+        values, ttl = self._read(api, record)
+        lacks = record.value not in map(unquoted, values)
+        if lacks and write:
+            # Others' values keep their TTL: it is one for the whole set.
+            ttl = ttl or max(record.ttl, MINIMUM_TTL)
+            self._write(api, record, [*values, quoted(record.value)], ttl)
+        return lacks
+
+    def _remove(self, api: API, record: TxtRecord, *, write: bool) -> bool:
+        values, ttl = self._read(api, record)
+        kept = [value for value in values if unquoted(value) != record.value]
+        if kept and kept != values and write:
+            self._write(api, record, kept, ttl)
+        elif values and not kept and write:
+            api.call("DELETE", _path(record), accept={404})
+        return kept != values
 
     def _read(self, api: API, record: TxtRecord) -> tuple[list[str], int]:
         """The values as they stand there, and their TTL; 0 where there are none."""

@@ -16,6 +16,7 @@ import functools
 import json
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
+from datetime import UTC
 from typing import Any, ClassVar
 from urllib.parse import quote
 
@@ -25,11 +26,13 @@ from certd.api import (
     ProviderBusy,
     ProviderDenied,
     ProviderError,
+    Secret,
     SecretReference,
     TxtRecord,
     plain,
 )
 from certd_providers.rest import ADDRESS, API, READ, Answer
+from certd_providers.tokens import Token, Tokens
 from certd_providers.txt import quoted, unquoted
 
 NAME = "Google Cloud DNS"
@@ -63,10 +66,11 @@ class Google:
         metadata={"description": "the only zone to write to, by its ID; else found by DNS name"},
     )
     url: str = field(default="https://dns.googleapis.com", metadata=ADDRESS)
+    _tokens: Tokens = field(init=False, repr=False, compare=False, default_factory=Tokens)
 
     def add_txt(self, record: TxtRecord) -> None:
-        with self._project() as project:
-            zone = self._zone(project, record.zone)
+        with self._project() as whole:
+            zone, project = self._zone(whole, record.zone), whole.within(record.zone)
             found = project.record_set(zone, record.name)
             values = found["rrdatas"] if found else []
             if record.value in map(unquoted, values):
@@ -75,8 +79,8 @@ class Google:
             project.replace(zone, found, {**new, "rrdatas": [*values, quoted(record.value)]})
 
     def remove_txt(self, record: TxtRecord) -> None:
-        with self._project() as project:
-            zone = self._zone(project, record.zone)
+        with self._project() as whole:
+            zone, project = self._zone(whole, record.zone), whole.within(record.zone)
             found = project.record_set(zone, record.name)
             values = found["rrdatas"] if found else []
             others = [value for value in values if unquoted(value) != record.value]
@@ -107,8 +111,9 @@ class Google:
 
     @contextlib.contextmanager
     def _project(self) -> Iterator[Project]:
-        token, own = self._token()
-        project = self.project or own
+        secret = self.service_account.fetch().reveal() if self.service_account else ""
+        kept = self._tokens.get(secret, lambda: self._token(secret))
+        token, project = kept.text.reveal(), self.project or kept.project
         if not project:
             why = "the credential does not tell which"
             raise ProviderError(f"{NAME} needs a project", why, "write project")
@@ -120,10 +125,10 @@ class Google:
             explain=lambda body: str(body["error"]["message"]),
             secrets=[token],
         ) as api:
-            yield Project(api)
+            yield Project(api, self._tokens)
 
-    def _token(self) -> tuple[str, str | None]:
-        """An access token, and the project that the credential belongs to."""
+    def _token(self, secret: str) -> Token:
+        """Another access token, of this service account or the machine's."""
         try:
             import google.auth
             from google.auth import exceptions
@@ -131,7 +136,6 @@ class Google:
         except ImportError:
             why, todo = "it is not installed", "pip install 'certd[google]'"
             raise ProviderError("google needs google-auth", why, todo) from None
-        secret = self.service_account and self.service_account.fetch().reveal()
         try:
             with requests.Session() as session:
                 ask: Any = functools.partial(Request(session), timeout=READ)
@@ -140,7 +144,9 @@ class Google:
                 else:
                     found, project = google.auth.default(scopes=[SCOPE], request=ask)
                 found.refresh(ask)
-                return str(found.token), project
+                expiry = found.expiry  # without a zone, in UTC
+                until = expiry.replace(tzinfo=UTC).timestamp() if expiry else 0.0
+                return Token(Secret(str(found.token)), until, project)
         except exceptions.DefaultCredentialsError as error:
             # The machine may just be starting: nobody has refused anything yet.
             what = f"there is no credential for {NAME}"
@@ -161,16 +167,26 @@ class Google:
 class Project:
     """The API as one operation sees it."""
 
-    def __init__(self, api: API) -> None:
+    def __init__(self, api: API, tokens: Tokens, zone: str = "") -> None:
+        """``zone`` is the DNS name of the only one that is to be written to."""
         self._api = api
+        self._tokens = tokens
+        self._writing = zone
+
+    def within(self, zone: str) -> Project:
+        return Project(self._api, self._tokens, zone)
 
     def call(self, method: str, path: str, **how: Any) -> dict[str, Any]:
-        answer = self._api.call(method, path, accept=OVERTAKEN | {403}, **how)
+        answer = self._api.call(method, path, accept=OVERTAKEN | {401, 403}, **how)
+        if answer.status == 401 and self._tokens.refused():
+            raise self._api.busy("HTTP 401: it wants another access token")
         if answer.status in OVERTAKEN:
             raise self._api.busy(f"HTTP {answer.status}: somebody else has changed the record set")
         if answer.status == 403 and _reasons(answer) & BUSY:
             raise self._api.busy(f"HTTP 403: {', '.join(_reasons(answer))}")
-        if answer.status == 403:
+        if answer.status in (401, 403):
+            # Roles can be given for a single zone; the API is enabled for all, or not at all.
+            self._api.zone = self._writing if _reasons(answer) == {"forbidden"} else ""
             raise self._api.failure(answer)
         found: dict[str, Any] = answer.json
         return found

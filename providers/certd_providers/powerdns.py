@@ -1,8 +1,8 @@
 """The HTTP API of a PowerDNS Authoritative Server of one's own.
 
 Its ``api-key`` is in pdns.conf, beside ``api=yes``, ``webserver=yes`` and ``webserver-allow-from``
-with certd's address. There is one key, and it may do everything with every zone: keep the API
-on a network of its own, or put a proxy in front that knows better (TLS is for that one too).
+with certd's address. There is one key, and it may do everything with every zone: its API is on
+certd's own machine, or behind a proxy with TLS, which may know better what certd is to change.
 A zone is transferred to its secondaries when its serial grows: its metadata SOA-EDIT-API does it.
 
 https://doc.powerdns.com/authoritative/http-api/zone.html
@@ -10,24 +10,18 @@ https://doc.powerdns.com/authoritative/http-api/zone.html
 
 from __future__ import annotations
 
-import re
 import urllib.parse
 from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
-from certd.api import ConfigError, ProviderError, SecretReference, TxtRecord
-from certd_providers.rest import API
+from certd.api import ProviderError, SecretReference, TxtRecord
+from certd_providers.rest import API, check_url
+from certd_providers.sets import WRITES, undone
 from certd_providers.txt import quoted, unquoted
 
 COPIES = frozenset({"slave", "consumer", "secondary"})  # kinds of zones that come from elsewhere
 TELLING = frozenset({"master", "producer", "primary"})  # those that have secondaries to notify
-
-
-def _check_url(url: str) -> None:
-    if not re.fullmatch(r"https?://[^\s/?#@]+(/[^\s?#]*)?", url):
-        todo = 'write "http://127.0.0.1:8081", say'
-        raise ConfigError(f'"{url}" is no address of an API', "", todo)
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,8 +39,8 @@ class PowerDNS:
 
     url: str = field(
         metadata={
-            "check": _check_url,
-            "description": "where its web server is, without /api/v1",
+            "check": check_url,
+            "description": "where its web server is, or a proxy with TLS in front; no /api/v1",
             "example": "http://127.0.0.1:8081",
             "missing": "the API has no address that is the same for all",
         }
@@ -72,31 +66,30 @@ class PowerDNS:
         self._change(record, present=False)
 
     def _change(self, record: TxtRecord, *, present: bool) -> None:
-        """The whole set is replaced: what others have in it, disabled ones too, goes along."""
         path = f"/zones/{urllib.parse.quote(record.zone)}."
         with self._api() as api:
-            zone = self._zone(api, path, record)
-            sets = [each for each in zone["rrsets"] if _is(each, record.name)]
-            found = [each for one in sets for each in one["records"]]
-            own = [each for each in found if unquoted(each["content"]) == record.value]
-            if bool(own) != present or any(each.get("disabled") for each in own):
-                rest = [each for each in found if each not in own]
-                new = {"content": quoted(record.value), "disabled": False}
-                change = {
-                    "name": f"{record.name}.",
-                    "type": "TXT",
-                    "changetype": "REPLACE",
-                    "ttl": sets[0]["ttl"] if rest else record.ttl,  # theirs, if they have one
-                    "records": [*rest, new] if present else rest,
-                }
+            for _ in range(WRITES):
+                # All of it: asked for one name, PowerDNS before 5.0 leaves out what is disabled
+                # (its issue 11473), and that would be lost.
+                zone = self._zone(api, path, record)
+                change = _change(zone, record, present=present)
+                if change is None:
+                    break
                 api.call("PATCH", path, body={"rrsets": [change]})
+                which = {"rrset_name": f"{record.name}.", "rrset_type": "TXT"}
+                if _change(self._zone(api, path, record, which), record, present=present) is None:
+                    break
+            else:
+                raise undone(api)
             if zone.get("kind", "").lower() in TELLING:
                 # Or its secondaries hear of it after a minute. If it cannot, they do then.
                 api.call("PUT", f"{path}/notify", accept=range(400, 500))
 
-    def _zone(self, api: API, path: str, record: TxtRecord) -> dict[str, Any]:
-        # All of it: asked for one name (rrset_name), 4.7 leaves out what is disabled.
-        answer = api.get(path, accept=(404,))
+    def _zone(
+        self, api: API, path: str, record: TxtRecord, which: dict[str, str] | None = None
+    ) -> dict[str, Any]:
+        """With its record sets, or ``which`` of them."""
+        answer = api.get(path, accept=(404,), params=which)
         what = f"{self.url} cannot write to the zone {record.zone}"
         if answer.status == 404:
             todo = "make the zone there, or correct url and server"
@@ -119,6 +112,24 @@ class PowerDNS:
             permission=self.credential,
             secrets=[key],
         )
+
+
+def _change(zone: dict[str, Any], record: TxtRecord, *, present: bool) -> dict[str, Any] | None:
+    """What replaces the set: others' values, disabled ones too, go along. None: it is right."""
+    sets = [each for each in zone["rrsets"] if _is(each, record.name)]
+    found = [each for one in sets for each in one["records"]]
+    own = [each for each in found if unquoted(each["content"]) == record.value]
+    if bool(own) == present and not any(each.get("disabled") for each in own):
+        return None
+    rest = [each for each in found if each not in own]
+    new = {"content": quoted(record.value), "disabled": False}
+    return {
+        "name": f"{record.name}.",
+        "type": "TXT",
+        "changetype": "REPLACE",
+        "ttl": sets[0]["ttl"] if rest else record.ttl,  # theirs, if they have one
+        "records": [*rest, new] if present else rest,
+    }
 
 
 def _copy(zone: dict[str, Any]) -> bool:

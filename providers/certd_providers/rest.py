@@ -26,6 +26,8 @@ CONNECT, READ = 10.0, 30.0  # seconds until it is reached, and of silence
 LARGEST = 16 * 2**20  # bytes of an answer: a zone of 100,000 records
 MOST = 1000  # requests of one operation: what follows pages does not follow them for ever
 DENIED = frozenset({401, 403})
+# Not 409 and 423: what is in conflict, or locked, is for most vendors what is wrong, and stays so.
+# Whose documentation says that it passes looks at its own words (hetzner, google).
 BUSY = frozenset({408, 425, 429})
 
 
@@ -55,8 +57,9 @@ class API:
     """One provider's HTTP API, as one operation sees it; ``with`` closes its connection.
 
     ``permission`` says what the credential must be allowed, and where it is given: it is the
-    advice where it is refused. ``explain`` finds the vendor's own words in an answer. None of
-    ``secrets`` is in any error, whatever the vendor repeats.
+    advice where it is refused. Once ``zone`` is set, a 403 is about that zone only. ``explain``
+    finds the vendor's own words in an answer. None of ``secrets`` is in any error, whatever the
+    vendor repeats.
     """
 
     def __init__(
@@ -77,6 +80,7 @@ class API:
         self._secrets = [secret for secret in secrets if secret]
         self._denied = denied
         self._left = MOST
+        self.zone = ""
         if not all(text.isascii() and text.isprintable() for text in (headers or {}).values()):
             # Refused here: the HTTP library's own exception would hold the header.
             raise self.denied("it has a character that no header can have")
@@ -130,7 +134,7 @@ class API:
         why = self._clean(why or self._words(answer))
         said = f"HTTP {answer.status}: {why}" if why else f"HTTP {answer.status}"
         if answer.status in self._denied:
-            return self.denied(said)
+            return self.denied(said, self.zone if answer.status == 403 else "")
         if answer.status in BUSY or answer.status >= 500:
             return self.busy(said, _retry_after(answer.headers))
         return ProviderError(f"{self._name} refuses the change", said, "correct what it names")
@@ -140,9 +144,9 @@ class API:
         what = f"{self._name} has no zone {zone} for this credential"
         return ProviderError(what, "", "name the provider that has it, or give the credential it")
 
-    def denied(self, why: str) -> ProviderDenied:
-        what = f"{self._name} refuses the credential"
-        return ProviderDenied(what, self._clean(why), self._permission)
+    def denied(self, why: str, zone: str = "") -> ProviderDenied:
+        what = f"{self._name} refuses the credential" + (f" for {zone}" if zone else "")
+        return ProviderDenied(what, self._clean(why), self._permission, zone)
 
     def busy(self, why: str, retry_after: float | None = None) -> ProviderBusy:
         todo = "it is tried again by itself"

@@ -9,6 +9,9 @@ configuration of the zones' *primary*, and allowed what it needs and no more:
 
 https://bind9.readthedocs.io/en/stable/reference.html#dynamic-update-policies
 https://www.knot-dns.cz/docs/latest/html/configuration.html#dynamic-updates
+An update gives the whole record set its TTL, so that of the others' values is asked for first: by a
+query with the same key. Where the server answers none, the set gets that of the table.
+
 Windows DNS, whose secure updates are signed by Kerberos (GSS-TSIG), is another matter.
 """
 
@@ -22,12 +25,14 @@ from dataclasses import dataclass, field
 from typing import ClassVar
 
 import dns.exception
+import dns.flags
 import dns.message
 import dns.name
 import dns.rcode
 import dns.rdatatype
 import dns.tsig
 import dns.update
+from dns.rdtypes.txtbase import TXTBase
 
 from certd.api import (
     ConfigError,
@@ -140,7 +145,8 @@ class RFC2136:
         update = self._update(record)
         # A server keeps silent where it has an alias and drops the record: section 3.4.2.2.
         update.absent(_absolute(record.name), dns.rdatatype.CNAME)
-        update.add(_absolute(record.name), record.ttl, rdata(record.value))
+        ttl = self._ttl_of_others(record)
+        update.add(_absolute(record.name), record.ttl if ttl is None else ttl, rdata(record.value))
         self._send(update, record)
 
     def remove_txt(self, record: TxtRecord) -> None:
@@ -148,21 +154,41 @@ class RFC2136:
         update.delete(_absolute(record.name), rdata(record.value))
         self._send(update, record)
 
+    def _ttl_of_others(self, record: TxtRecord) -> int | None:
+        """That of the set, where it has values besides this one."""
+        name = _absolute(record.name)
+        query = dns.message.make_query(name, dns.rdatatype.TXT, flags=0)
+        query.use_tsig(self._key())
+        answer = self._asked(query, record)
+        # What is not from the zone itself has a TTL that is running out.
+        if answer.errors or not answer.had_tsig or not answer.flags & dns.flags.AA:
+            return None  # if the key is wrong, the update says so
+        for found in answer.answer:
+            texts = [b"".join(one.strings) for one in found if isinstance(one, TXTBase)]
+            if found.name == name and set(texts) - {record.value.encode()}:
+                return int(found.ttl)
+        return None
+
     def _update(self, record: TxtRecord) -> dns.update.UpdateMessage:
+        return dns.update.UpdateMessage(_absolute(record.zone), keyring=self._key())
+
+    def _key(self) -> dns.tsig.Key:
         try:
             raw = base64.b64decode("".join(self.secret.fetch().reveal().split()), validate=True)
         except ValueError:  # its text would hold what was read
             todo = "put only the base64 text there, as the server's configuration has it"
             raise ProviderError(f"the secret {self.secret} is no base64", "", todo) from None
-        key = dns.tsig.Key(self.key, raw, self.algorithm)
-        return dns.update.UpdateMessage(_absolute(record.zone), keyring=key)
+        return dns.tsig.Key(self.key, raw, self.algorithm)
 
-    def _send(self, update: dns.update.UpdateMessage, record: TxtRecord) -> None:
+    def _asked(self, message: dns.message.Message, record: TxtRecord) -> dns.message.Message:
         try:
-            answer = _exchange(_address(self.server) or ("", 0), update)
+            return _exchange(_address(self.server) or ("", 0), message)
         except (OSError, dns.exception.DNSException) as error:
             why = getattr(error, "strerror", None) or type(error).__name__
             raise self._refused("", record, f"no answer that can be used ({why})") from None
+
+    def _send(self, update: dns.update.UpdateMessage, record: TxtRecord) -> None:
+        answer = self._asked(update, record)
         for found in answer.errors:
             if isinstance(found.exception, dns.tsig.PeerError):
                 kind = type(found.exception)
@@ -180,15 +206,15 @@ class RFC2136:
         return kind(f"{self.server} did not take the update of {record.name}", why, todo)
 
 
-def _exchange(server: tuple[str, int], update: dns.update.UpdateMessage) -> dns.message.Message:
-    """One update over TCP, which proves the address that some servers ask for besides."""
+def _exchange(server: tuple[str, int], message: dns.message.Message) -> dns.message.Message:
+    """One message over TCP, which proves the address that some servers ask for besides."""
     with socket.create_connection(server, CONNECT) as connection:
         connection.settimeout(ANSWER)
-        connection.sendall(update.to_wire(prepend_length=True))
+        connection.sendall(message.to_wire(prepend_length=True))
         with connection.makefile("rb") as stream:
             wire = stream.read(int.from_bytes(stream.read(2)))
     return dns.message.from_wire(
-        wire, keyring=update.keyring, request_mac=update.mac, continue_on_error=True
+        wire, keyring=message.keyring, request_mac=message.mac, continue_on_error=True
     )
 
 

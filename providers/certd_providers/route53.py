@@ -50,7 +50,7 @@ class Route53(AWS):
     )
 
     def add_txt(self, record: TxtRecord) -> None:
-        with self.client() as route53:
+        with self.client(record.zone) as route53:
             zone = self._hosted_zone(route53, record.zone)
             found = _record_set(route53, zone, record.name)
             values = found["ResourceRecords"] if found else []
@@ -63,7 +63,7 @@ class Route53(AWS):
 
     def remove_txt(self, record: TxtRecord) -> None:
         self._changes.pop(record, None)
-        with self.client() as route53:
+        with self.client(record.zone) as route53:
             zone = self._hosted_zone(route53, record.zone)
             found = _record_set(route53, zone, record.name)
             values = found["ResourceRecords"] if found else []
@@ -92,6 +92,9 @@ class Route53(AWS):
         if operation == "GetChange":
             return "arn:aws:route53:::change/*"
         return f"arn:aws:route53:::hostedzone/{self.zone_id or '*'}"
+
+    def of_zone(self, operation: str) -> bool:
+        return operation in ("ListResourceRecordSets", "ChangeResourceRecordSets")
 
     def _hosted_zone(self, route53: Any, name: str) -> str:
         """The id of this zone. Raises ProviderError if there is none, or more than one."""

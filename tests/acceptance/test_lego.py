@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import http.server
 import json
 import os
@@ -98,7 +100,7 @@ class Service:
                 body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
                 kind = self.headers["Content-Type"]
                 service.asked.append((self.path, kind, body))
-                change(bind, self.path, body["fqdn"], body["value"])
+                change(bind, self.path, *name_and_value(body))
                 self.send_response(200)
                 self.send_header("Content-Length", "0")
                 self.end_headers()
@@ -114,13 +116,26 @@ class Service:
     def take(self) -> list[tuple[str, str, list[str], str]]:
         """What was asked since: path, kind of body, its keys, the name; the values are random."""
         asked, self.asked = self.asked, []
-        assert all(len(body["value"]) == 43 for _, _, body in asked)
-        return sorted((path, kind, sorted(body), body["fqdn"]) for path, kind, body in asked)
+        assert all(len(name_and_value(body)[1]) == 43 for _, _, body in asked)
+        return sorted(
+            (path, kind, sorted(body), body.get("fqdn") or body["domain"])
+            for path, kind, body in asked
+        )
 
     def stop(self) -> None:
         self._server.shutdown()
         self._thread.join()
         self._server.server_close()
+
+
+def name_and_value(body: Mapping[str, str]) -> tuple[str, str]:
+    """As they stand there; in RAW mode the service makes them (RFC 8555 section 8.4)."""
+    if "fqdn" in body:
+        return body["fqdn"], body["value"]
+    assert body["keyAuth"].startswith(f"{body['token']}.")
+    digest = hashlib.sha256(body["keyAuth"].encode()).digest()
+    value = base64.urlsafe_b64encode(digest).rstrip(b"=").decode()
+    return f"_acme-challenge.{body['domain']}.", value
 
 
 def change(bind: Bind, path: str, name: str, value: str) -> None:
@@ -180,16 +195,28 @@ def test_dynamic_updates_write_the_same_records(
     assert records(ours) == written
 
 
+@pytest.mark.parametrize("mode", ["", "RAW"])
 def test_a_service_made_for_lego_is_asked_the_same(
-    lego: Lego, net: Internet, site: Site, service: Service, tag: str
+    lego: Lego, net: Internet, site: Site, service: Service, tag: str, mode: str
 ) -> None:
     names = [f"{tag}.example.test", f"*.{tag}.example.test"]
     theirs = Watched(net.bind)
-    lego.run("httpreq", *names, HTTPREQ_ENDPOINT=service.url, HTTPREQ_POLLING_INTERVAL="0")
+    lego.run(
+        "httpreq",
+        *names,
+        HTTPREQ_ENDPOINT=service.url,
+        HTTPREQ_MODE=mode,
+        HTTPREQ_POLLING_INTERVAL="0",
+    )
     written, asked = records(theirs), service.take()
     assert len(asked) == 4
     ours = Watched(net.bind)
-    site.tables["dns.service"] = {"provider": "httpreq", "url": service.url, "settle": 0}
+    site.tables["dns.service"] = {
+        "provider": "httpreq",
+        "url": service.url,
+        "mode": mode,
+        "settle": 0,
+    }
     site.certificate("www", *names, challenge="dns-01", dns="service")
     site.renew()
     assert service.take() == asked

@@ -150,6 +150,7 @@ def test_a_reload_that_fails_is_rolled_back_and_not_issued_again(deployed: Serve
     assert deployed.site.certd("status").returncode == 0
 
 
+@pytest.mark.fault(row=47)
 def test_a_server_that_refuses_the_new_pair_gets_the_old_one_back(deployed: Served) -> None:
     """The reload fails for version 2 only, as a server's configuration test would."""
     first = deployed.served
@@ -163,6 +164,7 @@ def test_a_server_that_refuses_the_new_pair_gets_the_old_one_back(deployed: Serv
     assert deployed.served == first
 
 
+@pytest.mark.fault(row=48)
 def test_a_server_that_did_not_take_it_up_is_rolled_back(deployed: Served) -> None:
     first = deployed.served
     deployed.web(reload=["true"], verify_timeout=QUICK)

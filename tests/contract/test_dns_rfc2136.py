@@ -14,6 +14,7 @@ from typing import Any
 
 import dns.flags
 import dns.message
+import dns.query
 import dns.rcode
 import pytest
 from certd_providers import rfc2136
@@ -88,6 +89,33 @@ def test_the_secondary_has_what_was_written(bind: Bind) -> None:
         while bind.values_of_secondary(record.name) != wanted:
             assert time.monotonic() < deadline
             time.sleep(0.01)
+
+
+@pytest.mark.parametrize("server", ["bind", "knot"])
+def test_the_values_of_others_keep_their_ttl(server: str, request: pytest.FixtureRequest) -> None:
+    """A server gives the whole set that of what was added last."""
+    running: Bind | Knot = request.getfixturevalue(server)
+    name, provider = f"_acme-challenge.ttl.{ZONE}", _provider(running)
+    theirs, ours = (TxtRecord(ZONE, name, *it) for it in (("of somebody else", 3600), ("ours", 60)))
+    provider.add_txt(theirs)
+    assert _ttl(running, name) == 3600
+    for _ in range(2):
+        provider.add_txt(ours)
+        assert sorted(running.values(name)) == ["of somebody else", "ours"]
+        assert _ttl(running, name) == 3600
+    provider.remove_txt(ours)
+    assert (running.values(name), _ttl(running, name)) == (["of somebody else"], 3600)
+    provider.remove_txt(theirs)
+    provider.add_txt(ours)  # alone, it has its own
+    assert _ttl(running, name) == 60
+    provider.remove_txt(ours)
+
+
+def _ttl(running: Bind | Knot, name: str) -> int:
+    query = dns.message.make_query(name, "TXT")
+    port = int(_provider(running).server.rpartition(":")[2])
+    answer = dns.query.tcp(query, "127.0.0.1", timeout=5, port=port)
+    return answer.answer[0].ttl
 
 
 @pytest.mark.parametrize("algorithm", [name for name in ALGORITHMS if name != "hmac-sha256"])

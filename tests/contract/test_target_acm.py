@@ -29,7 +29,7 @@ from tests.aws_services import (
     empty,
     running,
 )
-from tests.dnsb_http import serving
+from tests.http_server import serving
 
 
 @pytest.fixture(scope="module")
@@ -115,7 +115,7 @@ def test_an_arn_of_somebody_elses_making_is_imported_to(url: str, moto: str) -> 
 def test_an_arn_that_is_not_there_is_told(url: str) -> None:
     arn = f"arn:aws:acm:{REGION}:{ACCOUNT}:certificate/12345678-1234-1234-1234-123456789012"
     target = ACM(arn=arn, **account(url))
-    assert target.serving("www") is None
+    assert target.serving("www") == ""
     with pytest.raises(TargetError, match="nothing at arn:aws:acm"):
         target.deploy(bundle())
 
@@ -135,7 +135,7 @@ def test_a_region_has_its_own(target: ACM, url: str) -> None:
     one = bundle()
     target.deploy(one)
     away = ACM(**{**account(url), "region": "eu-central-1"})
-    assert away.serving("www") is None
+    assert away.serving("www") == ""
     away.deploy(one)
     assert len(stored()) == 1
     assert len(acm_backends[ACCOUNT]["eu-central-1"]._certificates) == 1

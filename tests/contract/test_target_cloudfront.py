@@ -31,7 +31,7 @@ from tests.aws_services import (
     running,
     server_certificate,
 )
-from tests.dnsb_http import serving
+from tests.http_server import serving
 
 UPDATE = "cloudfront:UpdateDistribution"
 ORIGIN = {

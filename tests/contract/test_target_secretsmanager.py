@@ -30,7 +30,7 @@ from tests.aws_services import (
     empty,
     running,
 )
-from tests.dnsb_http import serving
+from tests.http_server import serving
 
 PUT, CREATE = "secretsmanager:PutSecretValue", "secretsmanager:CreateSecret"
 MOVE = "secretsmanager:UpdateSecretVersionStage"
@@ -164,7 +164,7 @@ def test_a_secret_that_somebody_made_beforehand_is_filled(
     target: SecretsManager, moto: str
 ) -> None:
     boto("secretsmanager", moto).create_secret(Name="certd/www")
-    assert target.serving("www") is None
+    assert target.serving("www") == ""
     one = bundle()
     target.deploy(one)
     assert target.serving("www") == one.certificate.fingerprint
@@ -173,7 +173,7 @@ def test_a_secret_that_somebody_made_beforehand_is_filled(
 @pytest.mark.parametrize("text", ["", "{", "{}", "[]", '{"fullchain": 1}', "password", "\0"])
 def test_what_is_not_of_certd_is_nothing(target: SecretsManager, moto: str, text: str) -> None:
     boto("secretsmanager", moto).create_secret(Name="certd/www", SecretString=text or "x")
-    assert target.serving("www") is None
+    assert target.serving("www") == ""
     assert target.recover("www") is None
     one = bundle()
     target.deploy(one)

@@ -48,7 +48,14 @@ def test_every_setting_is_documented_with_its_default(heading: str) -> None:
 
 def test_every_setting_of_a_disk_target_is_documented_with_its_default() -> None:
     disk = plugins.plugin_class("disk", plugins.deploy_targets())
-    fields = {field.name: default(field.default) for field in dataclasses.fields(disk)}
+    fields = {
+        field.name: default(
+            field.default
+            if field.default_factory is dataclasses.MISSING
+            else field.default_factory()
+        )
+        for field in dataclasses.fields(disk)
+    }
     assert documented(DISK) == fields
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import sqlite3
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -11,8 +13,11 @@ import pytest
 
 from certd import x509
 from certd.known import Failure
-from certd.model import CertificateSpec, Identifier, TxtRecord
+from certd.model import CertificateSpec, DNSChallenge, Identifier, TxtRecord
+from certd.references import SecretReference
+from certd.secrets import Secret
 from certd.store import Store
+from certd.store.keyfile import add_key
 from certd.store.records import LONG, Kept, Records
 
 NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
@@ -262,3 +267,31 @@ def test_what_is_kept_outlives_the_process(store: Store, tmp_path: Path) -> None
     store.records.later(store.records.all()[0], FAILURE, NOW + SECOND)
     with contextlib.closing(Store.open(tmp_path)) as again:
         assert again.records.all() == store.records.all()
+
+
+def test_the_challenge_of_a_record_is_kept_with_it(store: Store, tmp_path: Path) -> None:
+    """Of it the provider makes name and value again, to remove them."""
+    first, second = (DNSChallenge("example.org", Secret(f"{it}.thumbprint")) for it in "ab")
+    store.records.publish("www", "main", replace(ONE, challenge=first), NOW)
+    store.records.publish("www", "main", replace(ONE, challenge=second), NOW)  # its own, and newer
+    store.records.give_up("www")
+    with contextlib.closing(Store.open(tmp_path)) as again:
+        [kept] = again.records.to_remove(NOW)
+    assert kept.record.challenge == second
+    assert second.token == "b"
+    assert "thumbprint" not in repr(kept)
+
+
+def test_a_challenge_that_does_not_open_keeps_no_record_from_being_removed(tmp_path: Path) -> None:
+    key = tmp_path / "key"
+    add_key(key)
+    challenge = DNSChallenge("example.org", Secret("token.thumbprint"))
+    with contextlib.closing(Store.open(tmp_path / "s", SecretReference("file", key))) as store:
+        for record in (ONE, TWO):
+            store.records.publish("www", "main", replace(record, challenge=challenge), NOW)
+        with contextlib.closing(sqlite3.connect(tmp_path / "s" / "certd.db")) as connection:
+            connection.execute("UPDATE dns_record SET value = 'moved' WHERE value = 'two'")
+            connection.commit()
+        store.records.give_up("www")
+        found = {one.record.value: one.record.challenge for one in store.records.to_remove(NOW)}
+    assert found == {"one": challenge, "moved": None}

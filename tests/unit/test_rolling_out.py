@@ -8,7 +8,6 @@ import socket
 import ssl
 import threading
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -17,55 +16,17 @@ import pytest
 from certd.config import Endpoint, TargetSettings
 from certd.errors import StoreError, TargetBusy, TargetError
 from certd.known import TargetState
-from certd.model import Bundle, CertificateSpec
+from certd.model import Bundle
 from certd.rollout import Rollout
 from certd.store import Store
-from certd.testing.chains import bundle
 from certd.testing.tls import mint
-
-Deploy = Callable[[Bundle], None]
-
-
-@dataclass(frozen=True)
-class Plugin:
-    """A target that does at a deployment what the test says."""
-
-    deploys: Deploy
-
-    def deploy(self, bundle: Bundle) -> None:
-        self.deploys(bundle)
-
-    def serving(self, name: str) -> str | None:
-        return None
-
-
-def complete(store: Store) -> None:
-    """One more version of www."""
-    made = bundle("www")
-    (live,) = made.certificate.identifiers
-    order = store.orders.begin(
-        "www",
-        "test",
-        "https://ca.example/dir",
-        (live,),
-        "ec-p256",
-        made.key_pem,
-        "csr",
-        None,
-        datetime.now(UTC),
-    )
-    store.orders.complete(order, made.leaf_pem, made.chain_pem, made.certificate, datetime.now(UTC))
+from tests.rollouts import Deploy, Plugin, complete, store_with_www
 
 
 @pytest.fixture
 def store() -> Iterator[Store]:
-    store = Store.in_memory()
-    identifiers = bundle("www").certificate.identifiers
-    store.lineages.take_over({"www": CertificateSpec("www", identifiers, ("test",))}, "digest")
-    store.leases.claim(["www"])
-    complete(store)
-    yield store
-    store.close()
+    with store_with_www() as store:
+        yield store
 
 
 def act(store: Store, deploys: Deploy) -> TargetState:
@@ -189,6 +150,7 @@ def test_what_is_served_instead_is_told_with_the_name_that_was_asked_for(
     )
 
 
+@pytest.mark.fault(row=49)
 def test_of_a_service_that_is_busy_nothing_is_put_back(store: Store) -> None:
     """Fault row 49: it is asked again when it wants to be, and not for the version before."""
     asked: list[int] = []

@@ -19,7 +19,7 @@ from certd import failpoint, x509
 from certd.ca import local
 from certd.errors import CertdError, SecretError, StoreError
 from certd.known import Account, NextKey
-from certd.model import CertificateSpec, Identifier, SigningRequest
+from certd.model import CertificateSpec, DNSChallenge, Identifier, SigningRequest, TxtRecord
 from certd.references import SecretReference
 from certd.secrets import Secret
 from certd.store import Store, resealing, schema
@@ -33,6 +33,7 @@ from certd.testing.chains import bundle
 NOW = datetime(2026, 5, 1, tzinfo=UTC)
 NAME = Identifier("dns", "www.example.com")
 TOKEN = "token-canary-0123456789abcdef"
+KEY_AUTHORIZATION = "record-canary-0123456789abcdef.thumbprint"
 FEW, MANY = 3, 4  # values in one transaction; accounts, which are more
 
 
@@ -117,9 +118,12 @@ def fill(store: Store, accounts: int = 1) -> list[str]:
         elif ends == "fail":
             store.orders.end(order, "failed", "the CA would not", NOW)
     store.tokens.publish("www", {TOKEN: Secret(f"{TOKEN}.thumbprint")}, NOW)
+    made_of = DNSChallenge("example.com", Secret(KEY_AUTHORIZATION))
+    record = TxtRecord("example.com", "_acme-challenge.example.com", "value", 60, made_of)
+    store.records.publish("www", "main", record, NOW)
     for name in ("www", "own"):
         store.leases.release(name, None)
-    return [*secrets, TOKEN]
+    return [*secrets, TOKEN, KEY_AUTHORIZATION]
 
 
 def _issue_for_a_request(store: Store) -> None:
@@ -168,7 +172,7 @@ def opens(store: Store, secrets: list[str], accounts: int = 1) -> None:
 def test_no_byte_of_the_state_folder_shows_a_secret(sealed: Sealed) -> None:
     with sealed.store() as store:
         secrets = fill(store)
-        assert len(secrets) == 12
+        assert len(secrets) == 13
         opens(store, secrets)
         back_up(sealed.state, None, NOW)
         data = sealed.bytes()
@@ -197,7 +201,7 @@ def test_a_database_that_is_there_is_sealed_and_its_free_space_too(sealed: Seale
         opens(store, secrets)
         assert shown(sealed.bytes(), secrets) == []
     found = look(sealed.state / "certd.db")
-    assert (found.state, found.sealed, found.plain) == ("whole", 11, 0)
+    assert (found.state, found.sealed, found.plain) == ("whole", 12, 0)
 
 
 def test_every_column_of_secrets_is_sealed() -> None:

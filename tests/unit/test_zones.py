@@ -34,7 +34,7 @@ from certd.engine.changing import LOCKS, Changing
 from certd.engine.zones import Zones
 from certd.errors import ChallengeError, ProviderBusy, ProviderDenied, ProviderError
 from certd.known import Failure, Lineage, Order, Park
-from certd.model import CertificateSpec, Identifier, TxtRecord
+from certd.model import CertificateSpec, DNSChallenge, Identifier, TxtRecord
 from certd.setback import Attempt
 from certd.store import FileLock, Store
 from certd.store.glance import stuck
@@ -149,9 +149,9 @@ def spec(name: str, table: str, **more: Any) -> CertificateSpec:
     )
 
 
-def challenge(token: str) -> CAChallenge:
+def challenge(token: str, kind: str = "dns-01") -> CAChallenge:
     url = f"https://ca.example/{token}"
-    return CAChallenge(url, "dns-01", "pending", token, Secret(token), "", None)
+    return CAChallenge(url, kind, "pending", token, Secret(token), "", None)
 
 
 class Desk:
@@ -169,11 +169,13 @@ class Desk:
         self.config = replace(self.config, dns={one.name: one for one in tables})
         self.zones.follow(self.config)
 
-    def publish(self, table: str, name: str, token: str = "token", host: str = "") -> Future[None]:
+    def publish(
+        self, table: str, name: str, token: str = "token", host: str = "", kind: str = "dns-01"
+    ) -> Future[None]:
         """The record of this certificate's name, or of that host."""
         config = replace(self.config, certificates={name: spec(name, table)})
         identifier = Identifier("dns", f"{host or name}.{ZONE}")
-        return self.zones.publish(name, identifier, challenge(token), config)
+        return self.zones.publish(name, identifier, challenge(token, kind), config)
 
     def unwanted(self, table: str, *some: TxtRecord) -> None:
         """They were published, and nobody waits for them any more."""
@@ -220,6 +222,42 @@ def failure(future: Future[None], seconds: float = LONG) -> str:
     error = future.exception(seconds)
     assert isinstance(error, ProviderError), error
     return str(error)
+
+
+# -- a provider that makes name and value itself -------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Raw:
+    wants_challenge: ClassVar[bool] = True
+
+    asked: list[tuple[str, DNSChallenge | None]] = field(default_factory=list)
+
+    def add_txt(self, record: TxtRecord) -> None:
+        self.asked.append(("add", record.challenge))
+
+    def remove_txt(self, record: TxtRecord) -> None:
+        self.asked.append(("remove", record.challenge))
+
+
+def test_who_makes_the_value_itself_has_the_challenge_also_after_a_crash(desk: Desk) -> None:
+    plugin = Raw()
+    desk.follow(account("main", plugin))
+    desk.publish("main", "www", "token.thumbprint", host="*.www").result(LONG)
+    with contextlib.closing(Store.open(desk.state)) as store:  # another certd finds it
+        store.records.give_up("www")
+    desk.swept()
+    made_of = DNSChallenge(f"www.{ZONE}", Secret("token.thumbprint"))
+    assert plugin.asked == [("add", made_of), ("remove", made_of)]
+
+
+def test_nobody_else_is_told_a_key_authorization(desk: Desk) -> None:
+    """Nor is it kept; and of another challenge than dns-01 the value would be at another name."""
+    kinds = {"main": Raw(), "plain": Memory()}
+    desk.follow(*(account(name, plugin) for name, plugin in kinds.items()))
+    desk.publish("plain", "www").result(LONG)
+    desk.publish("main", "www", kind="dns-account-01").result(LONG)
+    assert [one.record.challenge for one in desk.store.records.all()] == [None, None]
 
 
 # -- a provider that hangs ----------------------------------------------------------------------
@@ -400,6 +438,18 @@ def test_the_wait_for_another_process_has_an_end(desk: Desk) -> None:
         stack.callback(lock.release)
         change = desk.zones.change("add", account("main", Memory()), record("www"), 0.5)
         assert "by another certd" in failure(change)
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_call_of_our_own_that_hangs_is_nobody_elses(desk: Desk, back: threading.Event) -> None:
+    main = account("main", Memory(hanging={"add"}, back=back))
+    desk.store.records.publish("www", "main", record("www"), NOW)
+    first = desk.zones.change("add", main, record("www"), 0.2)
+    assert "does not come to an end" in failure(first)
+    second = desk.zones.change("add", main, record("www"), 0.2)
+    text = failure(second)
+    assert "has not come to an end with an earlier call" in text
+    assert "another certd" not in text
 
 
 def test_whoever_waits_for_the_rate_is_not_late(
@@ -700,3 +750,51 @@ def test_what_is_seen_before_the_order_leads_to_the_next_challenge_at_once(
     lineage = store.lineages.get("www")
     assert lineage.challenge is None
     assert not due.issuance(wanted, lineage, NOW).due(NOW)
+
+
+@pytest.mark.parametrize(
+    ("names", "parked", "others"),
+    [
+        pytest.param(["www.a.test"], {"dns main a.test"}, ["b"], id="its zone"),
+        pytest.param(["*.a.test", "b.test"], {"dns main a.test"}, ["b"], id="one of its zones"),
+        pytest.param(
+            ["alias.test"], {"dns main a.test", "dns main"}, ["b"], id="a zone by an alias"
+        ),
+    ],
+)
+def test_a_refusal_in_one_zone_stops_what_is_in_that_zone_only(
+    desk: Desk, names: list[str], parked: set[str], others: list[str]
+) -> None:
+    def wanted(name: str, *hosts: str) -> CertificateSpec:
+        return replace(spec(name, "main"), identifiers=tuple(Identifier("dns", h) for h in hosts))
+
+    specs = {
+        "www": wanted("www", *names),
+        "a": wanted("a", "other.a.test"),
+        "b": wanted("b", "www.b.test", "nota.test"),
+        "c": replace(wanted("c", "a.test"), dns=(("*", "second"),)),
+    }
+    store = desk.store
+    store.lineages.take_over(specs, "digest", {"dns main": "1"})
+    assert store.leases.claim(["www"]) == ["www"]
+    error = ProviderDenied("no", "", "", "a.test")
+    error.account = "main"
+    setback.keep(Attempt(specs["www"], "test", NO_LIMITS, None), error, store, 0.0, NOW)
+    assert set(store.lineages.get("www").parks) == parked
+    held = {
+        name
+        for name in specs
+        if not due.issuance(specs[name], store.lineages.get(name), NOW).due(NOW)
+    }
+    assert held == {"www", "a"}
+    # Another credential is tried at once.
+    store.lineages.take_over(specs, "digest 2", {"dns main": "2"})
+    assert {name for name in specs if store.lineages.get(name).parks} == set()
+
+
+def test_a_zone_that_a_provider_tells_is_kept(desk: Desk) -> None:
+    plugin = Memory(errors=[ProviderDenied("no", "", "", "a.test")])
+    desk.follow(account("main", plugin))
+    error = desk.publish("main", "www").exception(LONG)
+    assert isinstance(error, ProviderDenied)
+    assert (error.account, error.zone) == ("main", "a.test")

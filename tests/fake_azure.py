@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import parse_qsl
 
-from tests.dnsb_http import Request, Response
+from tests.http_server import Request, Response
 
 TENANT, SUBSCRIPTION, GROUP = "tenant.example", "sub-1", "dns"
 PAGE = 2

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from xml.sax.saxutils import quoteattr
 
-from tests.dnsd_fake import Asked, Fake, Reply
+from tests.fake_api import FakeAPI, Request, Response, text
 
 ZONE = "example.co.uk"
 USER, KEY, ADDRESS = "certd", "56b4c87ef4fd49cb96d915c0db68194d", "192.0.2.1"
@@ -23,7 +23,7 @@ THERE: list[Row] = [
 ]
 
 
-class Server(Fake):
+class Server(FakeAPI):
     def __init__(self) -> None:
         super().__init__()
         self.hosts = list(THERE)
@@ -36,16 +36,19 @@ class Server(Fake):
         self.last = 0
         self.success = "true"
 
+    def is_write(self, request: Request) -> bool:
+        return request.form.get("Command", "").endswith("setHosts")
+
     def published(self, name: str) -> list[str]:
         label = name.removesuffix(ZONE).rstrip(".") or "@"
         return [
             address for host, kind, address, _, _ in self.hosts if (host, kind) == (label, "TXT")
         ]
 
-    def answer(self, asked: Asked) -> Reply:
-        form = asked.form
-        assert asked.method == "POST"
-        assert KEY not in asked.target
+    def answer(self, request: Request) -> Response:
+        form = request.form
+        assert request.method == "POST"
+        assert KEY not in request.target
         if form.get("ApiUser") != USER or form.get("UserName") != USER or form.get("ApiKey") != KEY:
             return self.error("1011102", "API Key is invalid or API access has not been enabled")
         if form.get("ClientIp") != ADDRESS:
@@ -59,7 +62,7 @@ class Server(Fake):
                 return self.got() if command.endswith("getHosts") else self.set(form)
         return self.error("1010104", "Parameter Command is missing")
 
-    def listed(self, page: int, size: int) -> Reply:
+    def listed(self, page: int, size: int) -> Response:
         assert 10 <= size <= 100
         part = self.domains[(page - 1) * size : page * size]
         rows = "".join(
@@ -74,7 +77,7 @@ class Server(Fake):
             f"<DomainGetListResult>{rows}</DomainGetListResult><Paging>{paging}</Paging>"
         )
 
-    def got(self) -> Reply:
+    def got(self) -> Response:
         rows = ""
         for name, kind, address, preference, ttl in self.hosts:
             self.last += 1
@@ -96,7 +99,7 @@ class Server(Fake):
             f"<DomainDNSGetHostsResult {_attributes(result)}>{rows}</DomainDNSGetHostsResult>"
         )
 
-    def set(self, form: dict[str, str]) -> Reply:
+    def set(self, form: dict[str, str]) -> Response:
         new: list[Row] = []
         while (name := form.get(f"HostName{len(new) + 1}")) is not None:
             number = len(new) + 1
@@ -110,17 +113,17 @@ class Server(Fake):
         self.hosts = [row for row in new if row[1] != "MX" or self.mail in ("MX", "OX", "GMAIL")]
         return self.said(f'<DomainDNSSetHostsResult Domain="{ZONE}" IsSuccess="{self.success}" />')
 
-    def said(self, content: str) -> Reply:
+    def said(self, content: str) -> Response:
         return self.reply_xml("OK", "<Errors />", f"<CommandResponse>{content}</CommandResponse>")
 
-    def error(self, number: str, text: str) -> Reply:
+    def error(self, number: str, text: str) -> Response:
         errors = f'<Errors><Error Number="{number}">{text}</Error></Errors>'
         return self.reply_xml("ERROR", errors, "<CommandResponse />")
 
-    def reply_xml(self, status: str, errors: str, content: str) -> Reply:
+    def reply_xml(self, status: str, errors: str, content: str) -> Response:
         space = 'xmlns="http://api.namecheap.com/xml.response"'
         body = f'<ApiResponse Status="{status}" {space}>{errors}<Warnings />{content}</ApiResponse>'
-        return Reply(200, f'<?xml version="1.0" encoding="utf-8"?>\r\n{body}', self.type)
+        return text(200, f'<?xml version="1.0" encoding="utf-8"?>\r\n{body}', self.type)
 
 
 def _attributes(values: dict[str, str]) -> str:

@@ -6,19 +6,16 @@ resource but *, and refuses in a form that Route 53 does not have.
 
 from __future__ import annotations
 
-import contextlib
 import fnmatch
-import http.client
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from urllib.parse import urlsplit
 
 from botocore.auth import SigV4Auth
 from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
 
-from tests.dnsb_http import Request, Response
+from tests.http_server import Request, Response, forwarded
 
 ZONE = "arn:aws:route53:::hostedzone/"
 _ACTIONS = (
@@ -72,19 +69,6 @@ def refusal(status: int, code: str, message: str) -> Response:
     said = f"<Type>Sender</Type><Code>{code}</Code><Message>{message}</Message>"
     whole = f"<ErrorResponse><Error>{said}</Error><RequestId>1</RequestId></ErrorResponse>"
     return Response(status, whole.encode(), {"Content-Type": "text/xml"})
-
-
-def forwarded(url: str, request: Request) -> Response:
-    kept = re.compile("authorization|content-type|if-match|x-amz-(date|security-token|target)")
-    headers = {name: value for name, value in request.headers.items() if kept.fullmatch(name)}
-    there = http.client.HTTPConnection(urlsplit(url).netloc, timeout=10)
-    with contextlib.closing(there):
-        there.request(request.method, request.target, request.body, headers)
-        answer = there.getresponse()
-        told = {"Content-Type": "text/xml"} | {
-            name: answer.headers[name] for name in ("Content-Type", "ETag") if answer.headers[name]
-        }
-        return Response(answer.status, answer.read(), told)
 
 
 def _asked(request: Request) -> tuple[str, str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import datetime
+import http.client
 import ipaddress
 import json
 import ssl
@@ -18,6 +19,7 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
+from requests.structures import CaseInsensitiveDict
 
 
 @dataclass(frozen=True)
@@ -25,13 +27,23 @@ class Request:
     method: str
     path: str
     query: Mapping[str, str]
-    headers: Mapping[str, str]  # names in lower case
+    headers: Mapping[str, str]  # names in lower case, to be asked for in any
     body: bytes
     target: str  # path and query as they came
 
     @property
+    def steps(self) -> tuple[str, ...]:
+        """The parts of the path."""
+        return tuple(self.path.removeprefix("/").split("/"))
+
+    @property
     def json(self) -> Any:
+        assert self.headers["Content-Type"].startswith("application/json")
         return json.loads(self.body)
+
+    @property
+    def form(self) -> dict[str, str]:
+        return dict(parse_qsl(self.body.decode(), keep_blank_values=True))
 
 
 @dataclass(frozen=True)
@@ -64,7 +76,9 @@ def serving(answer: Answer, tls: ssl.SSLContext | None = None) -> Iterator[str]:
         def do_GET(self) -> None:
             target = urlsplit(self.path)
             body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-            headers = {name.lower(): value for name, value in self.headers.items()}
+            headers = CaseInsensitiveDict(
+                {name.lower(): value for name, value in self.headers.items()}
+            )
             query = dict(parse_qsl(target.query, keep_blank_values=True))
             try:
                 path = unquote(target.path)
@@ -105,6 +119,22 @@ def serving(answer: Answer, tls: ssl.SSLContext | None = None) -> Iterator[str]:
         finally:
             server.shutdown()
             thread.join()
+
+
+def forwarded(url: str, request: Request) -> Response:
+    """What another server answers to the same."""
+    between = ("host", "connection", "content-length", "accept-encoding")
+    headers = {name: value for name, value in request.headers.items() if name not in between}
+    there = http.client.HTTPConnection(urlsplit(url).netloc, timeout=10)
+    with contextlib.closing(there):
+        there.request(request.method, request.target, request.body, headers)
+        answer = there.getresponse()
+        told = {"Content-Type": "text/plain"} | {
+            name: answer.headers[name]
+            for name in ("Content-Type", "ETag")
+            if name in answer.headers
+        }
+        return Response(answer.status, answer.read(), told)
 
 
 def own_tls(folder: Path) -> tuple[ssl.SSLContext, Path]:

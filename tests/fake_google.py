@@ -20,7 +20,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 from google.auth import jwt
 
-from tests.dnsb_http import Request, Response
+from tests.http_server import Request, Response
 
 PROJECT = "project-1"
 PAGE = 2
