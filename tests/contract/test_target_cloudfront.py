@@ -19,18 +19,8 @@ from certd.model import Bundle
 from certd.testing.chains import Authority, bundle, pem
 from certd.testing.targets import Pair, TargetContract
 from certd.x509 import facts, new_key
-from tests.aws_services import (
-    ACCOUNT,
-    SECRET,
-    Front,
-    account,
-    allowed,
-    boto,
-    empty,
-    kept,
-    running,
-    server_certificate,
-)
+from tests.aws_gaps import ACCOUNT, kept, server_certificate
+from tests.aws_services import SECRET, Front, account, allowed, boto, empty, running
 from tests.http_server import serving
 
 UPDATE = "cloudfront:UpdateDistribution"

@@ -19,18 +19,8 @@ from certd.api import ConfigError, TargetBusy, TargetError
 from certd.testing.chains import bundle
 from certd.testing.targets import Pair, TargetContract
 from certd.x509 import new_key
-from tests.aws_services import (
-    ACCOUNT,
-    REGION,
-    SECRET,
-    Front,
-    account,
-    allowed,
-    boto,
-    empty,
-    kept,
-    running,
-)
+from tests.aws_gaps import ACCOUNT, REGION, kept
+from tests.aws_services import SECRET, Front, account, allowed, boto, empty, running
 from tests.http_server import serving
 
 SWITCH = "elasticloadbalancing:SetLoadBalancerListenerSSLCertificate"

@@ -18,7 +18,8 @@ from certd.api import Bundle, ConfigError, Secret, TargetBusy, TargetError
 from certd.testing.chains import bundle
 from certd.testing.targets import Pair, TargetContract
 from certd.x509 import new_key
-from tests.aws_services import ACCOUNT, QUOTA, SECRET, Front, account, allowed, boto, empty, running
+from tests.aws_gaps import ACCOUNT, QUOTA
+from tests.aws_services import SECRET, Front, account, allowed, boto, empty, running
 from tests.http_server import Response, serving
 
 
