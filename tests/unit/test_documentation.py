@@ -66,6 +66,14 @@ def test_every_setting_of_an_endpoint_is_documented_with_its_default() -> None:
     assert rows == {key: default(info.default) for key, info in fields.items()}
 
 
+@pytest.mark.parametrize("kind", ["acm", "cloudfront", "elb", "elbv2", "iam", "secretsmanager"])
+def test_every_setting_of_a_target_at_aws_is_documented_with_its_default(kind: str) -> None:
+    target = plugins.plugin_class(kind, plugins.deploy_targets())
+    fields = {field.name: default(field.default) for field in dataclasses.fields(target)}
+    own = documented(f'### `type = "{kind}"`')
+    assert documented("### Targets at AWS") | own == fields
+
+
 def test_every_well_known_ca_is_documented() -> None:
     for name, ca in WELL_KNOWN.items():
         staging = f"`{ca.staging}`" if ca.staging else ""
