@@ -28,7 +28,7 @@ from certd.model import Bundle, Certificate, Identifier, Managed, Pair, TxtRecor
 from certd.program import check_program, run_program, said
 from certd.references import SecretReference
 from certd.room import Lack, lack
-from certd.secrets import Secret
+from certd.secrets import Secret, in_memory
 
 __all__ = [
     "Bundle",
@@ -53,6 +53,7 @@ __all__ = [
     "check_program",
     "failpoint",
     "fingerprint",
+    "in_memory",
     "lack",
     "plain",
     "run_program",
