@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -68,6 +69,17 @@ class Bao:
     def stop(self) -> None:
         self._child.stop()
         self._ports.close()
+
+    def seal(self) -> None:
+        self._child.wait_until(lambda: bool(self._unseal_key()))  # it is told a while after start
+        self.write("sys/seal")
+
+    def unseal(self) -> None:
+        self.write("sys/unseal", key=self._unseal_key())
+        self._child.wait_until(lambda: self.call("GET", "sys/health").ok)
+
+    def _unseal_key(self) -> str:
+        return "".join(re.findall(r"Unseal Key: (\S+)\n", self._child.output(lines=10_000)))
 
     def write(self, where: str, /, **body: object) -> None:
         answer = self.call("POST", where, body)
