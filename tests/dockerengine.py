@@ -132,11 +132,7 @@ class Engine:
                 is_folder = there.is_dir() and not there.is_symlink()
                 if not there.parent.is_dir():
                     there.parent.mkdir(parents=True)
-                if (
-                    there.is_dir()
-                    and not entry.isdir()
-                    and query.get("noOverwriteDirNonDir") == "1"
-                ):
+                if is_folder and not entry.isdir() and query.get("noOverwriteDirNonDir") == "1":
                     return said(400, f"cannot overwrite directory {there} with non-directory")
                 if os.path.lexists(there) and not is_folder:
                     there.unlink()

@@ -216,6 +216,8 @@ class SSH:
             return asyncio.run(connected())
         except TimeoutError:
             raise TargetBusy(what, f"{self.host} does not answer in time") from None
+        except (asyncssh.SFTPConnectionLost, asyncssh.SFTPNoConnection):
+            raise TargetBusy(what, f"{self.host} was lost in the middle of it") from None
         except asyncssh.SFTPError as error:
             raise TargetError(
                 what, plain(f"{self.path}: {error.reason}"), _advice(error)

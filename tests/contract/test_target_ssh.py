@@ -250,6 +250,26 @@ def test_a_machine_that_is_away_is_busy(target: SSH, free_port: object) -> None:
         replace(target, port=port).serving("www")
 
 
+def test_a_machine_that_is_lost_in_the_middle_is_busy(
+    target: SSH, server: OpenSSH, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = bundle("www", 1), bundle("www", 2)
+    target.deploy(first)
+    switch = RemoteFolder._switch
+
+    async def lost(self: RemoteFolder, to: str) -> None:
+        server.end_sessions()
+        await switch(self, to)
+
+    monkeypatch.setattr(RemoteFolder, "_switch", lost)
+    with pytest.raises(TargetBusy, match="lost"):
+        target.deploy(second)
+    monkeypatch.undo()
+    assert target.serving("www") == first.certificate.fingerprint
+    target.deploy(second)
+    assert target.serving("www") == second.certificate.fingerprint
+
+
 @pytest.mark.fault(41)
 def test_killed_anywhere_a_pair_is_in_place_and_the_next_run_goes_on(
     target: SSH, monkeypatch: pytest.MonkeyPatch
