@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import signal
@@ -77,9 +78,13 @@ class OpenSSH:
 
     def end_sessions(self) -> None:
         """As if the machine had lost its network: without a word."""
-        children = Path(f"/proc/{self._child.pid}/task/{self._child.pid}/children").read_text()
-        for child in children.split():
-            os.kill(int(child), signal.SIGKILL)
+        parents = [self._child.pid]
+        for pid in parents:  # which grows: a session is several processes, each the next one's
+            children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+            parents += map(int, children)
+        for pid in parents[1:]:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
 
     def stop(self) -> None:
         if hasattr(self, "_child"):

@@ -186,7 +186,7 @@ def test_an_engine_that_is_away_or_unwell_is_busy(target: Docker, site: Site) ->
         target.deploy(bundle())
 
 
-@pytest.mark.fault(41)
+@pytest.mark.fault(row=41)
 @pytest.mark.parametrize(
     ("point", "copies"),
     [

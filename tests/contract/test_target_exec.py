@@ -166,7 +166,7 @@ def test_how_it_ends_says_what_it_means(
     assert failed.value.next
 
 
-@pytest.mark.fault(51)
+@pytest.mark.fault(row=51)
 def test_one_that_hangs_ends_with_all_that_it_has_forked(tmp_path: Path, script: Script) -> None:
     hanging = f'sleep 60 & echo $! >"{tmp_path}/child"; echo on; wait'
     began = time.monotonic()
@@ -179,7 +179,7 @@ def test_one_that_hangs_ends_with_all_that_it_has_forked(tmp_path: Path, script:
         time.sleep(0.01)
 
 
-@pytest.mark.fault(51)
+@pytest.mark.fault(row=51)
 def test_one_that_leaves_a_server_running_is_not_waited_for(tmp_path: Path, script: Script) -> None:
     began = time.monotonic()
     script(f'sleep 60 & echo $! >"{tmp_path}/child"').deploy(bundle())
@@ -187,7 +187,7 @@ def test_one_that_leaves_a_server_running_is_not_waited_for(tmp_path: Path, scri
     os.kill(int((tmp_path / "child").read_text()), 9)
 
 
-@pytest.mark.fault(51)
+@pytest.mark.fault(row=51)
 def test_what_floods_is_cut(script: Script) -> None:
     with pytest.raises(TargetBusy) as failed:
         script("yes flood", program_timeout=0.5).deploy(bundle())

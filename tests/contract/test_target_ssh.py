@@ -211,7 +211,7 @@ def test_the_command_gets_its_words_as_they_are_and_is_run_each_time(target: SSH
     assert told.read_text() == f"{odd} www 7 {folder(target)}\n" * 2
 
 
-@pytest.mark.fault(51)
+@pytest.mark.fault(row=51)
 @pytest.mark.parametrize(
     ("script", "said"),
     [
@@ -230,7 +230,7 @@ def test_a_command_that_goes_wrong_is_told(target: SSH, script: str, said: str) 
     assert time.monotonic() - began < 10
 
 
-@pytest.mark.fault(51)
+@pytest.mark.fault(row=51)
 def test_a_command_that_hangs_is_ended_there(target: SSH) -> None:
     there = folder(target).parent / "pid"
     hanging = ("sh", "-c", f"echo $$ > {there}; exec sleep 60")
@@ -270,7 +270,7 @@ def test_a_machine_that_is_lost_in_the_middle_is_busy(
     assert target.serving("www") == second.certificate.fingerprint
 
 
-@pytest.mark.fault(41)
+@pytest.mark.fault(row=41)
 def test_killed_anywhere_a_pair_is_in_place_and_the_next_run_goes_on(
     target: SSH, monkeypatch: pytest.MonkeyPatch
 ) -> None:
