@@ -262,7 +262,7 @@ def test_a_machine_that_is_lost_in_the_middle_is_busy(
         await switch(self, to)
 
     monkeypatch.setattr(RemoteFolder, "_switch", lost)
-    with pytest.raises(TargetBusy, match="lost"):
+    with pytest.raises(TargetBusy):
         target.deploy(second)
     monkeypatch.undo()
     assert target.serving("www") == first.certificate.fingerprint
