@@ -143,11 +143,6 @@ class Docker:
         found = next((pair for pair in self._pairs(name) if pair is not None), None)
         return None if found is None else Pair(found[0], Secret(found[1]))
 
-    def ready(self, name: str) -> None:
-        """Raise TargetError if no container of it runs."""
-        engine = self._engine(f"a deployment to {self._who} would fail")
-        engine.containers(self.container, self.label)
-
     def place(self, name: str) -> str:
         return f"{self.socket} {self._who}:{self._path(name)}"
 

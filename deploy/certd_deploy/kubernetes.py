@@ -138,11 +138,6 @@ class Kubernetes:
             return None
         return Pair(texts[0], Secret(texts[1]))
 
-    def ready(self, name: str) -> None:
-        """Raise TargetError if the cluster cannot be asked."""
-        with self._asked(f"a deployment to {self.place(name)} would fail") as secrets:
-            self._read(secrets, self._name(name))
-
     def place(self, name: str) -> str:
         where = f"{self.kubeconfig or 'this cluster'} {self.context or ''}".strip()
         return f"Secret {self.namespace}/{self._name(name)} ({where})"

@@ -174,15 +174,6 @@ class SSH:
         found = self._pair(name)
         return None if found is None else Pair(found[0], Secret(found[1]))
 
-    def ready(self, name: str) -> None:
-        """Raise TargetError if nobody can log in there."""
-
-        async def look(connection: asyncssh.SSHClientConnection) -> None:
-            async with self._files(connection, name) as folder:
-                await folder.link()
-
-        self._do(f"a deployment to {self.host} would fail", look)
-
     def place(self, name: str) -> str:
         return f"{self.host}:{self.port}:{self._path(name)}"
 

@@ -141,11 +141,6 @@ class Vault:
             return None
         return Pair(fullchain, Secret(key))
 
-    def ready(self, name: str) -> None:
-        """Raise TargetError if certd cannot log in, or not read there."""
-        with self._logged_in(name) as api:
-            self._read(api, name)
-
     def place(self, name: str) -> str:
         path = self.path.replace(PLACEHOLDER, name)
         return "/".join([self.url.rstrip("/"), self.namespace or "", self.mount, path])

@@ -167,11 +167,12 @@ def test_what_goes_wrong_is_told(
     assert failed.value.next
 
 
-def test_one_that_does_not_run_is_told_before_an_order_is_made(target: Docker, site: Site) -> None:
+def test_one_that_does_not_run_is_told(target: Docker, site: Site) -> None:
     site.engine.containers["web"].running = False
-    for act in (target.ready, target.serving):
-        with pytest.raises(TargetError, match="container web does not run; start it"):
-            act("www")
+    with pytest.raises(TargetError, match="container web does not run; start it"):
+        target.deploy(bundle())
+    with pytest.raises(TargetError, match="container web does not run; start it"):
+        target.serving("www")
 
 
 def test_an_engine_that_is_away_or_unwell_is_busy(target: Docker, site: Site) -> None:

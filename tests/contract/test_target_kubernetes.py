@@ -144,7 +144,7 @@ def test_what_is_not_there_or_not_allowed_is_told(
         replace(target, namespace="other").deploy(bundle())
     stranger = replace(target, kubeconfig=site.kubeconfig.with_name("stranger"))
     with pytest.raises(TargetError, match=r"401.*give its account a Role in web: secrets, \[get,"):
-        stranger.ready("www")
+        stranger.serving("www")
     site.api.verbs = frozenset({"get", "patch"})
     with pytest.raises(TargetError, match=r"403.*cannot create; give its account a Role"):
         target.deploy(bundle())

@@ -157,7 +157,7 @@ def test_without_a_host_key_the_one_seen_is_told_and_nothing_is_sent(
         with pytest.raises(TargetError, match=said) as refused:
             unknown.deploy(bundle())
         with pytest.raises(TargetError, match=said):
-            unknown.ready("www")
+            unknown.serving("www")
         assert shown in refused.value.why
         assert server.host_key in refused.value.why
     assert not folder(target).exists()

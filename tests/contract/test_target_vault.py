@@ -202,7 +202,7 @@ def test_a_token_that_may_not_write_is_told_the_policy(target: Vault, site: Site
     assert wanted in refused.value.next
     assert token not in f"{refused.value!r}"
     with pytest.raises(TargetError, match="policy"):
-        replace(reader, token=plain("s.unknown")).ready("www")
+        replace(reader, token=plain("s.unknown")).serving("www")
 
 
 def test_an_approle_that_is_refused_is_told(target: Vault) -> None:
