@@ -104,7 +104,8 @@ def keep(attempt: Attempt, error: CertdError, store: Store, draw: float, now: da
             store.parks.keep(spec.name, account, Park(until, failure, False))
         parked = parked or not following  # and nothing else keeps it, once that is lifted
     retry_at = now + wait if finalizing else None if parked else again
-    challenge = following if other else lineage.challenge
+    # CAA may permit another one than that which is tried in place of it.
+    challenge = following if other or caa else lineage.challenge
     store.lineages.keep_failure(spec.name, failure, failures, retry_at, challenge)
     if following:
         failpoint("setback: another challenge is kept")
