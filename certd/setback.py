@@ -17,6 +17,7 @@ from certd.errors import (
     CertdError,
     ChallengeError,
     ExpiredCertificate,
+    ProviderBusy,
     ProviderDenied,
     ProviderError,
 )
@@ -71,7 +72,7 @@ def keep(attempt: Attempt, error: CertdError, store: Store, draw: float, now: da
     tried = used if other else ""
     following = due.challenge_after(spec, tried)
     # One after the other: only when the last has failed, it is waited.
-    wait = reaction.wait if following else max(due.backoff(failures, left, draw), reaction.wait)
+    wait = timedelta(0) if following else max(due.backoff(failures, left, draw), reaction.wait)
     denied, zone = (error.account, error.zone) if isinstance(error, ProviderDenied) else ("", "")
     if denied and not following:
         wait = max(react.DAILY, wait)
@@ -150,7 +151,9 @@ def _reaction(
         reaction = Reaction(fail_over=True)
     else:
         # Seen by us alone, or not even shown: nothing was asked of the CA.
-        reaction = Reaction(other_challenge=isinstance(error, ChallengeError | ProviderError))
+        wait = due.as_asked(error.retry_after if isinstance(error, ProviderBusy) else None)
+        ours = isinstance(error, ChallengeError | ProviderError)
+        reaction = Reaction(other_challenge=ours, wait=wait)
     lost = isinstance(error, OrderFailed | CompromisedKey)
     return replace(reaction, lost=True) if lost else reaction
 

@@ -14,7 +14,7 @@ from certd.challenges.background import Background, in_thread
 from certd.challenges.view import View, vantage
 from certd.config import Config
 from certd.engine.changing import Changing
-from certd.errors import CertdError, ProviderDenied, ProviderError, StoreError
+from certd.errors import CertdError, ProviderBusy, ProviderDenied, ProviderError, StoreError
 from certd.failpoint import failpoint
 from certd.known import Failure
 from certd.store import Store
@@ -129,7 +129,9 @@ class Removals:
         """What is left over does no harm: it is removed when that is possible."""
         now = self._clock()
         denied = isinstance(error, ProviderDenied)
-        pause = timedelta(days=1) if denied else due.backoff(kept.failures + 1, None, 0.0)
+        pause = due.DAY if denied else due.backoff(kept.failures + 1, None, 0.0)
+        if isinstance(error, ProviderBusy):
+            pause = max(pause, due.as_asked(error.retry_after))
         failure = Failure(error.what, error.why, error.next, now)
         again = kept.failure is not None and kept.failure.what == error.what
         text = f"{kept.record.name} is still in its zone (next attempt {now + pause:%F %TZ}): "

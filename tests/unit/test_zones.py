@@ -31,6 +31,7 @@ from certd.config import Config, DNSSettings
 from certd.config.values import HTTPSettings
 from certd.engine import changing
 from certd.engine.changing import LOCKS, Changing
+from certd.engine.publishing import Showing
 from certd.engine.zones import Zones
 from certd.errors import ChallengeError, ProviderBusy, ProviderDenied, ProviderError
 from certd.known import Failure, Lineage, Order, Park
@@ -468,6 +469,27 @@ def test_whoever_waits_for_the_rate_is_not_late(
     assert {name for name, _ in plugin.has} == {one.name for one in some}
 
 
+@pytest.mark.parametrize(
+    ("names", "rate", "patience"),
+    [
+        pytest.param(1, None, LONG, id="no rate"),
+        pytest.param(100, Limit(1, timedelta(seconds=10)), LONG + 1000, id="a slow one"),
+        pytest.param(1, Limit(20, timedelta(seconds=20)), LONG + 1, id="a quick one"),
+    ],
+)
+def test_the_order_is_kept_for_as_long_as_its_records_take_by_the_rate(
+    desk: Desk, names: int, rate: Limit | None, patience: float
+) -> None:
+    """Given back earlier, all of them would be written from the first one on again, and again."""
+    hosts = tuple(Identifier("dns", f"{number}.{ZONE}") for number in range(names))
+    desk.follow(account("main", Memory(), rate=rate), account("other", Memory(), timeout=1.0))
+    wanted = {"www": replace(spec("www", "main"), identifiers=hosts)}
+    showing = Showing(desk.config, desk.store, lambda _: None, desk.zones)
+    shown = showing.publisher(replace(desk.config, certificates=wanted))
+    assert shown.patience("www") == patience
+    assert shown.patience("unknown") == 0.0
+
+
 # -- room for few values ------------------------------------------------------------------------
 
 
@@ -639,6 +661,7 @@ def test_without_its_table_a_record_is_withdrawn_once_it_is_gone(
     [
         pytest.param(ProviderError("said no", "", ""), timedelta(minutes=1), id="refused"),
         pytest.param(DENIED, DAY, id="the credential"),
+        pytest.param(ProviderBusy("is busy", "", "", 3600.0), DAY / 24, id="as long as it says"),
     ],
 )
 def test_a_removal_that_fails_is_shown_and_tried_again(
@@ -750,6 +773,27 @@ def test_what_is_seen_before_the_order_leads_to_the_next_challenge_at_once(
     lineage = store.lineages.get("www")
     assert lineage.challenge is None
     assert not due.issuance(wanted, lineage, NOW).due(NOW)
+
+
+@pytest.mark.parametrize(
+    ("asked", "waits"),
+    [
+        pytest.param(None, due.BACKOFF[0], id="it does not say"),
+        pytest.param(3600.0, timedelta(hours=1), id="an hour"),
+        pytest.param(1e20, DAY, id="for ever"),
+    ],
+)
+def test_a_busy_provider_is_not_asked_before_it_says(
+    desk: Desk, asked: float | None, waits: timedelta
+) -> None:
+    error = ProviderBusy("[dns.main] is busy", "HTTP 429", "", asked)
+    for challenges, wait in [(("dns-01",), waits), (("dns-01", "http-01"), timedelta(0))]:
+        wanted = spec("www", "main", challenges=challenges)
+        desk.store.lineages.take_over({"www": wanted}, "digest")
+        desk.store.leases.claim(["www"])
+        attempt = Attempt(wanted, "test", NO_LIMITS, None)
+        desk.store.lineages.keep_failure("www", None, 0, None)
+        assert setback.keep(attempt, error, desk.store, 0.0, NOW) == NOW + wait
 
 
 @pytest.mark.parametrize(
