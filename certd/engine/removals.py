@@ -106,7 +106,20 @@ class Removals:
         except StoreError:
             raise
         except CertdError as error:
-            return error
+            return None if await self._gone_at_last(kept) else error
+
+    async def _gone_at_last(self, kept: Kept) -> bool:
+        """What was refused for a day may never be possible again: its zone has moved, say."""
+        if kept.failures < len(due.BACKOFF):
+            return False  # who has just written it may not show it yet
+        at = vantage(self._config, self._config.dns.get(kept.account))
+        try:
+            found = (await self._view.values(kept.record.name, at)).values()
+        except CertdError:
+            return False
+        return bool(found) and not any(
+            values is None or kept.record.value in values for values in found
+        )
 
     async def _removed_by_hand(self, kept: Kept) -> None:
         """Raises ProviderError unless no name server has it any more."""

@@ -685,6 +685,41 @@ def test_a_removal_that_fails_is_shown_and_tried_again(
     assert (stuck(desk.state), plugin.has, desk.store.records.all()) == ([], set(), [])
 
 
+@pytest.mark.parametrize(
+    ("failures", "answers", "over"),
+    [
+        pytest.param(4, {"ns1": (), "ns2": ("other",)}, True, id="gone, and refused for a day"),
+        pytest.param(3, {"ns1": (), "ns2": ("other",)}, False, id="gone, not refused for long"),
+        pytest.param(4, {"ns1": (), "ns2": ("value",)}, False, id="still there"),
+        pytest.param(4, {"ns1": (), "ns2": None}, False, id="one does not say"),
+        pytest.param(4, {}, False, id="nobody to ask"),
+        pytest.param(4, None, False, id="not known where it belongs"),
+    ],
+)
+def test_what_a_provider_cannot_remove_is_over_once_it_is_gone(
+    desk: Desk,
+    monkeypatch: pytest.MonkeyPatch,
+    failures: int,
+    answers: dict[str, tuple[str, ...] | None] | None,
+    over: bool,
+) -> None:
+    """The zone was given up, or moved to another account: it would be refused for ever."""
+
+    async def values(*_: object) -> dict[str, tuple[str, ...] | None]:
+        if answers is None:
+            raise ChallengeError("it is in no zone", "", "")
+        return answers
+
+    monkeypatch.setattr(View, "values", values)
+    desk.follow(account("main", Memory(errors=[ProviderError("has no such zone", "", "")])))
+    desk.unwanted("main", record("www"))
+    for _ in range(failures):
+        [kept] = desk.store.records.all()
+        desk.store.records.later(kept, Failure("x", "y", "z", NOW), NOW)
+    desk.swept()
+    assert (desk.store.records.all() == []) is over
+
+
 @pytest.mark.parametrize("as_json", [False, True], ids=["text", "json"])
 def test_status_shows_what_is_still_in_its_zone(tmp_path: Path, as_json: bool) -> None:
     site = Site(tmp_path, None)
