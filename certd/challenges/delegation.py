@@ -168,7 +168,6 @@ class Resolving:
             raise self._unresolved(name, kind, error) from error
         return list(answer.rrset or ())
 
-
     def _unresolved(self, name: str, kind: str, error: Exception) -> Unresolved:
         import dns.exception
         import dns.resolver

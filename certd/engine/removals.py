@@ -7,7 +7,7 @@ import logging
 import time
 from collections.abc import Callable
 from concurrent.futures import Future, wait
-from datetime import datetime, timedelta
+from datetime import datetime
 
 from certd import due
 from certd.challenges.background import Background, in_thread
