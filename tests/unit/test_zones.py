@@ -25,9 +25,9 @@ from certd.api import Secret
 from certd.budget import NO_LIMITS, Limit
 from certd.ca.resources import CAChallenge
 from certd.challenges import background
-from certd.challenges.view import Vantage, View
+from certd.challenges.view import Vantage, View, vantage
 from certd.cli.main import group
-from certd.config import Config, DNSSettings
+from certd.config import Config, DNSSettings, ListenAddress
 from certd.config.values import HTTPSettings
 from certd.engine import changing
 from certd.engine.changing import LOCKS, Changing
@@ -488,6 +488,26 @@ def test_the_order_is_kept_for_as_long_as_its_records_take_by_the_rate(
     shown = showing.publisher(replace(desk.config, certificates=wanted))
     assert shown.patience("www") == patience
     assert shown.patience("unknown") == 0.0
+
+
+@pytest.mark.parametrize(
+    ("own", "general", "asked"),
+    [
+        pytest.param(("192.0.2.1", "192.0.2.2"), ("192.0.2.9", 53), ["1", "2"], id="its own"),
+        pytest.param((), ("192.0.2.9", 53), ["9"], id="that of all"),
+        pytest.param((), None, [], id="this machine's"),
+    ],
+)
+def test_from_where_an_accounts_zones_are_looked_at(
+    desk: Desk, own: tuple[str, ...], general: tuple[str, int] | None, asked: list[str]
+) -> None:
+    """A network that has zones of its own sees others than the CA does: public ones are asked."""
+    table = account("main", Memory(), resolvers=tuple(ListenAddress(host, 53) for host in own))
+    resolver = ListenAddress(*general) if general else None
+    config = replace(desk.config, resolver=resolver, name_server_port=5353)
+    found = vantage(config, table)
+    assert [host.removeprefix("192.0.2.") for host, _ in found.resolvers] == asked
+    assert found.port == 5353
 
 
 # -- room for few values ------------------------------------------------------------------------
