@@ -107,7 +107,7 @@ def _caa(
         if left <= 0:
             return f"CAA of {name} was not looked up: DNS was slow"
         try:
-            found = look_up(name.value, servers[0] if servers else None, left)
+            found = look_up(name.value, servers, left)
         except Unresolved as error:
             findings.heard |= not isinstance(error, Silent)
             return str(error)
