@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from tests.dnsb_http import Request, Response
+from tests.http_server import Request, Response
 
 TOKEN = "token-of-the-service-account"
 Path = tuple[str, ...]
@@ -102,7 +102,7 @@ class KubeAPI:
             )
         if request.query.get("force", "false").lower() != "false":
             return status(400, "BadRequest", "a test that forces is wrong")
-        body = request.json
+        body = json.loads(request.body)
         if (body["apiVersion"], body["kind"], body["metadata"]["name"]) != ("v1", "Secret", name):
             return status(400, "BadRequest", "the object does not match the URL")
         if "managedFields" in body["metadata"]:

@@ -134,10 +134,10 @@ class Docker:
             self._reload(container, bundle)
             failpoint("docker: taken up")
 
-    def serving(self, name: str) -> str | None:
-        """The fingerprint in place; None if not all of the containers have the same pair."""
-        found = {None if pair is None else pair_fingerprint(*pair) for pair in self._pairs(name)}
-        return found.pop() if len(found) == 1 else None
+    def serving(self, name: str) -> str:
+        """The fingerprint in place; "" if not all of the containers have the same pair."""
+        found = {"" if pair is None else pair_fingerprint(*pair) for pair in self._pairs(name)}
+        return found.pop() if len(found) == 1 else ""
 
     def recover(self, name: str) -> Pair | None:
         found = next((pair for pair in self._pairs(name) if pair is not None), None)

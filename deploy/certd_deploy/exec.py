@@ -103,7 +103,7 @@ class Exec:
         what = f"{self.look[0]} did not say what is in place for {name}"
         text = self._run([*self.look, name], name, {}, what).decode(errors="replace")
         try:
-            return told_fingerprint(text) if text.strip() else None
+            return told_fingerprint(text) if text.strip() else ""
         except ValueError as error:
             raise TargetError(what, f"{error}{said(text.encode())}", _BY_HAND) from None
 

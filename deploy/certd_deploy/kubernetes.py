@@ -124,9 +124,9 @@ class Kubernetes:
             )
             failpoint("kubernetes: applied")
 
-    def serving(self, name: str) -> str | None:
+    def serving(self, name: str) -> str:
         found = self.recover(name)
-        return pair_fingerprint(found.fullchain_pem, found.key_pem.reveal()) if found else None
+        return pair_fingerprint(found.fullchain_pem, found.key_pem.reveal()) if found else ""
 
     def recover(self, name: str) -> Pair | None:
         with self._asked(f"{self.place(name)} cannot be read") as secrets:
@@ -183,8 +183,10 @@ class Kubernetes:
             raise TargetBusy(what, f"no answer ({type(error).__name__})") from None
 
     def _configuration(self, what: str) -> Any:
-        from kubernetes import client, config
+        from kubernetes import client
+        from kubernetes import config as untyped
 
+        config: Any = untyped
         settings = client.Configuration()
         settings.retries = False
         try:

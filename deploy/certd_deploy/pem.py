@@ -13,17 +13,17 @@ from cryptography.hazmat.primitives.serialization import (
 from certd.api import fingerprint
 
 
-def pair_fingerprint(fullchain: str, key: str | None) -> str | None:
-    """The leaf's fingerprint if ``key`` is the leaf's; None if the two are no working pair.
+def pair_fingerprint(fullchain: str, key: str | None) -> str:
+    """The leaf's fingerprint if ``key`` is the leaf's; "" if the two are no working pair.
 
     A ``key`` of None is one that is not to be had, and so not looked at.
     """
     try:
         if key is not None and _public_of_leaf(fullchain) != _public_of_key(key):
-            return None
+            return ""
         return fingerprint(fullchain)
     except (ValueError, TypeError, UnsupportedAlgorithm):
-        return None
+        return ""
 
 
 def _public_of_leaf(fullchain: str) -> bytes:

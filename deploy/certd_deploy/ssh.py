@@ -165,10 +165,10 @@ class SSH:
 
         self._do(f"version {bundle.version} is not in place on {self.host}", put)
 
-    def serving(self, name: str) -> str | None:
-        """The fingerprint of what is in place there; None if it is no working pair."""
+    def serving(self, name: str) -> str:
+        """The fingerprint of what is in place there; "" if it is no working pair."""
         found = self._pair(name)
-        return None if found is None else pair_fingerprint(*found)
+        return "" if found is None else pair_fingerprint(*found)
 
     def recover(self, name: str) -> Pair | None:
         found = self._pair(name)

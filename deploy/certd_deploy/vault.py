@@ -129,9 +129,9 @@ class Vault:
             "find out who else writes there",
         )
 
-    def serving(self, name: str) -> str | None:
+    def serving(self, name: str) -> str:
         found = self.recover(name)
-        return pair_fingerprint(found.fullchain_pem, found.key_pem.reveal()) if found else None
+        return pair_fingerprint(found.fullchain_pem, found.key_pem.reveal()) if found else ""
 
     def recover(self, name: str) -> Pair | None:
         with self._logged_in(name) as api:

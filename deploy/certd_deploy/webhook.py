@@ -99,7 +99,7 @@ class Webhook:
             answer = api.get(f"{self._end}?{query}", headers=self._signed(query)).json
         try:
             told = answer["fingerprint"]
-            return None if told is None else told_fingerprint(told)
+            return "" if told is None else told_fingerprint(told)
         except (KeyError, TypeError, ValueError, AttributeError):
             why = 'its answer is not {"fingerprint": "…"}, nor is that null'
             todo = "let it answer GET so, or write look = false"

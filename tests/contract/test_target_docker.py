@@ -20,8 +20,8 @@ from certd import failpoint as failpoints
 from certd.api import ConfigError, TargetBusy, TargetError
 from certd.testing.chains import bundle
 from certd.testing.targets import Pair, TargetContract
-from tests.contract.test_disk import read_in_place
 from tests.dockerengine import Engine, hang, running, said
+from tests.servers import read_in_place
 
 
 @dataclass
@@ -101,7 +101,7 @@ def test_a_container_made_anew_has_nothing_in_place_and_gets_it_again(
     wanted = bundle()
     target.deploy(wanted)
     site.engine.create("web", app="web")
-    assert target.serving("www") is None
+    assert target.serving("www") == ""
     target.deploy(wanted)
     assert target.serving("www") == wanted.certificate.fingerprint
 
@@ -120,7 +120,7 @@ def test_all_with_a_label_get_it_and_serve_it_only_together(target: Docker, site
     other, stranger = site.engine.create("web-2", app="web"), site.engine.create("db", app="db")
     labelled, wanted = replace(target, container=None, label="app=web"), bundle()
     target.deploy(wanted)
-    assert labelled.serving("www") is None
+    assert labelled.serving("www") == ""
     labelled.deploy(wanted)
     assert labelled.serving("www") == wanted.certificate.fingerprint
     assert (other.signals, stranger.copies) == (["HUP"], 0)
@@ -133,7 +133,7 @@ def test_what_is_no_pair_is_not_served_and_is_put_right(target: Docker, site: Si
     target.deploy(wanted)
     current = site.engine.containers["web"].at("/etc/ssl/www/current")
     (current / "privkey.pem").write_text(bundle().key_pem.reveal())
-    assert target.serving("www") is None
+    assert target.serving("www") == ""
     target.deploy(wanted)
     assert target.serving("www") == wanted.certificate.fingerprint
 

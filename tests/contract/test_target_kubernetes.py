@@ -12,11 +12,11 @@ from pathlib import Path
 
 import pytest
 from certd_deploy.kubernetes import Kubernetes
-from tests.dnsb_http import Lost, Request, Response, own_tls, serving
 
 from certd.api import ConfigError, TargetBusy, TargetError
 from certd.testing.chains import bundle
 from certd.testing.targets import Pair, TargetContract
+from tests.http_server import Lost, Request, Response, own_tls, serving
 from tests.kubeapi import TOKEN, KubeAPI, kubeconfig
 
 
@@ -118,7 +118,7 @@ def test_nothing_is_taken_from_another_who_is_named(target: Kubernetes, site: Si
     target.deploy(wanted)
     encoded = base64.b64encode(theirs.key_pem.reveal().encode()).decode()
     site.api.edit("kubectl-edit", "www-tls", {("data", "tls.key"): encoded})
-    assert target.serving("www") is None
+    assert target.serving("www") == ""
     with pytest.raises(TargetError) as refused:
         target.deploy(wanted)
     assert not isinstance(refused.value, TargetBusy)
@@ -132,7 +132,7 @@ def test_nothing_is_taken_from_another_who_is_named(target: Kubernetes, site: Si
 
 def test_a_secret_of_another_type_is_told(target: Kubernetes, site: Site) -> None:
     site.api.secrets["www-tls"] = {"metadata": {"name": "www-tls"}, "type": "Opaque", "data": {}}
-    assert target.serving("www") is None
+    assert target.serving("www") == ""
     with pytest.raises(TargetError, match=r"immutable; a Secret of another type must be deleted"):
         target.deploy(bundle())
 

@@ -27,7 +27,7 @@ from certd.testing.chains import bundle
 from certd.testing.openssh import OpenSSH
 from certd.testing.processes import Child
 from certd.testing.targets import Pair, TargetContract
-from tests.contract.test_disk import read_in_place
+from tests.servers import read_in_place
 
 _FOLDERS = itertools.count(1)
 
@@ -123,14 +123,14 @@ def test_a_changed_mode_is_applied_to_what_is_in_place(target: SSH) -> None:
 def test_a_group_that_the_user_is_not_in_is_told(target: SSH) -> None:
     with pytest.raises(TargetError, match=r"owner of the files.*group 4321.*a member of"):
         replace(target, group=4321).deploy(bundle())
-    assert target.serving("www") is None
+    assert target.serving("www") == ""
 
 
 def test_what_is_no_pair_any_more_is_not_served(target: SSH) -> None:
     first, other = bundle("www", 1), bundle("www", 1)
     target.deploy(first)
     (folder(target) / "current/privkey.pem").write_text(other.key_pem.reveal())
-    assert target.serving("www") is None
+    assert target.serving("www") == ""
     target.deploy(first)
     assert target.serving("www") == first.certificate.fingerprint
 

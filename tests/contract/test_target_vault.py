@@ -13,12 +13,12 @@ from typing import Any
 import pytest
 from certd_deploy.vault import Vault
 from certd_providers.rest import API
-from tests.dnsb_http import Lost, Request, Response, serving
 
 from certd.api import ConfigError, Secret, SecretReference, TargetBusy, TargetError
 from certd.testing.chains import bundle
 from certd.testing.openbao import ROOT_TOKEN, Bao
 from certd.testing.targets import Pair, TargetContract
+from tests.http_server import Lost, Request, Response, serving
 
 _FOLDERS = itertools.count(1)
 POLICY = 'path "secret/data/certd/*" { capabilities = ["create", "read", "update"] }'
@@ -135,7 +135,7 @@ def test_half_of_a_pair_is_not_served_and_is_put_right(target: Vault, site: Site
     there = site.read(path(target))["data"]
     other = {**there, "key": bundle().key_pem.reveal()}
     site.bao.write(f"secret/data/{path(target)}", data=other)
-    assert target.serving("www") is None
+    assert target.serving("www") == ""
     target.deploy(wanted)
     assert target.serving("www") == wanted.certificate.fingerprint
 
@@ -148,7 +148,7 @@ def test_after_a_deletion_it_is_written_anew(target: Vault, site: Site, how: str
         site.bao.call("DELETE", f"secret/data/{path(target)}")
     else:
         site.bao.write(f"secret/destroy/{path(target)}", versions=[1])
-    assert target.serving("www") is None
+    assert target.serving("www") == ""
     assert target.recover("www") is None
     target.deploy(wanted)
     assert target.serving("www") == wanted.certificate.fingerprint
@@ -219,7 +219,7 @@ def test_a_namespace_is_another_place(target: Vault, site: Site) -> None:
     wanted = bundle()
     apart.deploy(wanted)
     assert apart.serving("www") == wanted.certificate.fingerprint
-    assert target.serving("www") is None
+    assert target.serving("www") == ""
     assert site.read(path(target), "web/")["data"]["fullchain"] == wanted.fullchain_pem
     assert apart.place("www") != target.place("www")
 

@@ -16,13 +16,13 @@ from typing import Any
 import pytest
 from certd_deploy.webhook import Webhook
 from cryptography.x509.oid import ExtendedKeyUsageOID
-from tests.dnsb_http import Lost, Request, Response, serving
 
 from certd.api import ConfigError, NotHere, Secret, SecretReference, TargetBusy, TargetError
 from certd.testing.chains import Authority, bundle, pem
 from certd.testing.targets import Pair, TargetContract
 from certd.testing.tls import mint
 from certd.x509 import new_key
+from tests.http_server import Lost, Request, Response, serving
 
 SECRET = "correct horse battery staple"
 HOOK = "/hook/"
