@@ -100,7 +100,7 @@ class Certificates(Doorman):
     def _begin(
         self, name: str, body: dict[str, Any], change: dict[str, Any], verb: str
     ) -> Response:
-        wrong = _not_a_pair(body.get("selfManaged", {})) if "selfManaged" in change else ""
+        wrong = not_a_pair(body.get("selfManaged", {})) if "selfManaged" in change else ""
         if wrong:
             return status(400, "INVALID_ARGUMENT", wrong)
         for key, value in change.get("labels", {}).items():
@@ -146,7 +146,7 @@ class Certificates(Doorman):
         return {"response": now}
 
 
-def _not_a_pair(pair: dict[str, str]) -> str:
+def not_a_pair(pair: dict[str, str]) -> str:
     try:
         leaf, *_ = x509.load_pem_x509_certificates(pair["pemCertificate"].encode())
         key = load_pem_private_key(pair["pemPrivateKey"].encode(), None)

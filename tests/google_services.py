@@ -43,7 +43,7 @@ class Service(FakeAPI):
     def secrets(self) -> tuple[str, ...]:
         return json.loads(self.key)["private_key"].splitlines()[1], "token-1"
 
-    def official(self, name: str, *may: str) -> Any:
+    def official(self, name: str, *may: str, path: str = "") -> Any:
         """Google's own client, as somebody who may do this."""
         self.google.may["reader"] = frozenset(may)
         self.google.tokens["of a reader"] = "reader"
@@ -52,7 +52,7 @@ class Service(FakeAPI):
             name,
             "v1",
             credentials=credentials(token="of a reader"),
-            client_options={"api_endpoint": self.url},
+            client_options={"api_endpoint": self.url + path},
             static_discovery=True,
         )
 
