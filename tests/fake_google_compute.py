@@ -23,7 +23,7 @@ _PROXIES = {"get": "get", "patch": "update"}
 
 
 def _permissions() -> dict[str, str]:
-    made = {}
+    made: dict[str, str] = {}
     for kind in ("sslCertificates", "regionSslCertificates"):
         made |= {f"compute.{kind}.{at}": f"compute.{kind}.{to}" for at, to in _CERTIFICATES.items()}
     for kind in ("targetHttpsProxies", "regionTargetHttpsProxies"):
@@ -163,5 +163,5 @@ class Compute(Doorman):
         return Response(200, found)
 
 
-def _mark(proxy: dict[str, Any]) -> dict[str, str]:
+def _mark(proxy: dict[str, Any]) -> dict[str, Any]:
     return {"fingerprint": hashlib.sha256(json.dumps(proxy).encode()).hexdigest()[:12]}
