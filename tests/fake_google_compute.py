@@ -145,7 +145,7 @@ class Compute(Doorman):
     def _begin(self, target: str, kind: str) -> Response:
         where = target.rsplit("/", 2)[0]
         name = f"operation-{next(self.count)}"
-        made = {"name": name, "status": "PENDING", "operationType": kind}
+        made: dict[str, Any] = {"name": name, "status": "PENDING", "operationType": kind}
         self.operations[f"{where}/operations/{name}"] = made
         self._left[name] = self.lasts
         if self.fails is not None:
