@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from certd.authorize import OrderFailed
 from certd.challenges.caa import SECONDS, CAASet, look_up
 from certd.challenges.dns01 import PREFIX, record_name
-from certd.challenges.resolving import Refused, Unresolved
+from certd.challenges.resolving import Refused, Silent, Unresolved
 from certd.challenges.view import Vantage, View
 from certd.challenges.zonestate import security, serials
 from certd.errors import CertdError, ChallengeError
@@ -42,6 +42,7 @@ class Asked:
     identities: tuple[str, ...] | None  # None: CAA is nothing to it; empty: not known
     account: str | None  # its URL; None: there is none yet
     challenge: str
+    others: tuple[str, ...] = ()  # challenges that may be tried in its place, in turn
 
 
 @dataclass
@@ -51,24 +52,40 @@ class Findings:
     state: list[str] = field(default_factory=list)
     doubts: list[str] = field(default_factory=list)
     error: CertdError | None = None
+    heard: bool = False  # a resolver has answered anything at all, or none was asked
+    instead: str = ""  # a challenge that CAA permits, where it forbids that which was asked for
 
     def refuse(self, error: CertdError) -> None:
         self.error = self.error or error
 
 
 def examine(spec: CertificateSpec, asked: Asked, vantages: dict[str, Vantage]) -> Findings:
-    """``vantages``: from where the zones of each of its names are looked at."""
+    """From ``vantages``, by name; of a later challenge, where CAA forbids the first."""
+    found = _examine(spec, asked, vantages)
+    if not found.instead:
+        return found
+    rest = asked.others[asked.others.index(found.instead) + 1 :]
+    again = examine(spec, replace(asked, challenge=found.instead, others=rest), vantages)
+    said, instead = found.state[:1], again.instead or found.instead
+    return replace(again, state=said + again.state, instead=instead)
+
+
+def _examine(spec: CertificateSpec, asked: Asked, vantages: dict[str, Vantage]) -> Findings:
     findings = Findings()
     names = [name for name in spec.identifiers if name.type == "dns"][:MOST]
     if not names:
-        return findings
+        return Findings(heard=True)
     caa = Findings()
     with ThreadPoolExecutor(1) as beside:
         done = beside.submit(_caa, names, asked, vantages, caa)
         asyncio.run(_in_time(_zones(names, asked, vantages, findings), findings))
         done.result()
     return Findings(
-        caa.state + findings.state, caa.doubts + findings.doubts, caa.error or findings.error
+        caa.state + findings.state,
+        caa.doubts + findings.doubts,
+        caa.error or findings.error,
+        caa.heard or findings.heard,
+        caa.instead,
     )
 
 
@@ -93,9 +110,12 @@ def _caa(
         if left <= 0:
             return f"CAA of {name} was not looked up: DNS was slow"
         try:
-            return look_up(name.value, servers[0] if servers else None, left)
+            found = look_up(name.value, servers[0] if servers else None, left)
         except Unresolved as error:
+            findings.heard |= not isinstance(error, Silent)
             return str(error)
+        findings.heard = True
+        return found
 
     until = time.monotonic() + ALL
     with ThreadPoolExecutor(AT_ONCE) as pool:
@@ -104,18 +124,14 @@ def _caa(
     findings.doubts += unknown[:1]
     sets = [(name, one) for name, one in found if isinstance(one, CAASet)]
     forbidding = [(name, one) for name, one in sets if not _allows(one, name, asked)]
-    if forbidding:
-        name, one = forbidding[0]
-        findings.refuse(
-            OrderFailed(
-                f"CAA does not let {asked.ca} certify {name}",
-                f"{one}{_parameters(one, name, asked)}",
-                f"allow it, as by {_remedy(one, name, asked)}",
-                Refusal("caa", 403),
-                "new order",
-                tuple(name for name, _ in forbidding),
-            )
+    if forbidding and (instead := _permitted(sets, asked)):
+        findings.instead = instead
+        text = (
+            f"CAA lets {asked.ca} certify {forbidding[0][0]} by {instead}, not by {asked.challenge}"
         )
+        findings.state.append(text)
+    elif forbidding:
+        findings.refuse(_forbidden(forbidding, asked))
     elif sets and not unknown:
         having = sorted({one.owner for _, one in sets if one.records})
         where = f" (records of {', '.join(having[:3])})" if having else " (no records)"
@@ -125,6 +141,25 @@ def _caa(
         others = [one for name, one in sets if not _allows(one, name, new)]
         if others and not forbidding:
             findings.doubts.append(f"{others[0]}: our account there is not made yet")
+
+
+def _forbidden(forbidding: list[tuple[Identifier, CAASet]], asked: Asked) -> OrderFailed:
+    name, one = forbidding[0]
+    return OrderFailed(
+        f"CAA does not let {asked.ca} certify {name}",
+        f"{one}{_parameters(one, name, asked)}",
+        f"allow it, as by {_remedy(one, name, asked)}",
+        Refusal("caa", 403),
+        "new order",
+        tuple(name for name, _ in forbidding),
+    )
+
+
+def _permitted(sets: list[tuple[Identifier, CAASet]], asked: Asked) -> str:
+    """The first of the other challenges that the records of all names permit; "": there is none."""
+    ways = (replace(asked, challenge=other) for other in asked.others)
+    allowed = (way for way in ways if all(_allows(one, name, way) for name, one in sets))
+    return next((way.challenge for way in allowed), "")
 
 
 def _allows(one: CAASet, name: Identifier, asked: Asked, *, whole: bool = True) -> bool:
@@ -167,7 +202,9 @@ async def _zones(
     async def place(wanted: str, vantage: Vantage) -> tuple[str, Vantage] | None:
         try:
             target, zone = await view.place(wanted, vantage)
+            findings.heard = True
         except (ChallengeError, Unresolved) as error:
+            findings.heard |= not isinstance(error.__cause__ or error, Silent)
             # A resolver that validates gives no answer at all from such a zone.
             refused = isinstance(error.__cause__, Refused)
             if refused and await security(wanted, vantage.resolvers) == "bogus":

@@ -16,7 +16,17 @@ from certd import due, verify, x509
 from certd import hooks as hook
 from certd.config import Endpoint, TargetSettings
 from certd.deploying import OUTSIDE, TargetDecision
-from certd.errors import CertdError, StoreError, TargetBusy, TargetError, Unseen, bug, plain
+from certd.errors import (
+    BadCertificate,
+    CertdError,
+    StoreError,
+    TargetBusy,
+    TargetError,
+    Unseen,
+    Untouched,
+    bug,
+    plain,
+)
 from certd.failpoint import failpoint
 from certd.hooks import HookFailed
 from certd.known import Failure, Lineage, TargetState
@@ -105,13 +115,7 @@ class Rollout:
     def _deploy(self, bundle: Bundle, settings: TargetSettings, state: TargetState) -> TargetState:
         if state.version != bundle.version:
             state = replace(state, version=bundle.version, failures=0, failure=None)
-        # Checked here, before any target is touched: some servers die of a bad pair.
-        if not bundle.keyless and not x509.pair_matches(bundle.leaf_pem, bundle.key_pem):
-            raise TargetError(
-                f"version {bundle.version} is not a pair",
-                "the private key in the store does not belong to the certificate",
-                f"`certd renew {bundle.name} --force` gets another",
-            )
+        _refuse_bad(bundle, self._clock())
         state = replace(state, phase="pending", retry_at=None)
         self._keep(bundle.name, state)
         hooks = settings.hooks
@@ -148,6 +152,7 @@ class Rollout:
         except HookFailed as error:
             return self._again(bundle, settings, state, error)
         failpoint("rollout: post_hook has run")
+        self._note_others(settings)
         now = self._clock()
         state = replace(
             state,
@@ -184,11 +189,29 @@ class Rollout:
             log.exception("%s: target %s", bundle.name, settings.name)
             return self._again(bundle, settings, state, bug(error))
         else:
+            self._note_others(settings)
             at = self._next_look(settings, now)
             state = replace(state, failures=0, failure=None, retry_at=at)
         self._keep(bundle.name, state)
         failpoint("rollout: look is kept")
         return state
+
+    def _note_others(self, settings: TargetSettings) -> None:
+        """What a service renews itself, to be shown: asked once for all certificates there."""
+        managed, now = getattr(settings.plugin, "managed", None), self._clock()
+        if not callable(managed):  # it has none, or a setting of that name
+            return
+        seen = self._store.others.seen_at(settings.name)
+        if seen is not None and now - seen < (settings.look_every or due.DAY) / 2:
+            return
+        try:
+            self._store.others.keep(settings.name, managed(), now)
+        except StoreError:
+            raise
+        except CertdError as error:
+            log.warning("target %s: what is there besides is not known: %s", settings.name, error)
+        except Exception:  # as in act: a plugin may raise anything
+            log.exception("target %s: what is there besides is not known", settings.name)
 
     def _next_look(self, settings: TargetSettings, now: datetime) -> datetime | None:
         """Spread by a tenth either way: what was deployed at once is not looked at at once."""
@@ -232,8 +255,8 @@ class Rollout:
         # work of somebody else.
         self._keep(bundle.name, state)
         failpoint("rollout: failure is kept")
-        untouched = isinstance(error, TargetBusy | HookFailed)
-        if state.serving is not None and state.serving != bundle.version and not untouched:
+        touched = not isinstance(error, Untouched)
+        if state.serving is not None and state.serving != bundle.version and touched:
             before = self._store.lineages.bundle(bundle.name, state.serving)
             if before.certificate.not_after > now:
                 second = _put_back(before, settings)
@@ -253,6 +276,35 @@ class Rollout:
 
     def _keep(self, name: str, state: TargetState) -> None:
         self._store.lineages.keep_target(name, state, self._targets[state.target].digest)
+
+
+def _refuse_bad(bundle: Bundle, now: datetime) -> None:
+    """Before any target is touched: some servers die of a bad pair, and none is to have one.
+
+    Raises:
+        Untouched: pair, names, chain or validity are not as they were when it was issued.
+    """
+    facts = bundle.certificate
+    try:
+        pin = facts.spki_sha256 if bundle.keyless else x509.pin(bundle.key_pem)
+        _, chain, found = x509.check_pin(
+            bundle.fullchain_pem,
+            pin,
+            facts.identifiers,
+            now,
+            usages=facts.usages,
+            chain_required=False,
+        )
+        if bool(chain) == bool(bundle.chain_pem) and found.fingerprint == facts.fingerprint:
+            return
+        why = "its chain does not lead from the leaf, or the leaf is another"
+    except (BadCertificate, StoreError) as error:
+        why = ": ".join(filter(None, (error.what, error.why)))
+    raise Untouched(
+        f"version {bundle.version} is not fit to be deployed",
+        why,
+        f"`certd renew {bundle.name} --force` gets another",
+    )
 
 
 def _put_back(before: Bundle, settings: TargetSettings) -> CertdError | None:
@@ -282,9 +334,10 @@ def look(bundle: Bundle, settings: TargetSettings) -> None:
     wanted = bundle.certificate.fingerprint
     there = settings.plugin.serving(bundle.name)
     if there is not None and there != wanted:
+        what = "another" if there else "no"
         raise TargetError(
-            f"{settings.name} has another certificate in place",
-            f"fingerprint {there[:16]}… instead of {wanted[:16]}…",
+            f"{settings.name} has {what} certificate in place",
+            f"fingerprint {there[:16]}… instead of {wanted[:16]}…" if there else "",
             "find out who else writes there",
         )
     for endpoint in settings.verify:

@@ -7,7 +7,7 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from certd.challenges.resolving import Unresolved
+from certd.challenges.resolving import Silent, Unresolved
 from certd.errors import plain
 
 if TYPE_CHECKING:
@@ -133,7 +133,8 @@ def look_up(name: str, server: tuple[str, int] | None, seconds: float = SECONDS)
             owner = owner.parent()
     except (dns.exception.DNSException, OSError, ValueError) as error:
         # Of dnspython's own texts some are long, and hold the whole question.
-        raise Unresolved(f"CAA of {name} was looked up in vain ({type(error).__name__})") from error
+        kind = Silent if isinstance(error, dns.exception.Timeout) else Unresolved
+        raise kind(f"CAA of {name} was looked up in vain ({type(error).__name__})") from error
     return CAASet(name)
 
 

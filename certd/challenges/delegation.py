@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from certd.challenges.resolving import Refused, Unresolved
+from certd.challenges.resolving import Refused, Silent, Unresolved
 from certd.errors import ChallengeError, plain
 
 if TYPE_CHECKING:
@@ -189,8 +189,8 @@ def _unresolved(name: str, kind: str, error: Exception) -> Unresolved:
     if isinstance(error, dns.resolver.NoNameservers):
         return Refused(f"{kind} of {name}: SERVFAIL, or no answer that can be used")
     if isinstance(error, dns.exception.Timeout):
-        why = "no answer in time"
-    elif isinstance(error, dns.exception.DNSException | OSError | ValueError):
+        return Silent(f"{kind} of {name}: no answer in time")
+    if isinstance(error, dns.exception.DNSException | OSError | ValueError):
         why = type(error).__name__
     else:
         raise error

@@ -35,6 +35,7 @@ COMMANDS = (
     "run",
     "status",
     "show",
+    "export",
     "revoke",
     "account",
     "ca",

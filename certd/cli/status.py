@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Iterator
 from datetime import datetime
 
 import click
 
 from certd.cli.options import ahead, config_path, count, say
 from certd.cli.options import command as certd_command
-from certd.cli.overview import overview
+from certd.cli.overview import Overview, overview
 from certd.cli.troubles import troubles
+from certd.errors import plain
 from certd.standing import Entry, left_document, stuck_document
 
 FORMAT = 1  # of the JSON: bumped when a key changes its meaning or goes
+MOST_OTHERS = 20  # of a target, in the text
 TABLE_ROWS = 200  # rich needs more than a second for 10,000
 COLUMNS = ("NAME", "NAMES", "STATE", "EXPIRES", "RENEWS", "CA", "TARGETS")
 COLOURS = {"ok": "green", "expired": "bold red", "revoked": "bold red", "failing": "red"}
@@ -36,6 +39,8 @@ def command(context: click.Context, as_json: bool) -> int:
         head = f'"format": {FORMAT}, "daemon": {json.dumps(bool(found.daemon))}'
         if found.left:
             head += f', "revocations": {encode([left_document(one) for one in found.left])}'
+        if found.others:
+            head += f', "managed": {encode(_managed(found))}'
         if found.stuck:
             head += f', "dns_records": {encode([stuck_document(one) for one in found.stuck])}'
         click.echo(f'{{{head}, "certificates": [\n{lines}\n]}}')
@@ -48,10 +53,37 @@ def command(context: click.Context, as_json: bool) -> int:
         for one in found.stuck:
             again = f"next attempt {ahead(one.retry_at, found.now)}" if one.retry_at else ""
             say(f"\nwarning: {one.name} is still in its zone: {one.failure}\n  {again}")
+        for text in _others(found):
+            say(text)
         daemon = f"running, {found.daemon}" if found.daemon else "not running"
         say(f"{count(len(found.entries), 'certificate')}; daemon {daemon}")
     failing = any(one.failure for one in found.left)
     return int(failing or not states.isdisjoint(("expired", "revoked", "failing")))
+
+
+def _managed(found: Overview) -> list[dict[str, object]]:
+    return [
+        {
+            "target": target,
+            "id": one.id,
+            "names": one.names,
+            "not_after": one.not_after and f"{one.not_after:%Y-%m-%dT%H:%M:%SZ}",
+            "status": one.status,
+        }
+        for target, there in found.others.items()
+        for one in there
+    ]
+
+
+def _others(found: Overview) -> Iterator[str]:
+    """Certificates that a target's service renews by itself."""
+    for target, there in found.others.items():
+        for one in there[:MOST_OTHERS]:
+            ends = f", expires {one.not_after:%F}" if one.not_after else ""
+            names, status, known = plain(", ".join(one.names)), plain(one.status), plain(one.id)
+            yield f"\nat {target}, not certd's: {names}: {status}{ends} ({known})"
+        if len(there) > MOST_OTHERS:
+            yield f"at {target}, not certd's: {len(there) - MOST_OTHERS} more"
 
 
 def _row(entry: Entry, now: datetime) -> tuple[str, ...]:

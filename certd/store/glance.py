@@ -75,7 +75,9 @@ _REVOCATIONS = (
     'version.not_after AS "ends [instant]" FROM revocation LEFT JOIN version '
     "ON version.lineage = revocation.lineage AND version.number = revocation.number"
 )
-_ORDERS = "SELECT lineage, coalesce(url, '') FROM certificate_order WHERE state = 'live'"
+_ORDERS = (
+    "SELECT lineage, coalesce(url, ''), finalizing FROM certificate_order WHERE state = 'live'"
+)
 _CHAIN = "SELECT chain_pem FROM version WHERE lineage = ? AND number = ?"
 _CRL = (
     f"SELECT {_columns('crl', ('url', 'look_at', 'failure'))} "  # noqa: S608
@@ -249,7 +251,7 @@ def _seen(connection: sqlite3.Connection, name: str | None) -> Seen:
     revoked: dict[str, list[known.Revocation]] = {}
     for row in map(Revocation._make, connection.execute(_REVOCATIONS)):
         revoked.setdefault(row.lineage, []).append(rows.revocation(row))
-    orders: dict[str, str] = dict(select(_ORDERS, "AND lineage").fetchall())
+    orders = {name: (url, asked) for name, url, asked in select(_ORDERS, "AND lineage")}
     seen = Seen(digests=dict(connection.execute(_META).fetchall()))
     found: list[Any] = [Row._make(values) for values in select(_LINEAGES, "WHERE lineage.name")]
     for row in sorted(found, key=itemgetter(0)):

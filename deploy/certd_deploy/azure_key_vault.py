@@ -26,17 +26,25 @@ from typing import Any, ClassVar
 
 from certd_providers.azureaccount import AGAIN, AzureAccount, check_address
 from cryptography import x509
-from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import (
     Encoding,
     NoEncryption,
     PrivateFormat,
     load_pem_private_key,
-    pkcs12,
 )
 
-from certd.api import Bundle, ConfigError, Managed, TargetBusy, TargetError, failpoint, plain
+from certd.api import (
+    Bundle,
+    ConfigError,
+    Managed,
+    Secret,
+    TargetBusy,
+    TargetError,
+    failpoint,
+    plain,
+    render,
+)
 from certd_deploy.asking import as_target
 from certd_deploy.naming import check_pattern, fitted
 
@@ -115,10 +123,10 @@ class AzureKeyVault(AzureAccount):
             self._import(vault, name, bundle, (found.properties.tags or {}) if found else {})
             failpoint("azure_key_vault: certificate imported")
 
-    def serving(self, name: str) -> str | None:
+    def serving(self, name: str) -> str:
         with self._connected() as vault:
             found = _found(vault, self._name(name))
-            return _fingerprint(found) if found is not None else None
+            return _fingerprint(found) if found is not None else ""
 
     def place(self, name: str) -> str:
         return self._shown(self._name(name))
@@ -208,19 +216,12 @@ def _kind(key: Any) -> dict[str, Any]:
 
 def _packed(bundle: Bundle, key: Any, password: str | None) -> bytes:
     """PEM or, with a password for the journey only, PKCS#12."""
-    if password is None:
-        # Key Vault takes keys as PKCS#8 only.
-        pkcs8: bytes = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
-        return pkcs8 + bundle.fullchain_pem.encode()
-    leaf, *chain = x509.load_pem_x509_certificates(bundle.fullchain_pem.encode())
-    # Key Vault has not always read what has newer algorithms; TLS is what protects it.
-    encryption = (
-        PrivateFormat.PKCS12.encryption_builder()
-        .key_cert_algorithm(pkcs12.PBES.PBESv1SHA1And3KeyTripleDESCBC)
-        .hmac_hash(hashes.SHA1())  # noqa: S303
-        .build(password.encode())
-    )
-    return pkcs12.serialize_key_and_certificates(bundle.name.encode(), key, leaf, chain, encryption)
+    if password is not None:
+        # Key Vault has not always read what has newer algorithms; TLS is what protects it.
+        return render(bundle, "pkcs12-legacy", Secret(password))
+    # It takes keys as PKCS#8 only.
+    pkcs8: bytes = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    return pkcs8 + bundle.fullchain_pem.encode()
 
 
 def _found(vault: Any, name: str) -> Any | None:
@@ -238,9 +239,9 @@ def _found(vault: Any, name: str) -> Any | None:
     return found
 
 
-def _fingerprint(found: Any) -> str | None:
+def _fingerprint(found: Any) -> str:
     if found.properties.enabled is False:  # its secret cannot be read
-        return None
+        return ""
     return hashlib.sha256(found.cer).hexdigest()
 
 

@@ -98,7 +98,7 @@ class GoogleCertificateManager(GoogleTarget):
             self._wait(api, begun)
             failpoint("google_certificate_manager: operation ended")
 
-    def serving(self, name: str) -> str | None:
+    def serving(self, name: str) -> str:
         with self.cloud(self.url) as (api, project):
             return _fingerprint(self._found(api, self._path(project, name)))
 
@@ -193,11 +193,11 @@ def _is(found: dict[str, Any] | None, bundle: Bundle) -> bool:
     return found is not None and _fingerprint(found) == bundle.certificate.fingerprint
 
 
-def _fingerprint(found: dict[str, Any] | None) -> str | None:
+def _fingerprint(found: dict[str, Any] | None) -> str:
     try:
         return fingerprint((found or {}).get("pemCertificate", ""))
     except ValueError:  # one of Google's that has not been issued yet
-        return None
+        return ""
 
 
 def _managed(one: dict[str, Any]) -> Managed:

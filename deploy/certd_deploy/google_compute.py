@@ -109,7 +109,7 @@ class GoogleCompute(GoogleTarget):
                 place.tidy(lineage, _name(link))
                 failpoint("google_compute: old certificates removed")
 
-    def serving(self, name: str) -> str | None:
+    def serving(self, name: str) -> str:
         """Where proxies have several, that which was made first: the others are to follow."""
         with self.cloud(self.url) as (api, project):
             place, lineage = Place(api, self._where(project), self), self._lineage(name)
@@ -117,7 +117,7 @@ class GoogleCompute(GoogleTarget):
             found = [place.certificate(one) for one in dict.fromkeys(names) if one is not None]
             there = [one for one in found if one is not None]
             if None in names or not there:
-                return None
+                return ""
             first = min(there, key=lambda one: datetime.fromisoformat(one["creationTimestamp"]))
             return fingerprint(first["certificate"])
 

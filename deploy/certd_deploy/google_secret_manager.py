@@ -81,10 +81,10 @@ class GoogleSecretManager(GoogleTarget):
         },
     )
     format: str = field(
-        default="pem",
+        default="combined",
         metadata={
-            "description": 'what is in it: "pem": key, leaf, chain; or "json" with certificate, '
-            "chain, fullchain and private_key",
+            "description": 'what is in it, as PEM: "combined" (leaf, chain, key) or "key-first"; '
+            'or "json" with certificate, chain, fullchain and private_key',
             "check": check_format,
         },
     )
@@ -110,7 +110,7 @@ class GoogleSecretManager(GoogleTarget):
     url: str = field(default="https://secretmanager.googleapis.com", metadata=ADDRESS)
 
     def deploy(self, bundle: Bundle) -> None:
-        text = written(self.format, bundle)
+        text = written(bundle, self.format)
         if len(text) > MOST:
             why = f"it would have {len(text)} bytes of {MOST}"
             raise TargetError("the secret is too large", why, "order a shorter chain")
@@ -131,13 +131,13 @@ class GoogleSecretManager(GoogleTarget):
                 self._tidy(api, path, newest.number)
                 failpoint("google_secret_manager: old versions done with")
 
-    def serving(self, name: str) -> str | None:
+    def serving(self, name: str) -> str:
         there = self._found(name)
         pair = read(there.text) if there else None
         try:
-            return fingerprint(pair.fullchain_pem) if pair else None
+            return fingerprint(pair.fullchain_pem) if pair else ""
         except ValueError:
-            return None
+            return ""
 
     def recover(self, name: str) -> Pair | None:
         there = self._found(name)

@@ -5,24 +5,20 @@ from __future__ import annotations
 import json
 import re
 
-from certd.api import Bundle, ConfigError, Pair, Secret
+from certd.api import Bundle, ConfigError, Pair, Secret, render
 
-FORMATS = {
-    "pem": "key, leaf, chain",
-    "json": "certificate, chain, fullchain, private_key",
-}
+FORMATS = ("combined", "key-first", "json")
 _BLOCK = re.compile(r"-----BEGIN ([A-Z0-9 ]+)-----\n.*?-----END \1-----\n?", re.DOTALL)
 
 
 def check_format(form: str) -> None:
     if form not in FORMATS:
-        known = ", ".join(f'"{one}" ({what})' for one, what in FORMATS.items())
-        raise ConfigError(f'there is no format "{form}"', "", f"write one of {known}")
+        raise ConfigError(f'"{form}" is no format here', "", f"write one of {', '.join(FORMATS)}")
 
 
-def written(form: str, bundle: Bundle) -> str:
-    if form == "pem":
-        return bundle.key_pem.reveal() + bundle.fullchain_pem
+def written(bundle: Bundle, form: str) -> str:
+    if form != "json":
+        return render(bundle, form).decode()
     parts = {
         "certificate": bundle.leaf_pem,
         "chain": bundle.chain_pem,
@@ -33,7 +29,7 @@ def written(form: str, bundle: Bundle) -> str:
 
 
 def read(text: str) -> Pair | None:
-    """What was written in either form; None: it is neither."""
+    """What was written in any of the forms; None: it is none of them."""
     try:
         parts = json.loads(text)
     except (ValueError, RecursionError):

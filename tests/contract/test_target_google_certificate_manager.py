@@ -219,7 +219,7 @@ def test_what_google_issues_is_left_alone_and_told(
     with pytest.raises(TargetError, match="not a certificate of certd's") as refused:
         target.deploy(bundle("www"))
     assert "another certificate" in refused.value.next
-    assert target.serving("www") is None
+    assert target.serving("www") == ""
     assert {each.id.rpartition("/")[2]: each for each in target.managed()} == {
         "certd-www": Managed(f"{WHERE}/certd-www", ("www.example.com",), None, "PROVISIONING"),
         "shop": Managed(

@@ -62,8 +62,8 @@ def target(fake: Service) -> GoogleSecretManager:
 
 
 def read_pem(text: str) -> Pair:
-    key, end, certificates = text.partition("-----END PRIVATE KEY-----\n")
-    return Pair(certificates, key + end)
+    certificates, begin, key = text.partition("-----BEGIN PRIVATE KEY-----\n")
+    return Pair(certificates, begin + key)
 
 
 class TestSecretManager(CloudTargetContract):
@@ -115,7 +115,7 @@ def test_googles_own_client_reads_what_was_written(
         found = versions.access(name=f"{SECRET}/versions/latest").execute()
     assert found["name"] == f"{SECRET}/versions/2"
     text = base64.b64decode(found["payload"]["data"])
-    assert text.decode() == wanted.key_pem.reveal() + wanted.fullchain_pem
+    assert text.decode() == wanted.fullchain_pem + wanted.key_pem.reveal()
     assert int(found["payload"]["dataCrc32c"]) == google_crc32c.value(text)
     assert fingerprint(text.decode()) == target.serving("www")
 
@@ -232,7 +232,7 @@ def test_a_latest_that_nobody_may_read_is_followed_by_another(
     wanted = bundle()
     target.deploy(wanted)
     google.versions[f"{SECRET}/versions/1"]["state"] = "DISABLED"
-    assert target.serving("www") is None
+    assert target.serving("www") == ""
     target.deploy(wanted)
     assert google.numbers("certd-www", "ENABLED") == ["2"]
 
@@ -256,7 +256,7 @@ def test_what_is_no_pair_cannot_come_back(target: GoogleSecretManager, google: S
     target.deploy(bundle())
     for data in (b"hunter2", b"{}", b"[]", b"\xff"):
         google.data[f"{SECRET}/versions/1"] = data
-        assert target.serving("www") is None
+        assert target.serving("www") == ""
         with pytest.raises(TargetError, match="neither PEM nor JSON") as refused:
             target.recover("www")
         assert "hunter2" not in str(refused.value)

@@ -367,6 +367,40 @@ def test_an_account_that_caa_does_not_name_orders_nothing(site: Site, ca: Faulty
     assert len(ca.acted_on("new-order")) == 1
 
 
+@pytest.mark.parametrize(
+    ("challenges", "by"),
+    [
+        pytest.param(["dns-01", "http-01"], "http-01", id="the second is permitted"),
+        pytest.param(["dns-01", "tls-alpn-01", "http-01"], "http-01", id="the third is"),
+        pytest.param(["http-01", "dns-01"], None, id="the first is"),
+        pytest.param(["dns-01", "tls-alpn-01"], "", id="none is"),
+    ],
+)
+def test_a_challenge_that_caa_permits_is_used_in_place_of_the_first(
+    challenges: list[str],
+    by: str | None,
+    site: Site,
+    ca: FaultyCA,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    site.certificate("www", "method.plain.test", challenge=challenges, self_check=True)
+    planned = site.certd("plan").stdout
+    with Driver(site) as driver:
+        lineage = driver.attempt("www")
+    if by == "":
+        assert lineage.failure is not None
+        assert "CAA does not let test certify method.plain.test" in lineage.failure.what
+        assert not ca.seen("new-order")
+        assert "in vain: CAA" in planned
+        return
+    assert lineage.current is not None
+    assert (lineage.failures, lineage.challenge) == (0, None)
+    assert len(ca.acted_on("new-order")) == 1
+    said = f"CAA lets test certify method.plain.test by {by}, not by dns-01"
+    assert (said in caplog.text) == (said in planned) == (by is not None)
+    assert "in vain" not in planned
+
+
 def test_the_next_ca_is_gone_on_to_if_caa_allows_it(
     site: Site, ca: FaultyCA, second: FaultyCA
 ) -> None:

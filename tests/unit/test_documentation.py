@@ -48,7 +48,14 @@ def test_every_setting_is_documented_with_its_default(heading: str) -> None:
 
 def test_every_setting_of_a_disk_target_is_documented_with_its_default() -> None:
     disk = plugins.plugin_class("disk", plugins.deploy_targets())
-    fields = {field.name: default(field.default) for field in dataclasses.fields(disk)}
+    fields = {
+        field.name: default(
+            field.default
+            if field.default_factory is dataclasses.MISSING
+            else field.default_factory()
+        )
+        for field in dataclasses.fields(disk)
+    }
     assert documented(DISK) == fields
 
 
@@ -76,4 +83,4 @@ def test_the_schema_tells_several_types_of_target_apart(
     shelf.install(tmp_path, "[certd.deploy_targets]\nshelf = tests.shelf:Shelf\n")
     monkeypatch.syspath_prepend(tmp_path)
     [table] = schema()["properties"]["target"]["patternProperties"].values()
-    assert table["discriminator"]["mapping"].keys() == {"disk", "shelf"}
+    assert table["discriminator"]["mapping"].keys() > {"disk", "shelf"}

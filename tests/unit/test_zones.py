@@ -440,6 +440,18 @@ def test_the_wait_for_another_process_has_an_end(desk: Desk) -> None:
         assert "by another certd" in failure(change)
 
 
+@pytest.mark.usefixtures("quick")
+def test_a_call_of_our_own_that_hangs_is_nobody_elses(desk: Desk, back: threading.Event) -> None:
+    main = account("main", Memory(hanging={"add"}, back=back))
+    desk.store.records.publish("www", "main", record("www"), NOW)
+    first = desk.zones.change("add", main, record("www"), 0.2)
+    assert "does not come to an end" in failure(first)
+    second = desk.zones.change("add", main, record("www"), 0.2)
+    text = failure(second)
+    assert "has not come to an end with an earlier call" in text
+    assert "another certd" not in text
+
+
 def test_whoever_waits_for_the_rate_is_not_late(
     desk: Desk, monkeypatch: pytest.MonkeyPatch
 ) -> None:

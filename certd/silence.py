@@ -1,9 +1,10 @@
-"""Which places of a CA keep silent, so that not everybody waits there for an answer.
+"""Which places keep silent, so that not everybody waits there for an answer.
 
-A place is a resource of the directory, such as newOrder, or all other URLs of the CA. It
-is taken to be mute when a request was not answered in time, and no other was since that
-one began: what is silent to one certificate and answers the others holds up that one
-only. Of URLs that differ, such as orders, one by itself says nothing of the others.
+A place is a resource of a CA's directory, such as newOrder, or all other URLs of the CA; or a
+DNS server, of which what is asked stands for the URL. It is taken to be mute when a request
+was not answered in time, and no other was since that one began: what is silent to one
+certificate and answers the others holds up that one only. Of URLs that differ, such as
+orders, one by itself says nothing of the others.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ class _Place:
 
 
 class Silences:
-    """Of one CA; shared by all threads."""
+    """Of one CA, or of DNS servers; shared by all threads."""
 
     def __init__(self, monotonic: Callable[[], float] = time.monotonic) -> None:
         self._monotonic = monotonic
