@@ -139,6 +139,7 @@ class Doorman:
     may: dict[str, frozenset[str]] = field(default_factory=dict)
     tokens: dict[str, str] = field(default_factory=dict)
     url: str = ""
+    wrong: list[str] = field(default_factory=list)  # what was not in the form that it must have
     count: Any = field(default_factory=lambda: itertools.count(1))
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -164,7 +165,11 @@ class Doorman:
         with self._lock:
             if request.path == "/token":
                 return self._token(request)
-            return self._api(request)
+            try:
+                return self._api(request)
+            except (AssertionError, jsonschema.ValidationError) as error:
+                self.wrong.append(f"{request.method} {request.path}: {error}")
+                return problem(500, "backendError")
 
     def done(self, method: str, path: dict[str, str], request: Request) -> Response:
         """What comes of a request that is in order."""

@@ -30,7 +30,7 @@ from certd.api import (
     fingerprint,
     plain,
 )
-from certd_deploy.googlecloud import ACCOUNT, GoogleTarget, instant, pages, until
+from certd_deploy.googlecloud import ACCOUNT, GoogleTarget, check_labels, instant, pages, until
 from certd_deploy.naming import check_pattern, fitted
 
 SCOPES = ("DEFAULT", "EDGE_CACHE", "ALL_REGIONS", "CLIENT_AUTH")
@@ -78,7 +78,10 @@ class GoogleCertificateManager(GoogleTarget):
     )
     labels: Mapping[str, str] = field(
         default_factory=dict,
-        metadata={"description": "labels besides managed-by = certd and those that are there"},
+        metadata={
+            "description": "labels besides managed-by = certd and those that are there",
+            "check": check_labels,
+        },
     )
     url: str = field(default="https://certificatemanager.googleapis.com", metadata=ADDRESS)
 

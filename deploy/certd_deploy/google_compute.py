@@ -177,7 +177,18 @@ class Place:
         return next((_name(link) for link in links if _ours(link, lineage)), None)
 
     def attach(self, proxy: str, link: str, lineage: str) -> bool:
-        """Have the proxy serve it; whether it did not before."""
+        """Have the proxy serve it; whether it did not before.
+
+        Certificates that share a proxy are often renewed at once: who was slower looks again.
+        """
+        changed = until(lambda: self._changed(proxy, link, lineage), f"a change of {proxy}")
+        if changed:
+            failpoint("google_compute: proxy changed")
+            self._wait(changed)
+        return bool(changed)
+
+    def _changed(self, proxy: str, link: str, lineage: str) -> dict[str, Any] | None:
+        """The operation that changes it, empty if there is nothing to change; None: not now."""
         found = self._proxy(proxy)
         if "certificateMap" in found:
             why = "it has a certificate map, and so ignores certificates of its own"
@@ -186,18 +197,16 @@ class Place:
         before = found.get("sslCertificates", [])
         after = list(_replaced(before, link, lineage))
         if [*map(_name, after)] == [*map(_name, before)]:
-            return False
+            return {}
         path = f"{self._where}/targetHttpsProxies/{proxy}"
         body = {"sslCertificates": after, "fingerprint": found["fingerprint"]}
         answer = self._api.call("PATCH", path, body=body, accept={400, OVERTAKEN})
         if answer.status == OVERTAKEN or NOT_READY in reasons(answer):
-            why = f"HTTP {answer.status}: somebody else is changing the proxy {proxy}"
-            raise self._api.busy(why)
+            return None
         if answer.status == 400:
             raise self._api.failure(answer)
-        failpoint("google_compute: proxy changed")
-        self._wait(answer.json)
-        return True
+        operation: dict[str, Any] = answer.json
+        return operation if operation["name"] else None
 
     def tidy(self, lineage: str, kept: str) -> None:
         """Remove the certificates of the lineage that nobody uses. That is no reason to fail."""

@@ -25,7 +25,7 @@ from certd_providers.rest import ADDRESS
 
 from certd.api import Bundle, ConfigError, Pair, ProviderError, TargetError, failpoint, fingerprint
 from certd_deploy.crc32c import crc32c
-from certd_deploy.googlecloud import ACCOUNT, GoogleTarget, pages, until
+from certd_deploy.googlecloud import ACCOUNT, GoogleTarget, check_labels, pages, until
 from certd_deploy.naming import check_pattern, fitted
 from certd_deploy.pairtext import check_format, read, written
 
@@ -105,7 +105,10 @@ class GoogleSecretManager(GoogleTarget):
     )
     labels: Mapping[str, str] = field(
         default_factory=dict,
-        metadata={"description": "labels of a new secret besides managed-by = certd"},
+        metadata={
+            "description": "labels of a new secret besides managed-by = certd",
+            "check": check_labels,
+        },
     )
     url: str = field(default="https://secretmanager.googleapis.com", metadata=ADDRESS)
 

@@ -5,8 +5,9 @@ with their errors, and operations that last.
 from __future__ import annotations
 
 import contextlib
+import re
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, ClassVar, TypeVar
@@ -14,7 +15,7 @@ from urllib.parse import quote
 
 from certd_providers.googleaccount import GoogleAccount, GoogleAPI
 
-from certd.api import Bundle, TargetBusy
+from certd.api import Bundle, ConfigError, TargetBusy
 from certd_deploy.asking import as_target
 
 PATIENCE = 60.0  # seconds that an operation is waited for; then the next try looks at it
@@ -24,7 +25,19 @@ ACCOUNT = (
     "service account, gcloud), with "
 )
 
+_LABEL = re.compile(r"[a-z][a-z0-9_-]{0,62}", re.ASCII)
+_LABELLED = re.compile(r"[a-z0-9_-]{0,63}", re.ASCII)
+
 T = TypeVar("T")
+
+
+def check_labels(labels: Mapping[str, str]) -> None:
+    for label, value in labels.items():
+        if not _LABEL.fullmatch(label) or not _LABELLED.fullmatch(value):
+            why = (
+                'both have up to 63 small letters, digits, "_" and "-", and a label a letter first'
+            )
+            raise ConfigError(f'"{label}" = "{value}" is no label of Google\'s', why, "correct it")
 
 
 @dataclass(frozen=True, slots=True)

@@ -139,8 +139,11 @@ class GoogleAPI:
         answer = self._api.call(method, path, accept={*accept, 401, 403}, **how)
         if answer.status == 401 and self._tokens.refused():
             raise self._api.busy("HTTP 401: it wants another access token")
-        if answer.status == 403 and reasons(answer) & BUSY:
-            raise self._api.busy(f"HTTP 403: {', '.join(reasons(answer))}: {_message(answer)}")
+        if answer.status == 403 and (why := reasons(answer) & BUSY):
+            busy = self._api.busy(f"HTTP 403: {', '.join(why)}: {_message(answer)}")
+            if "quotaExceeded" in why:
+                busy.next = "free some of it, or have the quota raised; it is tried again by itself"
+            raise busy
         if answer.status in (401, 403):
             # Roles can be given for a single zone; the API is enabled for all, or not at all.
             self._api.zone = zone if reasons(answer) == {"forbidden"} else ""

@@ -80,6 +80,7 @@ def service(
     with serving(lambda request: at_work[0](request)) as url:
         at_work.append(Service(_forms, _key, url))
         yield at_work[0]
+    assert at_work[0].google.wrong == []
 
 
 class TestGoogle(HTTPProviderContract):

@@ -47,6 +47,7 @@ def fake(google: Certificates, monkeypatch: pytest.MonkeyPatch) -> Iterator[Serv
     with service.running():
         service.opened()
         yield service
+    assert google.wrong == []
 
 
 def made(fake: Service, **settings: Any) -> GoogleCertificateManager:
@@ -268,10 +269,12 @@ def test_without_googles_library(
         ("certificate", "a" * 60 + "{name}"),
         ("certificate", "certd-{nam}"),
         ("scope", "default"),
+        ("labels", {"Team": "web"}),
+        ("labels", {"team": "Web"}),
         ("url", "http://example.com"),
     ],
 )
-def test_settings_that_cannot_be(setting: str, value: str) -> None:
+def test_settings_that_cannot_be(setting: str, value: Any) -> None:
     check = GoogleCertificateManager.__dataclass_fields__[setting].metadata["check"]
     with pytest.raises(ConfigError):
         check(value)

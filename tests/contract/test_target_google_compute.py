@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from types import ModuleType
 from typing import Any, ClassVar
@@ -58,6 +59,7 @@ def fake(google: Compute, monkeypatch: pytest.MonkeyPatch) -> Iterator[Service]:
     with service.running():
         service.opened()
         yield service
+    assert google.wrong == []
 
 
 def made(fake: Service, *proxies: str, **settings: Any) -> GoogleCompute:
@@ -173,19 +175,42 @@ def test_nothing_of_somebody_elses_change_is_lost(
         return google(request)
 
     fake.before = overtake
-    with pytest.raises(TargetBusy, match="412"):
-        target.deploy(wanted)
     target.deploy(wanted)
     assert google.links("web") == ["first", "last", name_of(wanted)]
-    assert [request.method for request in fake.writes].count("POST") <= 1
+    assert [request.method for request in fake.writes] == ["PATCH"]
 
 
-@pytest.mark.parametrize("busy", [problem(400, "resourceNotReady", "x"), problem(409, "x")])
-def test_what_is_just_being_changed_is_busy(
-    fake: Service, target: GoogleCompute, busy: Response
+def test_certificates_that_share_a_proxy_may_be_renewed_at_once(
+    google: Compute, target: GoogleCompute
 ) -> None:
-    fake.fault(busy, writing=True, skip=0 if busy.status == 409 else 1)
-    with pytest.raises(TargetBusy):
+    for version in (1, 2):
+        wanted = [bundle(f"site-{number}", version, "a.example.com") for number in range(8)]
+        with ThreadPoolExecutor(8) as threads:
+            list(threads.map(target.deploy, wanted))
+        assert google.links("web")[0] == "first"
+        assert sorted(google.links("web")[1:]) == sorted(map(name_of, wanted))
+        assert len(google.certificates) == 8
+
+
+def test_a_proxy_that_is_just_being_changed_is_waited_for(
+    fake: Service, google: Compute, target: GoogleCompute, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wanted, busy = bundle(), problem(400, "resourceNotReady", "x")
+    fake.fault(busy, writing=True, skip=1)
+    target.deploy(wanted)
+    assert google.links("web") == ["first", name_of(wanted)]
+    monkeypatch.setattr(googlecloud, "PATIENCE", 0.01)
+    for _ in range(99):
+        fake.fault(busy, writing=True, skip=1)
+    with pytest.raises(TargetBusy, match="a change of web lasts"):
+        target.deploy(bundle("www", 2))
+
+
+def test_a_certificate_that_is_just_being_made_is_busy(
+    fake: Service, target: GoogleCompute
+) -> None:
+    fake.fault(problem(409, "alreadyExists"), writing=True)
+    with pytest.raises(TargetBusy, match="just being made"):
         target.deploy(bundle())
 
 
@@ -219,8 +244,9 @@ def test_a_quota_that_is_used_up_is_no_reason_to_go_back(
     google: Compute, target: GoogleCompute
 ) -> None:
     google.most = 0
-    with pytest.raises(TargetBusy, match="SSL_CERTIFICATES"):
+    with pytest.raises(TargetBusy, match="SSL_CERTIFICATES") as busy:
         target.deploy(bundle())
+    assert "have the quota raised" in busy.value.next
 
 
 @pytest.mark.parametrize(

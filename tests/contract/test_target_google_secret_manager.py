@@ -50,6 +50,7 @@ def fake(google: Secrets, monkeypatch: pytest.MonkeyPatch) -> Iterator[Service]:
     with service.running():
         service.opened()
         yield service
+    assert google.wrong == []
 
 
 def made(fake: Service, **settings: Any) -> GoogleSecretManager:
@@ -279,10 +280,12 @@ def test_a_chain_that_is_too_long(target: GoogleSecretManager, fake: Service) ->
         ("alias", "latest"),
         ("alias", "1st"),
         ("old", "remove"),
+        ("labels", {"Team": "web"}),
+        ("labels", {"team": "Web"}),
         ("url", "http://example.com"),
     ],
 )
-def test_settings_that_cannot_be(setting: str, value: str) -> None:
+def test_settings_that_cannot_be(setting: str, value: Any) -> None:
     check = GoogleSecretManager.__dataclass_fields__[setting].metadata["check"]
     with pytest.raises(ConfigError):
         check(value)
