@@ -141,6 +141,17 @@ def test_what_another_proxy_still_uses_is_removed_later(
     assert both.serving("www") == versions[2].certificate.fingerprint
 
 
+def test_a_proxy_that_has_lost_it_is_noticed_and_put_right(google: Compute, fake: Service) -> None:
+    google.proxy("shop", OTHERS[0])
+    both, wanted = made(fake, "web", "shop"), bundle()
+    both.deploy(wanted)
+    google.proxies[f"{GLOBAL}/targetHttpsProxies/shop"]["sslCertificates"] = [OTHERS[0]]
+    assert both.serving("www") == ""
+    both.deploy(wanted)
+    assert both.serving("www") == wanted.certificate.fingerprint
+    assert [request.method for request in fake.writes] == ["POST", "PATCH", "PATCH", "PATCH"]
+
+
 def test_only_versions_of_the_lineage_are_removed(google: Compute, target: GoogleCompute) -> None:
     """Also where its name is the beginning of another's."""
     longer = bundle("www-1", 1, "a.example.com")
