@@ -116,6 +116,13 @@ class TargetBusy(Untouched):
         self.retry_after = retry_after
 
 
+class Unfit(TargetError):
+    """The certificate is served, but not as the policy of its endpoint wants (``tls``, ``hsts``).
+
+    The version before would not be served in any other way.
+    """
+
+
 class SecretError(CertdError):
     """A secret could not be fetched from where the configuration says; tried again later."""
 

@@ -12,35 +12,34 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import datetime, timedelta
 
-from certd import due, verify, x509
+from certd import due, x509
 from certd import hooks as hook
-from certd.config import Endpoint, TargetSettings
+from certd.config import TargetSettings
 from certd.deploying import OUTSIDE, TargetDecision
 from certd.errors import (
-    BadCertificate,
     CertdError,
     StoreError,
     TargetBusy,
     TargetError,
+    Unfit,
     Unseen,
     Untouched,
     bug,
-    plain,
 )
 from certd.failpoint import failpoint
 from certd.hooks import HookFailed
 from certd.known import Failure, Lineage, TargetState
+from certd.looking import look
 from certd.model import Bundle, CertificateSpec
 from certd.ordering import Say
+from certd.others import note_others
 from certd.store import Store
 from certd.together import together
 
 log = logging.getLogger(__name__)
 
-PROBE_TIMEOUT = 5.0  # seconds for one look at an endpoint
 PROBE_PAUSE_MIN = timedelta(seconds=0.1)
 PROBE_PAUSE_MAX = timedelta(seconds=2)
-_NAMES = 5  # of a certificate that was not expected, in an error
 
 
 class Rollout:
@@ -138,6 +137,8 @@ class Rollout:
         """
         try:
             look(bundle, settings)
+        except Unfit as error:  # neither time nor the version before would help
+            return self._again(bundle, settings, state, error)
         except TargetError:
             now = self._clock()
             patience = timedelta(seconds=settings.verify_timeout)
@@ -152,7 +153,7 @@ class Rollout:
         except HookFailed as error:
             return self._again(bundle, settings, state, error)
         failpoint("rollout: post_hook has run")
-        self._note_others(settings)
+        note_others(settings, self._store, self._clock())
         now = self._clock()
         state = replace(
             state,
@@ -179,7 +180,7 @@ class Rollout:
             look(bundle, settings)
         except StoreError:
             raise
-        except (Unseen, TargetBusy) as error:
+        except (Unseen, TargetBusy, Unfit) as error:
             return self._again(bundle, settings, state, error)
         except TargetError as error:
             found = Failure(error.what, error.why, error.next, now)
@@ -189,29 +190,12 @@ class Rollout:
             log.exception("%s: target %s", bundle.name, settings.name)
             return self._again(bundle, settings, state, bug(error))
         else:
-            self._note_others(settings)
+            note_others(settings, self._store, self._clock())
             at = self._next_look(settings, now)
             state = replace(state, failures=0, failure=None, retry_at=at)
         self._keep(bundle.name, state)
         failpoint("rollout: look is kept")
         return state
-
-    def _note_others(self, settings: TargetSettings) -> None:
-        """What a service renews itself, to be shown: asked once for all certificates there."""
-        managed, now = getattr(settings.plugin, "managed", None), self._clock()
-        if not callable(managed):  # it has none, or a setting of that name
-            return
-        seen = self._store.others.seen_at(settings.name)
-        if seen is not None and now - seen < (settings.look_every or due.DAY) / 2:
-            return
-        try:
-            self._store.others.keep(settings.name, managed(), now)
-        except StoreError:
-            raise
-        except CertdError as error:
-            log.warning("target %s: what is there besides is not known: %s", settings.name, error)
-        except Exception:  # as in act: a plugin may raise anything
-            log.exception("target %s: what is there besides is not known", settings.name)
 
     def _next_look(self, settings: TargetSettings, now: datetime) -> datetime | None:
         """Spread by a tenth either way: what was deployed at once is not looked at at once."""
@@ -279,32 +263,15 @@ class Rollout:
 
 
 def _refuse_bad(bundle: Bundle, now: datetime) -> None:
-    """Before any target is touched: some servers die of a bad pair, and none is to have one.
-
-    Raises:
-        Untouched: pair, names, chain or validity are not as they were when it was issued.
-    """
-    facts = bundle.certificate
+    """Before any target is touched: some servers die of a bad pair, and none is to have one."""
     try:
-        pin = facts.spki_sha256 if bundle.keyless else x509.pin(bundle.key_pem)
-        _, chain, found = x509.check_pin(
-            bundle.fullchain_pem,
-            pin,
-            facts.identifiers,
-            now,
-            usages=facts.usages,
-            chain_required=False,
-        )
-        if bool(chain) == bool(bundle.chain_pem) and found.fingerprint == facts.fingerprint:
-            return
-        why = "its chain does not lead from the leaf, or the leaf is another"
-    except (BadCertificate, StoreError) as error:
-        why = ": ".join(filter(None, (error.what, error.why)))
-    raise Untouched(
-        f"version {bundle.version} is not fit to be deployed",
-        why,
-        f"`certd renew {bundle.name} --force` gets another",
-    )
+        x509.check_bundle(bundle, now)
+    except CertdError as error:
+        raise Untouched(
+            f"version {bundle.version} is not fit to be deployed",
+            ": ".join(filter(None, (error.what, error.why))),
+            f"`certd renew {bundle.name} --force` gets another",
+        ) from error
 
 
 def _put_back(before: Bundle, settings: TargetSettings) -> CertdError | None:
@@ -327,52 +294,3 @@ def _also(before: Bundle, first: CertdError, second: CertdError) -> str:
     if (second.what, second.why) == (first.what, first.why):
         return said
     return ": ".join(filter(None, (said, second.what, second.why)))
-
-
-def look(bundle: Bundle, settings: TargetSettings) -> None:
-    """Raise TargetError unless the target has the bundle, and every endpoint serves it."""
-    wanted = bundle.certificate.fingerprint
-    there = settings.plugin.serving(bundle.name)
-    if there is not None and there != wanted:
-        what = "another" if there else "no"
-        raise TargetError(
-            f"{settings.name} has {what} certificate in place",
-            f"fingerprint {there[:16]}… instead of {wanted[:16]}…" if there else "",
-            "find out who else writes there",
-        )
-    for endpoint in settings.verify:
-        sni = verify.sni_for(endpoint.host, bundle.certificate.identifiers)
-        served = verify.probe(endpoint.host, endpoint.port, sni, PROBE_TIMEOUT)
-        if served.fingerprint != wanted and not _has_it_too(bundle, endpoint, sni):
-            asked = f"when asked for {sni}" if sni else "when asked for no name"
-            raise TargetError(
-                f"{endpoint} does not serve version {bundle.version}",
-                f"after {settings.verify_timeout:.0f} s it still serves "
-                f"{_seen(served, bundle)}, {asked}",
-                "check that the server reads current/fullchain.pem and current/privkey.pem, "
-                "and that the reload command reloads it",
-            )
-
-
-def _has_it_too(bundle: Bundle, endpoint: Endpoint, sni: str | None) -> bool:
-    """Whether a client that takes only this kind of key is served it: a server may have two."""
-    kind = x509.kind_of(x509.read_chain(bundle.leaf_pem)[0].public_key())
-    try:
-        served = verify.probe(endpoint.host, endpoint.port, sni, PROBE_TIMEOUT, kind)
-    except TargetError:
-        return False
-    return served.fingerprint == bundle.certificate.fingerprint
-
-
-def _seen(served: verify.Served, bundle: Bundle) -> str:
-    """The certificate that is there instead; its names where they are not the bundle's."""
-    leaf = served.certificate
-    if leaf is None:
-        return f"fingerprint {served.fingerprint[:16]}…"
-    seen = f"serial {leaf.serial}, valid until {leaf.not_after:%F}"
-    if set(leaf.identifiers) == set(bundle.certificate.identifiers):
-        return seen
-    names = [name.value for name in leaf.identifiers]
-    more = f" and {len(names) - _NAMES} more" if len(names) > _NAMES else ""
-    shown = plain(", ".join(names[:_NAMES]))
-    return f"{seen}, for {shown or 'no name'}{more}"

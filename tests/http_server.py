@@ -129,8 +129,12 @@ def forwarded(url: str, request: Request) -> Response:
     with contextlib.closing(there):
         there.request(request.method, request.target, request.body, headers)
         answer = there.getresponse()
-        kind = {"Content-Type": answer.headers.get("Content-Type", "text/plain")}
-        return Response(answer.status, answer.read(), kind)
+        told = {"Content-Type": "text/plain"} | {
+            name: answer.headers[name]
+            for name in ("Content-Type", "ETag")
+            if name in answer.headers
+        }
+        return Response(answer.status, answer.read(), told)
 
 
 def own_tls(folder: Path, *names: str) -> tuple[ssl.SSLContext, Path]:

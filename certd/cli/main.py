@@ -35,6 +35,7 @@ COMMANDS = (
     "run",
     "status",
     "show",
+    "verify",
     "export",
     "revoke",
     "account",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import datetime
 
 import click
@@ -45,7 +45,7 @@ def command(context: click.Context, as_json: bool) -> int:
             head += f', "dns_records": {encode([stuck_document(one) for one in found.stuck])}'
         click.echo(f'{{{head}, "certificates": [\n{lines}\n]}}')
     else:
-        _table([_row(entry, found.now) for entry in found.entries])
+        table(COLUMNS, [_row(entry, found.now) for entry in found.entries], 2, COLOURS)
         for text in troubles(found):
             say(text)
         for text in found.roots:
@@ -102,7 +102,10 @@ def _row(entry: Entry, now: datetime) -> tuple[str, ...]:
     )
 
 
-def _table(cells: list[tuple[str, ...]]) -> None:
+def table(
+    columns: tuple[str, ...], cells: list[tuple[str, ...]], telling: int, colours: Mapping[str, str]
+) -> None:
+    """Print it; on a terminal with the colour of what is in the column that is ``telling``."""
     terminal = sys.stdout.isatty()
     if terminal and len(cells) <= TABLE_ROWS:
         from rich.cells import cell_len
@@ -110,23 +113,23 @@ def _table(cells: list[tuple[str, ...]]) -> None:
         from rich.table import Table
         from rich.text import Text
 
-        table = Table(box=None, header_style="bold", pad_edge=False)
+        drawn = Table(box=None, header_style="bold", pad_edge=False)
         console = Console()
         words = [
             [[cell_len(word) for word in cell.split()] for cell in column]
-            for column in zip(COLUMNS, *cells, strict=True)
+            for column in zip(columns, *cells, strict=True)
         ]
-        room = console.width - 2 * (len(COLUMNS) - 1)
-        for column, width in zip(COLUMNS, _widths(words, room), strict=True):
-            table.add_column(column, width=width, overflow="fold")
+        room = console.width - 2 * (len(columns) - 1)
+        for column, width in zip(columns, _widths(words, room), strict=True):
+            drawn.add_column(column, width=width, overflow="fold")
         for row in cells:
-            style = COLOURS.get(row[2], "yellow")
-            shown = [Text(cell, style if at == 2 else "") for at, cell in enumerate(row)]
-            table.add_row(*shown)
-        console.print(table)
+            style = colours.get(row[telling], "yellow")
+            shown = [Text(cell, style if at == telling else "") for at, cell in enumerate(row)]
+            drawn.add_row(*shown)
+        console.print(drawn)
         return
-    rows = [COLUMNS, *cells]
-    widths = [max(len(row[at]) for row in rows) for at in range(len(COLUMNS))]
+    rows = [columns, *cells]
+    widths = [max(len(row[at]) for row in rows) for at in range(len(columns))]
     lines = (
         "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
         for row in rows

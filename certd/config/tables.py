@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, Field, create_model
 
 from certd.config.catables import CATable, Table
+from certd.config.endpoints import Served
 from certd.config.fields import (
     Challenges,
     Command,
@@ -22,7 +23,6 @@ from certd.config.fields import (
     Profile,
     Rate,
     Reference,
-    Served,
     Server,
     WebFolder,
     Windows,

@@ -78,7 +78,7 @@ _REVOCATIONS = (
 _ORDERS = (
     "SELECT lineage, coalesce(url, ''), finalizing FROM certificate_order WHERE state = 'live'"
 )
-_CHAIN = "SELECT chain_pem FROM version WHERE lineage = ? AND number = ?"
+_PEMS = "SELECT leaf_pem, chain_pem FROM version WHERE lineage = ? AND number = ?"
 _CRL = (
     f"SELECT {_columns('crl', ('url', 'look_at', 'failure'))} "  # noqa: S608
     "FROM lineage JOIN crl ON crl.url = lineage.crl_url WHERE lineage.name = ?"
@@ -151,9 +151,18 @@ def chain(state: Path, name: str, number: int) -> str:
     Raises:
         StoreError: the database cannot be read.
     """
+    return pems(state, name, number)[1]
+
+
+def pems(state: Path, name: str, number: int) -> tuple[str, str]:
+    """The leaf of a version, and its intermediates: all of it that is public.
+
+    Raises:
+        StoreError: the database cannot be read.
+    """
     with _reading(state) as connection:
-        row = connection.execute(_CHAIN, (name, number)).fetchone() if connection else None
-        return str(row[0]) if row else ""
+        row = connection.execute(_PEMS, (name, number)).fetchone() if connection else None
+        return (str(row[0]), str(row[1])) if row else ("", "")
 
 
 class Stuck(NamedTuple):

@@ -622,7 +622,7 @@ def test_a_test_that_fails_switches_the_link_back(
     assert 'sh ended with status 3: "line 7 is wrong"' in failed.value.why
     assert (tmp_path / "ran").read_text() == "test www 2 versions/2\n", "it was not reloaded"
     assert os.path.lexists(folder / "current") is not first
-    assert tested.serving("www") == (None if first else older.certificate.fingerprint)
+    assert tested.serving("www") == ("" if first else older.certificate.fingerprint)
     (tmp_path / "broken").unlink()
     tested.deploy(newer)
     assert tested.serving("www") == newer.certificate.fingerprint

@@ -13,6 +13,7 @@ from pydantic_core import PydanticUndefined
 from certd import plugins
 from certd.config import WELL_KNOWN, schema
 from certd.config.catables import Table
+from certd.config.endpoints import EndpointTable
 from certd.config.tables import MANY, SINGLE
 from certd.config.words import toml
 from tests import shelf
@@ -25,10 +26,10 @@ TABLES: dict[str, type[Table]] = {
 DISK = '### `type = "disk"`'
 
 
-def documented(heading: str) -> dict[str, str]:
+def documented(heading: str, first: str = "| key |") -> dict[str, str]:
     """The keys of the table under a heading, each with its default as the page has it."""
     section = re.split(r"^##", PAGE.split(f"{heading}\n", 1)[1], maxsplit=1, flags=re.MULTILINE)[0]
-    lines = section.split("| key |", 1)[1].split("\n\n", 1)[0].splitlines()[2:]
+    lines = section.split(first, 1)[1].split("\n\n", 1)[0].splitlines()[2:]
     rows = [[cell.strip() for cell in line.strip("| ").split(" | ")] for line in lines]
     assert all(len(row) == 5 for row in rows), heading
     return {row[0].strip("`"): row[2] for row in rows}
@@ -68,6 +69,20 @@ def test_every_setting_of_a_target_is_documented_with_its_default(kind: str) -> 
         if field.init
     }
     assert documented(f'### `type = "{kind}"`') == fields
+
+
+def test_every_setting_of_an_endpoint_is_documented_with_its_default() -> None:
+    rows = documented("### Endpoints", "| setting |")
+    fields = EndpointTable.model_fields
+    assert rows == {key: default(info.default) for key, info in fields.items()}
+
+
+@pytest.mark.parametrize("kind", ["acm", "cloudfront", "elb", "elbv2", "iam", "secretsmanager"])
+def test_every_setting_of_a_target_at_aws_is_documented_with_its_default(kind: str) -> None:
+    target = plugins.plugin_class(kind, plugins.deploy_targets())
+    fields = {field.name: default(field.default) for field in dataclasses.fields(target)}
+    own = documented(f'### `type = "{kind}"`')
+    assert documented("### Targets at AWS") | own == fields
 
 
 def test_every_well_known_ca_is_documented() -> None:

@@ -2,78 +2,32 @@
 
 from __future__ import annotations
 
-import contextlib
 import socket
-import ssl
 import struct
-import threading
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives.serialization import Encoding
 
-from certd.errors import TargetError
+from certd.errors import TargetError, Unseen
 from certd.testing.chains import identifiers
 from certd.testing.tls import mint, served
-from certd.verify import probe, sni_for
+from certd.verify import Served, Way, addresses_of, probe, sni_for
 from certd.x509 import read_chain
-
-Answer = Callable[[socket.socket], None]
-PATIENCE = 10.0  # seconds; no test comes near it
+from tests.endpoints import PATIENCE, Answer, Tls, endpoint
 
 
-@contextlib.contextmanager
-def endpoint(answer: Answer) -> Iterator[int]:
-    """The port of a server that answers one connection."""
-    with socket.create_server(("127.0.0.1", 0)) as listening:
-        listening.settimeout(PATIENCE)
-
-        def serve() -> None:
-            with contextlib.suppress(OSError):
-                connection, _ = listening.accept()
-                with connection:
-                    connection.settimeout(PATIENCE)
-                    answer(connection)
-
-        thread = threading.Thread(target=serve)
-        thread.start()
-        try:
-            yield listening.getsockname()[1]
-        finally:
-            thread.join(PATIENCE)
-
-
-@dataclass
-class Tls:
-    """Answers with a certificate; ``asked`` is the SNI that came."""
-
-    folder: Path
-    names: tuple[str, ...] = ("www.example.com",)
-    only_known_names: bool = False
-    asked: list[str | None] = field(default_factory=list)
-
-    def __post_init__(self) -> None:
-        self.minted = mint(self.folder, self.names)
-        self.context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        self.context.load_cert_chain(self.minted.fullchain, self.minted.key)
-        self.context.sni_callback = self._choose
-
-    def _choose(self, _: ssl.SSLObject, name: str | None, __: ssl.SSLContext) -> int | None:
-        self.asked.append(name)
-        unknown = self.only_known_names and name not in self.names
-        return ssl.ALERT_DESCRIPTION_UNRECOGNIZED_NAME if unknown else None
-
-    def __call__(self, connection: socket.socket) -> None:
-        with self.context.wrap_socket(connection, server_side=True) as channel:
-            channel.recv(1)
+def ask(
+    port: int, sni: str | None = None, seconds: float = PATIENCE, address: str = "127.0.0.1"
+) -> Served:
+    return probe(Way(address, port, sni, seconds))
 
 
 def test_a_probe_tells_what_is_served(tmp_path: Path) -> None:
     server = Tls(tmp_path)
     with endpoint(server) as port:
-        seen = probe("127.0.0.1", port, "www.example.com", PATIENCE)
+        seen = ask(port, "www.example.com")
     leaf = served(read_chain(server.minted.fullchain.read_bytes())[0])
     assert seen.fingerprint == leaf.fingerprint
     assert seen.certificate is not None
@@ -86,14 +40,19 @@ def test_a_probe_tells_what_is_served(tmp_path: Path) -> None:
 def test_without_a_name_none_is_sent(tmp_path: Path) -> None:
     server = Tls(tmp_path)
     with endpoint(server) as port:
-        assert probe("127.0.0.1", port, None, PATIENCE).fingerprint
+        assert ask(port).fingerprint
     assert server.asked == [None]
 
 
-def test_an_address_that_refuses_is_no_reason_to_give_up(tmp_path: Path) -> None:
-    # "localhost" is ::1 as well on most machines, where nothing listens.
-    with endpoint(Tls(tmp_path)) as port:
-        assert probe("localhost", port, None, PATIENCE).address == "127.0.0.1"
+def test_all_that_was_sent_is_there_as_it_was_sent(tmp_path: Path) -> None:
+    server = Tls(tmp_path)
+    stranger = mint(tmp_path / "other").root.read_bytes()
+    server.minted.fullchain.write_bytes(server.minted.fullchain.read_bytes() + stranger)
+    server.context.load_cert_chain(server.minted.fullchain, server.minted.key)
+    with endpoint(server) as port:
+        sent = ask(port).sent
+    there = read_chain(server.minted.fullchain.read_bytes())
+    assert sent == tuple(one.public_bytes(Encoding.DER) for one in there)
 
 
 def _drain(connection: socket.socket) -> None:
@@ -131,7 +90,7 @@ def _greeting(connection: socket.socket) -> None:
 )
 def test_what_is_no_certificate_is_explained(answer: Answer, why: str) -> None:
     with endpoint(answer) as port, pytest.raises(TargetError) as failed:
-        probe("127.0.0.1", port, None, PATIENCE)
+        ask(port)
     assert f"127.0.0.1:{port}" in failed.value.what
     assert why in failed.value.why
     assert failed.value.next
@@ -140,14 +99,14 @@ def test_what_is_no_certificate_is_explained(answer: Answer, why: str) -> None:
 def test_a_server_that_does_not_know_the_name_is_explained(tmp_path: Path) -> None:
     server = Tls(tmp_path, only_known_names=True)
     with endpoint(server) as port, pytest.raises(TargetError, match=r"no server of the name b\.ex"):
-        probe("127.0.0.1", port, "b.example", PATIENCE)
+        ask(port, "b.example")
 
 
 def test_silence_ends_at_the_time_out() -> None:
     with endpoint(_drain) as port:
         began = time.monotonic()
         with pytest.raises(TargetError, match=r"no TLS handshake within 0\.2 s"):
-            probe("127.0.0.1", port, None, 0.2)
+            ask(port, seconds=0.2)
         assert time.monotonic() - began < 2
 
 
@@ -161,7 +120,7 @@ def test_a_handshake_in_drops_ends_at_the_same_time_out() -> None:
     with endpoint(drip) as port:
         began = time.monotonic()
         with pytest.raises(TargetError, match="no TLS handshake within"):
-            probe("127.0.0.1", port, None, 0.2)
+            ask(port, seconds=0.2)
         assert time.monotonic() - began < 2
 
 
@@ -169,12 +128,12 @@ def test_a_refused_connection_is_explained() -> None:
     with socket.socket() as bound:  # bound, not listening: nobody else can come to listen there
         bound.bind(("127.0.0.1", 0))
         with pytest.raises(TargetError, match="refused; check that the server runs"):
-            probe("127.0.0.1", bound.getsockname()[1], None, PATIENCE)
+            ask(bound.getsockname()[1])
 
 
 def test_a_host_that_cannot_be_is_explained() -> None:
-    with pytest.raises(TargetError, match="cannot be looked up"):
-        probe("a" * 64, 443, None, PATIENCE)
+    with pytest.raises(Unseen, match="cannot be looked up"):
+        addresses_of("a" * 64, 443, PATIENCE)
 
 
 @pytest.mark.parametrize(
