@@ -38,7 +38,7 @@ from certd.model import (
 from certd.program import check_program, run_program, said
 from certd.references import SecretReference
 from certd.room import Lack, lack
-from certd.secrets import Secret
+from certd.secrets import Secret, in_memory
 
 __all__ = [
     "FORMATS",
@@ -68,6 +68,7 @@ __all__ = [
     "failpoint",
     "fingerprint",
     "format_named",
+    "in_memory",
     "is_rendered",
     "lack",
     "plain",

@@ -11,21 +11,16 @@ import time
 from collections.abc import Awaitable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
-from functools import lru_cache
-from typing import TYPE_CHECKING
 
 from certd.authorize import OrderFailed
 from certd.challenges.caa import SECONDS, CAASet, look_up
 from certd.challenges.dns01 import PREFIX, record_name
 from certd.challenges.resolving import Refused, Silent, Unresolved
 from certd.challenges.view import Vantage, View
-from certd.challenges.zonestate import security, serials
+from certd.challenges.zonestate import nobodys, security, serials
 from certd.errors import CertdError, ChallengeError
 from certd.model import WRITTEN, CertificateSpec, Identifier
 from certd.react import Refusal
-
-if TYPE_CHECKING:
-    from publicsuffixlist import PublicSuffixList
 
 MOST = 100  # names that are looked at; the others are mostly in the same zones
 AT_ONCE = 16
@@ -43,6 +38,8 @@ class Asked:
     account: str | None  # its URL; None: there is none yet
     challenge: str
     others: tuple[str, ...] = ()  # challenges that may be tried in its place, in turn
+    before: tuple[str, ...] = ()  # those in whose place it is tried
+    failed: str = ""  # what came of these
 
 
 @dataclass
@@ -110,7 +107,7 @@ def _caa(
         if left <= 0:
             return f"CAA of {name} was not looked up: DNS was slow"
         try:
-            found = look_up(name.value, servers[0] if servers else None, left)
+            found = look_up(name.value, servers, left)
         except Unresolved as error:
             findings.heard |= not isinstance(error, Silent)
             return str(error)
@@ -131,7 +128,8 @@ def _caa(
         )
         findings.state.append(text)
     elif forbidding:
-        findings.refuse(_forbidden(forbidding, asked))
+        earlier = _permitted(sets, replace(asked, others=asked.before))
+        findings.refuse(_forbidden(forbidding, asked, earlier))
     elif sets and not unknown:
         having = sorted({one.owner for _, one in sets if one.records})
         where = f" (records of {', '.join(having[:3])})" if having else " (no records)"
@@ -143,8 +141,17 @@ def _caa(
             findings.doubts.append(f"{others[0]}: our account there is not made yet")
 
 
-def _forbidden(forbidding: list[tuple[Identifier, CAASet]], asked: Asked) -> OrderFailed:
+def _forbidden(
+    forbidding: list[tuple[Identifier, CAASet]], asked: Asked, earlier: str
+) -> CertdError:
+    """``earlier`` is a challenge that is permitted, and was given up for this one; "": none is."""
     name, one = forbidding[0]
+    if earlier:  # it is as well to try that again as after any other failure
+        return ChallengeError(
+            f"CAA lets {asked.ca} certify {name} by {earlier} only, not by {asked.challenge}",
+            f"{one}; {earlier} was tried before: {asked.failed}" if asked.failed else str(one),
+            f"mend {earlier}, or allow {asked.challenge}, as by {_remedy(one, name, asked)}",
+        )
     return OrderFailed(
         f"CAA does not let {asked.ca} certify {name}",
         f"{one}{_parameters(one, name, asked)}",
@@ -214,7 +221,7 @@ async def _zones(
             else:
                 findings.doubts.append(str(error))
             return None
-        if target != wanted and _nobodys(zone):
+        if target != wanted and nobodys(zone):
             findings.refuse(_dangling(wanted, target))
         return zone, vantage
 
@@ -267,11 +274,6 @@ def _bogus(name: str) -> ChallengeError:
     )
 
 
-def _nobodys(zone: str) -> bool:
-    """Whether it is a registry's: what is still in it, and in no zone below, nobody has."""
-    return bool(_suffixes().publicsuffix(zone) == zone)
-
-
 def _dangling(wanted: str, target: str) -> ChallengeError:
     name = wanted.partition(f"{PREFIX}.")[2] or wanted
     return ChallengeError(
@@ -280,14 +282,6 @@ def _dangling(wanted: str, target: str) -> ChallengeError:
         f"certificates for {name}",
         "remove this CNAME record, or let it lead to a zone of yours",
     )
-
-
-@lru_cache(maxsize=1)
-def _suffixes() -> PublicSuffixList:
-    from publicsuffixlist import PublicSuffixList  # it takes a while, and few need it
-
-    # Not those of hosters and dynamic DNS: their users' names are in the hoster's own zone.
-    return PublicSuffixList(accept_unknown=False, only_icann=True)
 
 
 def lines(findings: Findings) -> Iterable[str]:

@@ -226,6 +226,11 @@ def backoff(failures: int, left: timedelta | None, draw: float) -> timedelta:
     return wait * (1 + draw / 10)
 
 
+def as_asked(retry_after: float | None) -> timedelta:
+    """What a service asks to wait, in seconds: a day at most, for some ask for years."""
+    return timedelta(seconds=min(retry_after or 0.0, DAY.total_seconds()))
+
+
 def _ask(lineage: Lineage, now: datetime) -> Decision | None:
     """Never after expiry: there is nothing left to schedule (RFC 9773 section 4.3.3)."""
     if lineage.current is None or lineage.ask_again is None:

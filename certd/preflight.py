@@ -222,7 +222,11 @@ def _findings(
 ) -> Findings:
     uri = store.accounts.uri(client.directory_url)
     challenge, *others = due.challenges(spec, lineage)
-    asked = Asked(client.name, client.caa_identities(), uri, challenge, tuple(others))
+    before = spec.challenges[: spec.challenges.index(challenge)]
+    failed = f"{lineage.failure.what}: {lineage.failure.why}" if lineage.failure else ""
+    asked = Asked(
+        client.name, client.caa_identities(), uri, challenge, tuple(others), before, failed
+    )
     return examine(spec, asked, vantages(spec, config))
 
 

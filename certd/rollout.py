@@ -217,7 +217,7 @@ class Rollout:
         now, failures = self._clock(), state.failures + 1
         wait = due.backoff(failures, bundle.certificate.not_after - now, self._draw())
         if isinstance(error, TargetBusy) and error.retry_after is not None:
-            wait = min(max(wait, timedelta(seconds=error.retry_after)), due.DAY)
+            wait = min(max(wait, due.as_asked(error.retry_after)), due.DAY)
         failure = Failure(what or error.what, why or error.why, error.next, now)
         state = replace(state, failures=failures, failure=failure, retry_at=now + wait)
         self._keep(bundle.name, state)

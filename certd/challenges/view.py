@@ -168,7 +168,7 @@ async def _patiently(look: Callable[[], Awaitable[T]], name: str, lookups: int) 
         except Unresolved as error:
             if not left:
                 raise ChallengeError(
-                    f"where {name} belongs is not known, so the CA was not told to look",
+                    f"where {name} belongs is not known",
                     str(error),
                     "see whether its zone is served, and by whom; the DNS server that is asked "
                     "is resolver in [certd], or resolvers in the [dns] table",

@@ -216,6 +216,9 @@ def persist(context: click.Context, name: str, ca_name: str | None, issuer: str 
         raise ConfigError(f"{name} is not of {ca}", f"its CAs are {', '.join(spec.cas)}")
     if config.cas[ca].local:
         raise ConfigError(f"{ca} is a CA of certd's own", "it asks for no records")
+    hosts = sorted({one.value.removeprefix("*.") for one in spec.identifiers if one.type == "dns"})
+    if not hosts:
+        raise ConfigError(f"{name} is for addresses only", "they have no records in DNS")
     from certd.challenges.dns01 import lasting_name, lasting_value
 
     with _zones(config) as (zones, store):
@@ -225,7 +228,6 @@ def persist(context: click.Context, name: str, ca_name: str | None, issuer: str 
         if not issuers:
             what = f"{ca} does not say by which name it goes"
             raise ConfigError(what, "its directory has no caaIdentities", "name it by --issuer")
-        hosts = sorted({one.value.removeprefix("*.") for one in spec.identifiers})
         wild = {one.value.removeprefix("*.") for one in spec.identifiers if "*" in one.value}
         missing = 0
         for host in hosts:

@@ -37,7 +37,8 @@ def certificates(page: Page) -> dict[str, CertificateSpec]:
         raw = without_pair(page, location, written)
         table: CertificateTable | None = page.check(location, raw, _WORDING)
         found = enumerate(table.names) if table else _readable(raw.get("names"))
-        ours = own.issuperset(_strings({"ca": [DEFAULT_CA], **raw}, "ca"))
+        asked = _strings({"ca": [DEFAULT_CA], **raw}, "ca")
+        ours = bool(asked) and own.issuperset(asked)
         challenges = table.challenge if table else _challenges(raw)
         names, challenged = dict(found), () if ours else challenges
         _check_names(page, (*location, "names"), names)

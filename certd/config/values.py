@@ -128,6 +128,11 @@ class DNSSettings:
         """Whether a person publishes its records, so that only a command can wait."""
         return bool(getattr(self.plugin, "by_hand", False))
 
+    @property
+    def pace(self) -> float:
+        """Seconds from one change to the next, where many wait for the rate."""
+        return self.rate.period.total_seconds() / self.rate.count if self.rate else 0.0
+
     def may_touch(self, name: str) -> bool:
         return not self.zones or any(
             name == zone or name.endswith(f".{zone}") for zone in self.zones

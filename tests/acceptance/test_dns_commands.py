@@ -106,6 +106,21 @@ def test_a_record_that_stays_is_for_what_it_says(site: Site, name: str, bind: Bi
     assert issued(site) == {name}
 
 
+def test_an_address_has_no_record_that_stays(site: Site, name: str) -> None:
+    """A certificate of names and addresses is proved by another challenge so far."""
+    site.certificate("www", name, "127.0.0.1").certificate("ip", "127.0.0.1")
+    told = site.certd("dns", "persist", "www")
+    assert told.returncode == 1, told.stderr
+    assert [line.split()[0] for line in told.stdout.splitlines()] == [
+        f"_validation-persist.{name}.",
+        "not",
+        "publish",
+    ]
+    refused = site.certd("dns", "persist", "ip")
+    assert refused.returncode == 2
+    assert "ip is for addresses only" in refused.stderr
+
+
 def test_an_account_is_tried_at_its_zone(site: Site, watched: Watched) -> None:
     site.write()
     done = site.certd("dns", "test", "main", "example.test")

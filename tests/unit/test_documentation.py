@@ -38,7 +38,9 @@ def documented(heading: str, first: str = "| key |") -> dict[str, str]:
 def default(value: Any) -> str:
     if value in (PydanticUndefined, dataclasses.MISSING):
         return "required"
-    return "none" if value is None else f"`{toml(value)}`"
+    return (
+        "none" if value is None else f"`{toml(str(value) if isinstance(value, Path) else value)}`"
+    )
 
 
 @pytest.mark.parametrize("heading", TABLES)
@@ -47,42 +49,58 @@ def test_every_setting_is_documented_with_its_default(heading: str) -> None:
     assert documented(heading) == {key: default(info.default) for key, info in fields.items()}
 
 
-@pytest.mark.parametrize(
-    "kind",
-    [
-        "azure_key_vault",
-        "disk",
-        "google_certificate_manager",
-        "google_compute",
-        "google_secret_manager",
-    ],
-)
-def test_every_setting_of_a_target_is_documented_with_its_default(kind: str) -> None:
-    target = plugins.plugin_class(kind, plugins.deploy_targets())
-    fields = {
-        field.name: default(
-            field.default
-            if field.default_factory is dataclasses.MISSING
-            else field.default_factory()
-        )
-        for field in dataclasses.fields(target)
-        if field.init
-    }
-    assert documented(f'### `type = "{kind}"`') == fields
-
-
 def test_every_setting_of_an_endpoint_is_documented_with_its_default() -> None:
     rows = documented("### Endpoints", "| setting |")
     fields = EndpointTable.model_fields
     assert rows == {key: default(info.default) for key, info in fields.items()}
 
 
-@pytest.mark.parametrize("kind", ["acm", "cloudfront", "elb", "elbv2", "iam", "secretsmanager"])
-def test_every_setting_of_a_target_at_aws_is_documented_with_its_default(kind: str) -> None:
-    target = plugins.plugin_class(kind, plugins.deploy_targets())
-    fields = {field.name: default(field.default) for field in dataclasses.fields(target)}
+def settings_of(kind: str) -> dict[str, str]:
+    """Of a target's type, each with its default as the page would have it."""
+    found = dataclasses.fields(plugins.plugin_class(kind, plugins.deploy_targets()))
+    return {
+        one.name: default(
+            one.default if one.default_factory is dataclasses.MISSING else one.default_factory()
+        )
+        for one in found
+        if one.init
+    }
+
+
+# Types that have a common table, by its heading; those of servers have one of defaults besides.
+COMMON = {"acm": "at AWS", "cloudfront": "at AWS", "elb": "at AWS", "elbv2": "at AWS"}
+COMMON |= {"iam": "at AWS", "secretsmanager": "at AWS"}
+COMMON |= {
+    f"google_{one}": "at Google Cloud"
+    for one in ("certificate_manager", "compute", "secret_manager")
+}
+SERVERS = ("apache", "caddy", "dovecot", "haproxy", "nginx", "postfix", "traefik")
+
+
+@pytest.mark.parametrize("kind", sorted(set(plugins.deploy_targets()) - set(SERVERS)))
+def test_every_setting_of_a_target_is_documented_with_its_default(kind: str) -> None:
     own = documented(f'### `type = "{kind}"`')
-    assert documented("### Targets at AWS") | own == fields
+    common = documented(f"### Targets {COMMON[kind]}") if kind in COMMON else {}
+    assert common | own == settings_of(kind)
+
+
+@pytest.mark.parametrize("kind", SERVERS)
+def test_every_default_of_a_servers_target_is_documented(kind: str) -> None:
+    section = PAGE.partition("### Targets of one server\n")[2].partition("\n## ")[0]
+    [row] = re.findall(rf"^\| `{kind}` \| (.*) \|$", section, re.MULTILINE)
+    test, reload, files, own = (cell.strip() for cell in row.split("|"))
+    settings, like = settings_of(kind), settings_of("disk")
+    assert (test or "`[]`", reload or "`[]`", files or "`{}`") == tuple(
+        settings[key] for key in ("test", "reload", "files")
+    )
+    names = set(re.findall(r"`(\w+)`", own))
+    assert names == settings.keys() - like.keys()
+    for name in names:
+        assert re.search(
+            rf"^\| `{name}` \({kind}\) \| .* \| {re.escape(settings[name])} \|",
+            section,
+            re.MULTILINE,
+        )
 
 
 def test_every_well_known_ca_is_documented() -> None:
