@@ -111,12 +111,6 @@ class TestKeyVault(CloudTargetContract):
         self.vault.may["certd"] = ("read",)
 
 
-class TestPEM(TestKeyVault):
-    @pytest.fixture
-    def target(self, fake: Service) -> AzureKeyVault:
-        return made(fake, format="pem")
-
-
 def reader(fake: Service) -> CertificateClient:
     """Microsoft's own, as somebody who may read."""
     fake.vault.may["reader"] = ("read",)
