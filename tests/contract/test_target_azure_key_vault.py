@@ -98,6 +98,10 @@ class TestKeyVault(CloudTargetContract):
     refused: ClassVar[str] = "Key Vault Certificates Officer"
     secrets: ClassVar[tuple[str, ...]] = ("token-1", "open sesame")
 
+    @pytest.fixture
+    def target(self, fake: Service) -> AzureKeyVault:
+        return made(fake, format="pem")  # PKCS#12 takes its time, by design
+
     @pytest.fixture(autouse=True)
     def _vault(self, fake: Service) -> None:
         self.vault = fake.vault
