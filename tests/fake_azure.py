@@ -1,17 +1,15 @@
-"""Azure DNS and the tokens for it, as Microsoft's REST reference describes them."""
+"""Azure DNS, as Microsoft's REST reference describes them."""
 
 from __future__ import annotations
 
-import itertools
 import re
-import threading
 from dataclasses import dataclass, field
 from typing import Any
-from urllib.parse import parse_qsl
 
+from tests.fake_azure_account import Entra, problem
 from tests.http_server import Request, Response
 
-TENANT, SUBSCRIPTION, GROUP = "tenant.example", "sub-1", "dns"
+SUBSCRIPTION, GROUP = "sub-1", "dns"
 PAGE = 2
 MOST_RECORDS, MOST_TEXT = 20, 4096
 _ZONES = (
@@ -20,80 +18,20 @@ _ZONES = (
 _RECORD_SET = re.compile(r"/([^/]+)/TXT/([^/]+)")
 
 
-def problem(status: int, code: str, message: str = "no") -> Response:
-    return Response(status, {"error": {"code": code, "message": message}})
-
-
 @dataclass
-class Azure:
-    """``may``: what each application is allowed, "*" or an action's end such as "TXT/write"."""
+class Azure(Entra):
+    """``may`` is "*" or an action's end such as "TXT/write"."""
 
     zones: dict[str, str] = field(default_factory=dict)  # and their types
     sets: dict[tuple[str, str], dict[str, Any]] = field(default_factory=dict)
-    secrets: dict[str, str] = field(default_factory=dict)
-    may: dict[str, tuple[str, ...]] = field(default_factory=dict)
-    tokens: dict[str, str] = field(default_factory=dict)
-    url: str = ""
-    _count: Any = field(default_factory=lambda: itertools.count(1))
-    _lock: threading.Lock = field(default_factory=threading.Lock)
-
-    def application(self, client_id: str, secret: str, *may: str) -> None:
-        self.secrets[client_id] = secret
-        self.may[client_id] = may
 
     def values(self, zone: str, label: str) -> list[str]:
         found = self.sets.get((zone, label), {"properties": {"TXTRecords": []}})
         return ["".join(each["value"]) for each in found["properties"]["TXTRecords"]]
 
-    def __call__(self, request: Request) -> Response:
-        with self._lock:
-            if request.path.startswith(f"/{TENANT}/"):
-                return self._authority(request)
-            if request.path == "/identity":
-                return self._machine(request)
-            if request.path.startswith("/metadata/identity/"):
-                return Response(400, {"error": "invalid_request"})  # a machine without an identity
-            return self._management(request)
-
-    def _authority(self, request: Request) -> Response:
-        if request.path == f"/{TENANT}/v2.0/.well-known/openid-configuration":
-            base = f"{self.url}/{TENANT}/oauth2/v2.0"
-            ends = {
-                "authorization_endpoint": f"{base}/authorize",
-                "token_endpoint": f"{base}/token",
-            }
-            return Response(200, {**ends, "issuer": f"{self.url}/{TENANT}/v2.0"})
-        form = dict(parse_qsl(request.body.decode()))
-        if request.path != f"/{TENANT}/oauth2/v2.0/token" or request.method != "POST":
-            return Response(404)
-        if form["grant_type"] != "client_credentials" or form["scope"] != f"{self.url}/.default":
-            return Response(400, {"error": "invalid_scope", "error_description": "AADSTS70011"})
-        client = form["client_id"]
-        if client not in self.secrets:
-            told = "AADSTS700016: Application not found in the directory."
-            return Response(400, {"error": "unauthorized_client", "error_description": told})
-        if form["client_secret"] != self.secrets[client]:
-            told = "AADSTS7000215: Invalid client secret provided."
-            return Response(401, {"error": "invalid_client", "error_description": told})
-        return Response(200, {"token_type": "Bearer", "expires_in": 3599, **self._token(client)})
-
-    def _machine(self, request: Request) -> Response:
-        """What an App Service has for its managed identities."""
-        if request.headers.get("x-identity-header") != "the machine":
-            return Response(401)
-        client = request.query.get("client_id", "machine")
-        return Response(
-            200, {"token_type": "Bearer", "expires_on": "4102444800", **self._token(client)}
-        )
-
-    def _token(self, client: str) -> dict[str, str]:
-        token = f"token-{next(self._count)}"
-        self.tokens[token] = client
-        return {"access_token": token}
-
-    def _management(self, request: Request) -> Response:
-        token = request.headers.get("authorization", "").removeprefix("Bearer ")
-        if token not in self.tokens:
+    def done(self, request: Request) -> Response:
+        who = self.whose(request)
+        if who is None:
             return problem(401, "InvalidAuthenticationToken", "The access token is invalid.")
         if request.query.get("api-version") != "2018-05-01":
             return problem(400, "InvalidApiVersionParameter")
@@ -102,12 +40,12 @@ class Azure:
         rest = request.path.removeprefix(_ZONES)
         kind = "dnsZones" if rest == "" else "dnsZones/TXT"
         verb = {"GET": "read", "PUT": "write", "DELETE": "delete"}[request.method]
-        may = self.may.get(self.tokens[token], ())
+        may = self.may.get(who, ())
         if "*" not in may and f"{kind}/{verb}" not in may:
             told = (
                 f"does not have authorization to perform action 'Microsoft.Network/{kind}/{verb}'"
             )
-            return problem(403, "AuthorizationFailed", f"The client '{self.tokens[token]}' {told}.")
+            return problem(403, "AuthorizationFailed", f"The client '{who}' {told}.")
         if rest == "":
             return self._list(int(request.query.get("$skipToken", "0")))
         found = _RECORD_SET.fullmatch(rest)
@@ -152,7 +90,7 @@ class Azure:
             if sum(map(len, text)) > MOST_TEXT or any(len(part) > 255 for part in text):
                 return problem(400, "BadRequest", "The TXT record is too long.")
         kept = {name: given[name] for name in ("TTL", "TXTRecords", "metadata") if name in given}
-        etag = f"etag-{next(self._count)}"
+        etag = f"etag-{next(self.count)}"
         self.sets[where] = {"name": where[1], "etag": etag, "properties": kept}
         return Response(201 if there is None else 200, self.sets[where])
 

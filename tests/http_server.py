@@ -137,14 +137,15 @@ def forwarded(url: str, request: Request) -> Response:
         return Response(answer.status, answer.read(), told)
 
 
-def own_tls(folder: Path) -> tuple[ssl.SSLContext, Path]:
+def own_tls(folder: Path, *names: str) -> tuple[ssl.SSLContext, Path]:
     """For ``serving``, and the file of the certificate that makes it trusted."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "127.0.0.1")])
     now, day = datetime.datetime.now(datetime.UTC), datetime.timedelta(days=1)
     builder = x509.CertificateBuilder(name, name, key.public_key(), 1, now - day, now + day)
     address = x509.IPAddress(ipaddress.ip_address("127.0.0.1"))
-    builder = builder.add_extension(x509.SubjectAlternativeName([address]), critical=False)
+    all_names = x509.SubjectAlternativeName([address, *map(x509.DNSName, names)])
+    builder = builder.add_extension(all_names, critical=False)
     private = key.private_bytes(
         serialization.Encoding.PEM,
         serialization.PrivateFormat.PKCS8,

@@ -18,13 +18,13 @@ The least that must be allowed (with ``kms_key`` also kms:GenerateDataKey and km
 from __future__ import annotations
 
 import hashlib
-import json
 import re
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
-from certd.api import Bundle, ConfigError, Pair, Secret, TargetError, failpoint, fingerprint
+from certd.api import Bundle, ConfigError, Pair, TargetError, failpoint, fingerprint
 from certd_deploy.aws import TAG, AWSTarget, check_pair
+from certd_deploy.pairtext import check_format, read, written
 
 PLACEHOLDER = "{name}"
 CURRENT = "AWSCURRENT"
@@ -41,11 +41,6 @@ def check_secret(secret: str) -> None:
             "it has letters, digits and /_+=.@-, and {name} for the name of the certificate",
             'write "certd/{name}", or the ARN of a secret that is there',
         )
-
-
-def check_format(form: str) -> None:
-    if form not in ("json", "pem"):
-        raise ConfigError(f'there is no format "{form}"', "", 'write "json" or "pem"')
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +66,7 @@ class SecretsManager(AWSTarget):
         default="json",
         metadata={
             "description": 'what is in it: "json" with certificate, chain, fullchain and '
-            'private_key, or "pem": key, leaf, chain',
+            'private_key; or PEM: "combined" (leaf, chain, key) or "key-first"',
             "check": check_format,
         },
     )
@@ -82,7 +77,7 @@ class SecretsManager(AWSTarget):
 
     def deploy(self, bundle: Bundle) -> None:
         check_pair(bundle)
-        text = _written(self.format, bundle)
+        text = written(bundle, self.format)
         if len(text) > MOST:
             why = f"it would have {len(text)} bytes of {MOST}"
             raise TargetError("the secret is too large", why, "order a shorter chain")
@@ -118,7 +113,7 @@ class SecretsManager(AWSTarget):
     def _found(self, name: str) -> Pair | None:
         with self.client() as manager:
             current = self._current(manager, self._name(name))
-        return _read(current.get("SecretString", "")) if current else None
+        return read(current.get("SecretString", "")) if current else None
 
     def _current(self, manager: Any, name: str) -> dict[str, Any] | None:
         try:
@@ -157,32 +152,3 @@ def _put(manager: Any, name: str, text: str, token: str, before: str | None) -> 
             SecretId=name, VersionStage=CURRENT, MoveToVersionId=token, RemoveFromVersionId=before
         )
         failpoint("secretsmanager: stage moved")
-
-
-def _written(form: str, bundle: Bundle) -> str:
-    if form == "pem":
-        return bundle.key_pem.reveal() + bundle.fullchain_pem
-    parts = {
-        "certificate": bundle.leaf_pem,
-        "chain": bundle.chain_pem,
-        "fullchain": bundle.fullchain_pem,
-        "private_key": bundle.key_pem.reveal(),
-    }
-    return json.dumps(parts)
-
-
-def _read(text: str) -> Pair | None:
-    """What was written in either form; None: it is neither, so nothing of certd's."""
-    try:
-        parts = json.loads(text)
-    except ValueError:
-        blocks = [(found[1], found[0]) for found in _BLOCK.finditer(text)]
-        keys = [block for kind, block in blocks if kind.endswith("PRIVATE KEY")]
-        certificates = "".join(block for kind, block in blocks if kind == "CERTIFICATE")
-        return Pair(certificates, Secret(keys[0])) if keys and certificates else None
-    if not isinstance(parts, dict):
-        return None
-    chain, key = parts.get("fullchain"), parts.get("private_key")
-    if not isinstance(chain, str) or not isinstance(key, str):
-        return None
-    return Pair(chain, Secret(key))

@@ -12,40 +12,26 @@ Permissions: https://docs.cloud.google.com/dns/docs/access-control
 from __future__ import annotations
 
 import contextlib
-import functools
-import json
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
-from datetime import UTC
 from typing import Any, ClassVar
 from urllib.parse import quote
 
-import requests
-
-from certd.api import (
-    ProviderBusy,
-    ProviderDenied,
-    ProviderError,
-    Secret,
-    SecretReference,
-    TxtRecord,
-    plain,
-)
-from certd_providers.rest import ADDRESS, API, READ, Answer
-from certd_providers.tokens import Token, Tokens
+from certd.api import ProviderError, TxtRecord
+from certd_providers.googleaccount import GoogleAccount, GoogleAPI
+from certd_providers.rest import ADDRESS
 from certd_providers.txt import quoted, unquoted
 
 NAME = "Google Cloud DNS"
-SCOPE = "https://www.googleapis.com/auth/ndev.clouddns.readwrite"
 OVERTAKEN = frozenset((409, 412))
-# With these reasons a 403 is not about the credential.
-BUSY = frozenset(("rateLimitExceeded", "userRateLimitExceeded", "quotaExceeded"))
 
 
 @dataclass(frozen=True, slots=True)
-class Google:
+class Google(GoogleAccount):
     """Google Cloud DNS: the public managed zones of one project."""
 
+    service: ClassVar[str] = NAME
+    access: ClassVar[str] = "https://www.googleapis.com/auth/ndev.clouddns.readwrite"
     credential: ClassVar[str] = (
         "a key (JSON) of a service account, or what Google's library finds by itself (the "
         'machine\'s service account, gcloud), with the role "DNS Administrator" on the zones and '
@@ -53,20 +39,11 @@ class Google:
         "dns.changes.create, dns.resourceRecordSets.list, ….create, ….update and ….delete"
     )
 
-    service_account: SecretReference | None = field(
-        default=None,
-        metadata={"description": "the service account's key, as JSON; else the machine's account"},
-    )
-    project: str | None = field(
-        default=None,
-        metadata={"description": "project with the zones, if it is not the credential's own"},
-    )
     managed_zone: str | None = field(
         default=None,
         metadata={"description": "the only zone to write to, by its ID; else found by DNS name"},
     )
     url: str = field(default="https://dns.googleapis.com", metadata=ADDRESS)
-    _tokens: Tokens = field(init=False, repr=False, compare=False, default_factory=Tokens)
 
     def add_txt(self, record: TxtRecord) -> None:
         with self._project() as whole:
@@ -111,83 +88,27 @@ class Google:
 
     @contextlib.contextmanager
     def _project(self) -> Iterator[Project]:
-        secret = self.service_account.fetch().reveal() if self.service_account else ""
-        kept = self._tokens.get(secret, lambda: self._token(secret))
-        token, project = kept.text.reveal(), self.project or kept.project
-        if not project:
-            why = "the credential does not tell which"
-            raise ProviderError(f"{NAME} needs a project", why, "write project")
-        with API(
-            NAME,
-            f"{self.url.rstrip('/')}/dns/v1/projects/{quote(project, '')}",
-            headers={"Authorization": f"Bearer {token}"},
-            permission=self.credential,
-            explain=lambda body: str(body["error"]["message"]),
-            secrets=[token],
-        ) as api:
-            yield Project(api, self._tokens)
-
-    def _token(self, secret: str) -> Token:
-        """Another access token, of this service account or the machine's."""
-        try:
-            import google.auth
-            from google.auth import exceptions
-            from google.auth.transport.requests import Request
-        except ImportError:
-            why, todo = "it is not installed", "pip install 'certd[google]'"
-            raise ProviderError("google needs google-auth", why, todo) from None
-        try:
-            with requests.Session() as session:
-                ask: Any = functools.partial(Request(session), timeout=READ)
-                if secret:
-                    found, project = _service_account(secret)
-                else:
-                    found, project = google.auth.default(scopes=[SCOPE], request=ask)
-                found.refresh(ask)
-                expiry = found.expiry  # without a zone, in UTC
-                until = expiry.replace(tzinfo=UTC).timestamp() if expiry else 0.0
-                return Token(Secret(str(found.token)), until, project)
-        except exceptions.DefaultCredentialsError as error:
-            # The machine may just be starting: nobody has refused anything yet.
-            what = f"there is no credential for {NAME}"
-            raise ProviderError(what, plain(str(error)), self.credential) from None
-        except exceptions.GoogleAuthError as error:
-            # What does not reach the machine's own metadata server is wrapped.
-            lost = any(
-                isinstance(one, exceptions.TransportError) for one in (error, error.__cause__)
-            )
-            if lost or getattr(error, "retryable", False):
-                why = f"no access token ({type(error).__name__})"
-                todo = "it is tried again by itself"
-                raise ProviderBusy(f"{NAME} is not able to now", why, todo) from None
-            why = plain(str(error.args[0]) if error.args else type(error).__name__)
-            raise ProviderDenied(f"{NAME} refuses the credential", why, self.credential) from None
+        with self.asking(self.url) as (api, project):
+            yield Project(api, f"/dns/v1/projects/{quote(project, '')}")
 
 
 class Project:
     """The API as one operation sees it."""
 
-    def __init__(self, api: API, tokens: Tokens, zone: str = "") -> None:
+    def __init__(self, api: GoogleAPI, path: str, zone: str = "") -> None:
         """``zone`` is the DNS name of the only one that is to be written to."""
         self._api = api
-        self._tokens = tokens
+        self._path = path
         self._writing = zone
 
     def within(self, zone: str) -> Project:
-        return Project(self._api, self._tokens, zone)
+        return Project(self._api, self._path, zone)
 
     def call(self, method: str, path: str, **how: Any) -> dict[str, Any]:
-        answer = self._api.call(method, path, accept=OVERTAKEN | {401, 403}, **how)
-        if answer.status == 401 and self._tokens.refused():
-            raise self._api.busy("HTTP 401: it wants another access token")
+        path, zone = self._path + path, self._writing
+        answer = self._api.call(method, path, accept=OVERTAKEN, zone=zone, **how)
         if answer.status in OVERTAKEN:
             raise self._api.busy(f"HTTP {answer.status}: somebody else has changed the record set")
-        if answer.status == 403 and _reasons(answer) & BUSY:
-            raise self._api.busy(f"HTTP 403: {', '.join(_reasons(answer))}")
-        if answer.status in (401, 403):
-            # Roles can be given for a single zone; the API is enabled for all, or not at all.
-            self._api.zone = self._writing if _reasons(answer) == {"forbidden"} else ""
-            raise self._api.failure(answer)
         found: dict[str, Any] = answer.json
         return found
 
@@ -213,23 +134,3 @@ class Project:
     def replace(self, zone: str, old: dict[str, Any] | None, new: dict[str, Any] | None) -> None:
         body = {"deletions": [old] if old else [], "additions": [new] if new else []}
         self.call("POST", f"/managedZones/{quote(zone, '')}/changes", body=body)
-
-
-def _service_account(secret: str) -> tuple[Any, str | None]:
-    from google.oauth2 import service_account
-
-    try:
-        info = json.loads(secret)
-        load: Any = service_account.Credentials.from_service_account_info
-        found = load(info, scopes=[SCOPE])
-    except (ValueError, TypeError, AttributeError):  # their texts may hold what was read
-        why, todo = "it is no service account's key", "download it as JSON, and write where it is"
-        raise ProviderError(f"{NAME} cannot be asked", why, todo) from None
-    return found, info.get("project_id")
-
-
-def _reasons(answer: Answer) -> set[str]:
-    try:
-        return {str(error["reason"]) for error in answer.json["error"]["errors"]}
-    except (KeyError, TypeError):
-        return set()

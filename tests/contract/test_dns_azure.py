@@ -22,8 +22,9 @@ from certd.contract import FIRST, SECOND
 from certd.references import reference
 from certd.testing.dns import Account
 from tests.fake_api import FakeAPI
-from tests.fake_azure import GROUP, SUBSCRIPTION, TENANT, problem
+from tests.fake_azure import GROUP, SUBSCRIPTION
 from tests.fake_azure import Azure as Fake
+from tests.fake_azure_account import TENANT, problem
 from tests.http_contract import HTTPProviderContract
 from tests.http_server import Answer, Lost, Request, Response, own_tls, serving
 

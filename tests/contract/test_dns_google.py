@@ -19,8 +19,9 @@ from certd.contract import FIRST, SECOND
 from certd.references import reference
 from certd.testing.dns import Account
 from tests.fake_api import FakeAPI
-from tests.fake_google import PROJECT, Forms, problem
 from tests.fake_google import Google as Fake
+from tests.fake_google import forms
+from tests.fake_google_account import PROJECT, Forms, problem
 from tests.http_contract import HTTPProviderContract
 from tests.http_server import Request, Response, serving
 
@@ -63,7 +64,7 @@ def secret(text: str) -> SecretReference:
 
 @pytest.fixture(scope="module")
 def _forms() -> Forms:
-    return Forms()
+    return forms()
 
 
 @pytest.fixture(scope="module")
@@ -79,6 +80,7 @@ def service(
     with serving(lambda request: at_work[0](request)) as url:
         at_work.append(Service(_forms, _key, url))
         yield at_work[0]
+    assert at_work[0].google.wrong == []
 
 
 class TestGoogle(HTTPProviderContract):

@@ -99,7 +99,7 @@ class TestJSON(Contract):
 
 
 class TestPEM(Contract):
-    format = "pem"
+    format = "key-first"
 
     def parsed(self, text: str) -> Pair:
         end = "-----END PRIVATE KEY-----\n"
@@ -174,7 +174,7 @@ def test_what_is_not_of_certd_is_nothing(target: SecretsManager, moto: str, text
 def test_another_format_is_another_version(target: SecretsManager) -> None:
     one = bundle()
     target.deploy(one)
-    replace(target, format="pem").deploy(one)
+    replace(target, format="key-first").deploy(one)
     assert current() == one.key_pem.reveal() + one.fullchain_pem
     assert len(versions()) == 2
     pair = target.recover("www")

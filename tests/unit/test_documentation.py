@@ -63,12 +63,17 @@ def settings_of(kind: str) -> dict[str, str]:
             one.default if one.default_factory is dataclasses.MISSING else one.default_factory()
         )
         for one in found
+        if one.init
     }
 
 
 # Types that have a common table, by its heading; those of servers have one of defaults besides.
 COMMON = {"acm": "at AWS", "cloudfront": "at AWS", "elb": "at AWS", "elbv2": "at AWS"}
 COMMON |= {"iam": "at AWS", "secretsmanager": "at AWS"}
+COMMON |= {
+    f"google_{one}": "at Google Cloud"
+    for one in ("certificate_manager", "compute", "secret_manager")
+}
 SERVERS = ("apache", "caddy", "dovecot", "haproxy", "nginx", "postfix", "traefik")
 
 
