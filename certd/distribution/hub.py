@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import ssl
 import threading
+import time
 from collections.abc import Mapping
 from urllib.parse import urlencode
 
@@ -29,6 +30,7 @@ from certd.distribution.wording import (
 from certd.errors import CertdError, ConfigError
 
 WAIT = 50  # seconds: what is on the way forgets a connection that is silent for a minute
+TRIES, BETWEEN = 3, 0.05  # to read certificate and key; seconds
 SLACK = 15.0  # seconds more, for the answer to come
 _HEADERS = {"User-Agent": f"certd/{__version__} (distribution)", "Accept": "application/json"}
 
@@ -163,11 +165,15 @@ class Hub:
                 "ca_bundle must name a PEM file with the root that the hub's certificate leads to",
             ) from error
         context.minimum_version = ssl.TLSVersion.TLSv1_3
-        try:
-            # A password, so that nobody is asked for one.
-            context.load_cert_chain(self._own.certificate, self._own.key, password="")
-        except (OSError, ssl.SSLError) as error:
-            raise self._unusable(error) from error
+        for left in reversed(range(TRIES)):
+            try:
+                # A password, so that nobody is asked for one.
+                context.load_cert_chain(self._own.certificate, self._own.key, password="")
+                break
+            except (OSError, ssl.SSLError) as error:
+                if not left:
+                    raise self._unusable(error) from error
+                time.sleep(BETWEEN)  # one of the two may just have been replaced
         return context
 
     def _unusable(self, error: OSError) -> HubError:

@@ -162,12 +162,15 @@ class Server:
 
     def _look(self) -> None:
         found = self.stock.fingerprints()
-        shown, roots = found.get(self.stock.shown(), ""), self.stock.roots()
-        if (shown, roots) != self._made_of:
-            self._renew_context(shown, roots)
         if found != self.certificates:
             self.certificates = found
             self.look_again()
+        shown, roots = found.get(self.stock.shown(), ""), self.stock.roots()
+        if (shown, roots) == self._made_of:
+            return
+        if roots != self._made_of[1]:  # whoever is here has shown what was good by those of before
+            self._loop.call_soon_threadsafe(self._drop_everybody)
+        self._renew_context(shown, roots)
 
     def _renew_context(self, shown: str, roots: str) -> None:
         bundle = self.stock.bundle(self.stock.shown()) if shown else None
@@ -209,6 +212,10 @@ class Server:
     def _drop_oldest(self) -> None:
         if self._strangers:
             self._strangers.popitem(last=False)[0].cancel()
+
+    def _drop_everybody(self) -> None:
+        for task in [task for mine in self._known.values() for task in mine]:
+            task.cancel()
 
     def _gone(self, task: asyncio.Task[None]) -> None:
         self._strangers.pop(task, None)
