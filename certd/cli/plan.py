@@ -40,7 +40,8 @@ def command(context: click.Context, everything: bool, offline: bool) -> int:
         for line in _preflight(config_path(context), found):
             say(line)
     if not acts:
-        later = [entry.plan.issue.at for entry in found.entries if not _failed(entry, found.now)]
+        ordered = [entry for entry in found.entries if not entry.spec.pulled]
+        later = [entry.plan.issue.at for entry in ordered if not _failed(entry, found.now)]
         following = f"; the next renewal is due {instant(min(later))}" if later else ""
         say(f"nothing to do now for {count(len(found.entries), 'certificate')}{following}")
     if line := _waiting(found):

@@ -81,8 +81,8 @@ class Hub:
             return None
         if answer.status == 404:
             raise HubError(
-                f"{self.name} gives {name} to this machine not (yet)",
-                "it has no such certificate, or the table of this machine there does not name it",
+                f"{self.name} does not give {name} to this machine",
+                "it has none yet, or this machine's table there does not name it",
                 f"add {name} to certificates in [client.…] there, then `certd pull {name}`",
             )
         try:

@@ -128,10 +128,7 @@ class Server:
             self._main = loop.create_task(self._tend())
             with contextlib.suppress(asyncio.CancelledError):
                 loop.run_until_complete(self._main)
-            tasks = asyncio.all_tasks(loop)
-            for task in tasks:
-                task.cancel()
-            loop.run_until_complete(asyncio.gather(*tasks, return_exceptions=True))
+            loop.run_until_complete(_cancel_all())
         finally:
             for listener in self._listeners:
                 listener.close()
@@ -265,3 +262,10 @@ class Server:
         # asyncio's own would print the arguments. The type must do.
         kind = type(context.get("exception")).__name__
         self.complain("distribution: a connection failed: %s", kind)
+
+
+async def _cancel_all() -> None:
+    tasks = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)

@@ -23,6 +23,8 @@ from tests.site import Site
 def hub(tmp_path: Path) -> Iterator[Hub]:
     with Ports() as ports:
         yield Hub(tmp_path, ports)
+    for log in tmp_path.rglob("certd.log"):
+        assert "Traceback" not in log.read_text()
 
 
 @pytest.fixture
@@ -95,7 +97,7 @@ def test_only_what_the_table_of_the_client_lists(hub: Hub, machine: Machine) -> 
         assert done.returncode == 1
         assert "www: fetched from hub" in done.stdout
         for name in ("mail", "web1"):
-            assert f"{name}: FAILED hub gives {name} to this machine not" in done.stdout
+            assert f"{name}: FAILED hub does not give {name} to this machine" in done.stdout
             assert machine.served(name) is None
         other = hub.machine("web2", "mail", "www")
         done = other.site.certd("pull")
