@@ -45,7 +45,6 @@ _REFUSED = {
     "TLSV1_ALERT_DECRYPT_ERROR": "its key does not belong to it",
     "TLSV13_ALERT_CERTIFICATE_REQUIRED": "the hub was shown none",
 }
-_NOT_YET = "TLSV1_ALERT_INTERNAL_ERROR"
 
 
 class HubError(CertdError):
@@ -201,8 +200,6 @@ class Hub:
                 _REFUSED[cause.reason],
                 "make another there, and bring it here",
             )
-        if isinstance(cause, ssl.SSLError) and cause.reason == _NOT_YET:
-            return HubAway(what, "it has no certificate of its own yet", "see `certd status` there")
         next = (
             error.next or f"check server in [ca.{self.name}], DNS and firewall, and the certd there"
         )

@@ -30,7 +30,9 @@ from certd.secrets import Secret, in_memory
 HANDSHAKE_SECONDS = 5.0  # from accept to the client's certificate
 MAX_STRANGERS = 256  # connections that have not shown one yet; past it the oldest makes room
 MAX_CONNECTIONS = 4096
-MAX_OF_ONE = 8  # connections of one client; past it the oldest makes room
+# Connections of one client, past which the oldest makes room. One that follows has one that
+# waits, and one for each thread that fetches: eight, and up to four times as many where they hang.
+MAX_OF_ONE = 64
 LOOK_ROUND = 0.5  # seconds between looks at the store, which other processes write to as well
 LOOK_SHARE = 20  # of the time at most is spent on that: one part in so many
 STARVED_SECONDS = 0.2  # pause in accepting when the machine has no descriptor left
@@ -173,7 +175,7 @@ class Server:
         bundle = self.stock.bundle(self.stock.shown()) if shown else None
         self._made_of = (shown, roots)
         if bundle is None or not roots:
-            lacking = "roots of clients" if bundle else f"version of {self.stock.shown()}"
+            lacking = "root of the clients' CA" if bundle else f"version of {self.stock.shown()}"
             log.warning("distribution: nobody can be answered: there is no %s yet", lacking)
             self._context = None
             return
@@ -189,7 +191,7 @@ class Server:
     async def _accept(self, listener: socket.socket) -> None:
         while True:
             try:
-                sock, _ = await self._loop.sock_accept(listener)
+                sock, address = await self._loop.sock_accept(listener)
             except OSError as error:
                 self.complain("distribution: cannot accept connections: %s", error.strerror)
                 self._drop_oldest()
@@ -202,7 +204,7 @@ class Server:
                 continue
             if len(self._strangers) >= MAX_STRANGERS or everybody >= self._cap:
                 self._drop_oldest()
-            task = self._loop.create_task(self._serve(sock, context))
+            task = self._loop.create_task(self._serve(sock, str(address[0]), context))
             self._strangers[task] = None
             task.add_done_callback(self._gone)
 
@@ -221,7 +223,7 @@ class Server:
 
     # -- its connections ---------------------------------------------------------------------
 
-    async def _serve(self, sock: socket.socket, context: ssl.SSLContext) -> None:
+    async def _serve(self, sock: socket.socket, host: str, context: ssl.SSLContext) -> None:
         stream = Stream(sock, context)
         try:
             async with asyncio.timeout(HANDSHAKE_SECONDS):
@@ -231,7 +233,7 @@ class Server:
                 await self._converse(Conversation(self, client, stream))
         except (OSError, CertdError) as error:  # a stranger; ssl.SSLError and a time-out are some
             why = getattr(error, "reason", None) or type(error).__name__
-            self.complain("distribution: a client is refused: %s", str(why))
+            self.complain("distribution: a client at %s is refused: %s", host, str(why))
             await stream.close()
         finally:
             stream.drop()

@@ -9,7 +9,6 @@ from datetime import UTC, datetime
 from certd.challenges.listening import open_sockets
 from certd.config import Config, DistributionSettings
 from certd.distribution.server import Server
-from certd.errors import StoreError
 from certd.model import Bundle, Certificate
 from certd.store import Store
 
@@ -68,12 +67,8 @@ class Distribution:
         return ", ".join(name for name, _ in found), allowed
 
     def bundle(self, name: str) -> Bundle | None:
-        try:
-            current = self._store.lineages.get(name).current
-            return self._store.lineages.bundle(name, current.number) if current else None
-        except StoreError:
-            log.exception("distribution: %s cannot be given", name)
-            return None
+        current = self._store.lineages.get(name).current
+        return self._store.lineages.bundle(name, current.number) if current else None
 
     def shown(self) -> str:
         return self._settings.certificate

@@ -14,8 +14,10 @@ from pathlib import Path
 
 import pytest
 
+from certd import Certd
+from certd.model import Identifier
 from certd.testing.processes import Ports
-from certd.x509 import fingerprint
+from certd.x509 import csr, fingerprint, new_key
 from tests.machines import Hub, Machine
 from tests.site import Site
 
@@ -157,6 +159,44 @@ def test_a_client_certificate_of_another_ca_is_refused(hub: Hub, machine: Machin
     assert machine.served("www") is None
 
 
+def test_other_roots_hold_from_the_next_reload_on(hub: Hub, machine: Machine) -> None:
+    """Also for connections that were let in by those of before."""
+    stranger = Site(machine.folder / "stranger", None).disk("out")
+    stranger.certificate("web1", "web1.example.com", usage=["client"], targets=["out"])
+    assert stranger.certd("ca", "init").returncode == 0
+    stranger.renew()
+    roots = hub.site.folder / "clients.pem"
+    roots.write_text(stranger.certd("ca", "root").stdout)
+    with hub.start() as child, ask(hub, machine) as tls:
+        tls.sendall(b"GET /v1/certificates HTTP/1.1\r\n\r\n")
+        assert tls.recv(65536).startswith(b"HTTP/1.1 200")
+        hub.site.tables["distribution"] |= {"roots": str(roots)}
+        del hub.site.tables["distribution"]["clients"]
+        hub.site.write()
+        child.send(signal.SIGHUP)
+        with contextlib.suppress(OSError):
+            assert tls.recv(1) == b""
+        assert "that the hub does not know" in machine.site.certd("pull").stdout
+        shutil.copytree(stranger.folder / "out/web1/current", machine.client, dirs_exist_ok=True)
+        assert "www: fetched from hub" in machine.site.certd("pull").stdout
+
+
+def test_a_certificate_whose_key_the_hub_never_had(hub: Hub, machine: Machine) -> None:
+    request = csr(new_key("ec-p256"), (Identifier("dns", "own.example.com"),), ("server",))
+    for site in (hub.site, machine.site):
+        (site.folder / "own.csr").write_text(request)
+    hub.site.certificate("own", "own.example.com", csr="own.csr")
+    hub.allow("web1", "www", "own")
+    hub.site.renew()
+    machine.want("own")
+    with hub.start():
+        assert "own: FAILED hub has no key of own" in machine.site.certd("pull").stdout
+        machine.want("own", csr="own.csr")
+        assert "own: fetched from hub" in machine.site.certd("pull").stdout
+    assert machine.serves("own")
+    assert (machine.folder / "web/own/current/no-privkey.txt").exists()
+
+
 def test_a_server_certificate_of_the_same_ca_is_no_client_certificate(
     hub: Hub, machine: Machine
 ) -> None:
@@ -262,6 +302,29 @@ def test_killed_between_fetch_and_deployment(hub: Hub, machine: Machine) -> None
     assert machine.serves("www"), done.stdout
 
 
+@pytest.mark.fault(row=41)
+def test_killed_at_every_failpoint_it_has_one_version_and_it_is_in_place(
+    shared: tuple[Hub, Machine],
+) -> None:
+    _, machine = shared
+    places = []
+    for number in range(1, 40):
+        for left in (machine.site.state, machine.folder / "web"):
+            shutil.rmtree(left, ignore_errors=True)
+        done = machine.site.certd("pull", CERTD_KILL_AT=str(number))
+        if done.returncode == 0:
+            break
+        places.append(done.stderr.partition(": ")[2].strip())
+        done = machine.site.certd("pull")
+        assert done.returncode == 0, (places[-1], done.stdout)
+        assert machine.serves("www"), places[-1]
+        bundle = machine.site.bundle("www")
+        assert bundle is not None
+        assert bundle.version == 1, places[-1]
+    assert {"pulling: version is current", "rollout: deployed"} <= set(places)
+    assert len(places) < 38
+
+
 def test_a_hub_that_restarts(hub: Hub, machine: Machine) -> None:
     with machine.site.start("run"):
         with hub.start():
@@ -321,13 +384,13 @@ def gone(plain: socket.socket) -> bool:
 def test_one_client_has_so_many_connections_and_no_more(shared: tuple[Hub, Machine]) -> None:
     hub, machine = shared
     with contextlib.ExitStack() as stack:
-        several = [stack.enter_context(ask(hub, machine)) for _ in range(12)]
+        several = [stack.enter_context(ask(hub, machine)) for _ in range(70)]
         for tls in several:
             with contextlib.suppress(OSError):
                 tls.sendall(b"GET /v1/certificates/www HTTP/1.1\r\n\r\n")
         answers = [answered(tls) for tls in several]
         assert answers[-1]
-        assert answers.count(True) <= 9
+        assert answers.count(True) <= 64
 
 
 def answered(tls: ssl.SSLSocket) -> bool:
@@ -376,6 +439,28 @@ def test_the_database_is_lost_and_the_hub_is_away(hub: Hub, machine: Machine) ->
     assert "hub cannot be asked" in done.stdout
     assert machine.site.status()["www"]["version"] == 1
     assert machine.serves("www")
+
+
+def test_a_program_follows_its_hub_too(hub: Hub, machine: Machine) -> None:
+    with hub.start(), Certd(machine.site.path) as certd:
+        certd.wait("www", timeout=30)
+        hub.site.renew("--force", "www")
+        within(5, partial(machine.serves, "www"))
+
+
+def test_many_certificates_at_once(hub: Hub, machine: Machine) -> None:
+    """Each of the threads that fetch has a connection, and the one that waits keeps its own."""
+    names = [f"n{number}" for number in range(30)]
+    for name in names:
+        hub.site.certificate(name, f"{name}.example.com")
+        machine.want(name)
+    hub.allow("web1", "www", *names)
+    hub.site.renew()
+    with hub.start(), machine.site.start("run"):
+        within(20, lambda: all(map(machine.served, names)))
+        hub.site.renew("--force", *names)
+        within(20, lambda: all(map(machine.serves, names)))
+        assert {one["state"] for one in machine.site.status().values()} == {"ok"}
 
 
 def test_no_key_is_logged(hub: Hub, machine: Machine) -> None:
