@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import socket
 import ssl
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -103,3 +106,24 @@ class Machine:
         """The fingerprint of what is in place."""
         path = self.folder / "web" / name / "current" / "fullchain.pem"
         return fingerprint(path.read_text()) if path.exists() else None
+
+
+def within(seconds: float, happened: Callable[[], bool]) -> float:
+    """Seconds until it has happened."""
+    begun = time.monotonic()
+    while not happened():
+        assert time.monotonic() - begun < seconds
+        time.sleep(0.02)
+    return time.monotonic() - begun
+
+
+@contextlib.contextmanager
+def ask(hub: Hub, machine: Machine) -> Iterator[ssl.SSLSocket]:
+    """A connection of the machine's to the hub."""
+    context = ssl.create_default_context(cafile=hub.root)
+    context.load_cert_chain(machine.client / "fullchain.pem", machine.client / "privkey.pem")
+    with (
+        socket.create_connection(("127.0.0.1", hub.port), timeout=5) as plain,
+        context.wrap_socket(plain, server_hostname="127.0.0.1") as tls,
+    ):
+        yield tls
