@@ -24,6 +24,7 @@ from certd.errors import (
     plain,
 )
 from certd.failpoint import failpoint
+from certd.formats import FORMATS, Format, Parts, format_named, is_rendered, render
 from certd.model import (
     Bundle,
     Certificate,
@@ -37,9 +38,10 @@ from certd.model import (
 from certd.program import check_program, run_program, said
 from certd.references import SecretReference
 from certd.room import Lack, lack
-from certd.secrets import Secret
+from certd.secrets import Secret, in_memory
 
 __all__ = [
+    "FORMATS",
     "Bundle",
     "CertdError",
     "Certificate",
@@ -47,11 +49,13 @@ __all__ = [
     "DNSChallenge",
     "DNSProvider",
     "DeployTarget",
+    "Format",
     "Identifier",
     "Lack",
     "Managed",
     "NotHere",
     "Pair",
+    "Parts",
     "ProviderBusy",
     "ProviderDenied",
     "ProviderError",
@@ -63,8 +67,12 @@ __all__ = [
     "check_program",
     "failpoint",
     "fingerprint",
+    "format_named",
+    "in_memory",
+    "is_rendered",
     "lack",
     "plain",
+    "render",
     "run_program",
     "said",
 ]
@@ -163,10 +171,11 @@ class DeployTarget(Protocol):
         """
 
     def serving(self, name: str) -> str | None:
-        """The fingerprint of what is in place for this lineage; None: it cannot be told.
+        """The fingerprint of what is in place for this lineage; "": nothing is, no whole pair.
 
         SHA-256 of the leaf's DER, lower-case hexadecimal: ``fingerprint(pem)``. It is also
         asked now and then when nothing is to be deployed, to find what somebody has changed.
+        None: it can never be told at such a target, or not now.
 
         Raises:
             TargetError: the service could not be asked.

@@ -112,9 +112,9 @@ def consult(
 
 
 def _look_up(names: list[Identifier], server: Server | None) -> list[tuple[Identifier, CAASet]]:
-    end = time.monotonic() + ALL
+    end, servers = time.monotonic() + ALL, [server] if server else []
     return [
-        (name, look_up(name.value, server, min(SECONDS, end - time.monotonic()))) for name in names
+        (name, look_up(name.value, servers, min(SECONDS, end - time.monotonic()))) for name in names
     ]
 
 

@@ -11,21 +11,16 @@ import time
 from collections.abc import Awaitable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
-from functools import lru_cache
-from typing import TYPE_CHECKING
 
 from certd.authorize import OrderFailed
 from certd.challenges.caa import SECONDS, CAASet, look_up
 from certd.challenges.dns01 import PREFIX, record_name
-from certd.challenges.resolving import Refused, Unresolved
+from certd.challenges.resolving import Refused, Silent, Unresolved
 from certd.challenges.view import Vantage, View
-from certd.challenges.zonestate import security, serials
+from certd.challenges.zonestate import nobodys, security, serials
 from certd.errors import CertdError, ChallengeError
 from certd.model import WRITTEN, CertificateSpec, Identifier
 from certd.react import Refusal
-
-if TYPE_CHECKING:
-    from publicsuffixlist import PublicSuffixList
 
 MOST = 100  # names that are looked at; the others are mostly in the same zones
 AT_ONCE = 16
@@ -42,6 +37,9 @@ class Asked:
     identities: tuple[str, ...] | None  # None: CAA is nothing to it; empty: not known
     account: str | None  # its URL; None: there is none yet
     challenge: str
+    others: tuple[str, ...] = ()  # challenges that may be tried in its place, in turn
+    before: tuple[str, ...] = ()  # those in whose place it is tried
+    failed: str = ""  # what came of these
 
 
 @dataclass
@@ -51,24 +49,40 @@ class Findings:
     state: list[str] = field(default_factory=list)
     doubts: list[str] = field(default_factory=list)
     error: CertdError | None = None
+    heard: bool = False  # a resolver has answered anything at all, or none was asked
+    instead: str = ""  # a challenge that CAA permits, where it forbids that which was asked for
 
     def refuse(self, error: CertdError) -> None:
         self.error = self.error or error
 
 
 def examine(spec: CertificateSpec, asked: Asked, vantages: dict[str, Vantage]) -> Findings:
-    """``vantages``: from where the zones of each of its names are looked at."""
+    """From ``vantages``, by name; of a later challenge, where CAA forbids the first."""
+    found = _examine(spec, asked, vantages)
+    if not found.instead:
+        return found
+    rest = asked.others[asked.others.index(found.instead) + 1 :]
+    again = examine(spec, replace(asked, challenge=found.instead, others=rest), vantages)
+    said, instead = found.state[:1], again.instead or found.instead
+    return replace(again, state=said + again.state, instead=instead)
+
+
+def _examine(spec: CertificateSpec, asked: Asked, vantages: dict[str, Vantage]) -> Findings:
     findings = Findings()
     names = [name for name in spec.identifiers if name.type == "dns"][:MOST]
     if not names:
-        return findings
+        return Findings(heard=True)
     caa = Findings()
     with ThreadPoolExecutor(1) as beside:
         done = beside.submit(_caa, names, asked, vantages, caa)
         asyncio.run(_in_time(_zones(names, asked, vantages, findings), findings))
         done.result()
     return Findings(
-        caa.state + findings.state, caa.doubts + findings.doubts, caa.error or findings.error
+        caa.state + findings.state,
+        caa.doubts + findings.doubts,
+        caa.error or findings.error,
+        caa.heard or findings.heard,
+        caa.instead,
     )
 
 
@@ -93,9 +107,12 @@ def _caa(
         if left <= 0:
             return f"CAA of {name} was not looked up: DNS was slow"
         try:
-            return look_up(name.value, servers[0] if servers else None, left)
+            found = look_up(name.value, servers, left)
         except Unresolved as error:
+            findings.heard |= not isinstance(error, Silent)
             return str(error)
+        findings.heard = True
+        return found
 
     until = time.monotonic() + ALL
     with ThreadPoolExecutor(AT_ONCE) as pool:
@@ -104,18 +121,15 @@ def _caa(
     findings.doubts += unknown[:1]
     sets = [(name, one) for name, one in found if isinstance(one, CAASet)]
     forbidding = [(name, one) for name, one in sets if not _allows(one, name, asked)]
-    if forbidding:
-        name, one = forbidding[0]
-        findings.refuse(
-            OrderFailed(
-                f"CAA does not let {asked.ca} certify {name}",
-                f"{one}{_parameters(one, name, asked)}",
-                f"allow it, as by {_remedy(one, name, asked)}",
-                Refusal("caa", 403),
-                "new order",
-                tuple(name for name, _ in forbidding),
-            )
+    if forbidding and (instead := _permitted(sets, asked)):
+        findings.instead = instead
+        text = (
+            f"CAA lets {asked.ca} certify {forbidding[0][0]} by {instead}, not by {asked.challenge}"
         )
+        findings.state.append(text)
+    elif forbidding:
+        earlier = _permitted(sets, replace(asked, others=asked.before))
+        findings.refuse(_forbidden(forbidding, asked, earlier))
     elif sets and not unknown:
         having = sorted({one.owner for _, one in sets if one.records})
         where = f" (records of {', '.join(having[:3])})" if having else " (no records)"
@@ -125,6 +139,34 @@ def _caa(
         others = [one for name, one in sets if not _allows(one, name, new)]
         if others and not forbidding:
             findings.doubts.append(f"{others[0]}: our account there is not made yet")
+
+
+def _forbidden(
+    forbidding: list[tuple[Identifier, CAASet]], asked: Asked, earlier: str
+) -> CertdError:
+    """``earlier`` is a challenge that is permitted, and was given up for this one; "": none is."""
+    name, one = forbidding[0]
+    if earlier:  # it is as well to try that again as after any other failure
+        return ChallengeError(
+            f"CAA lets {asked.ca} certify {name} by {earlier} only, not by {asked.challenge}",
+            f"{one}; {earlier} was tried before: {asked.failed}" if asked.failed else str(one),
+            f"mend {earlier}, or allow {asked.challenge}, as by {_remedy(one, name, asked)}",
+        )
+    return OrderFailed(
+        f"CAA does not let {asked.ca} certify {name}",
+        f"{one}{_parameters(one, name, asked)}",
+        f"allow it, as by {_remedy(one, name, asked)}",
+        Refusal("caa", 403),
+        "new order",
+        tuple(name for name, _ in forbidding),
+    )
+
+
+def _permitted(sets: list[tuple[Identifier, CAASet]], asked: Asked) -> str:
+    """The first of the other challenges that the records of all names permit; "": there is none."""
+    ways = (replace(asked, challenge=other) for other in asked.others)
+    allowed = (way for way in ways if all(_allows(one, name, way) for name, one in sets))
+    return next((way.challenge for way in allowed), "")
 
 
 def _allows(one: CAASet, name: Identifier, asked: Asked, *, whole: bool = True) -> bool:
@@ -167,7 +209,9 @@ async def _zones(
     async def place(wanted: str, vantage: Vantage) -> tuple[str, Vantage] | None:
         try:
             target, zone = await view.place(wanted, vantage)
+            findings.heard = True
         except (ChallengeError, Unresolved) as error:
+            findings.heard |= not isinstance(error.__cause__ or error, Silent)
             # A resolver that validates gives no answer at all from such a zone.
             refused = isinstance(error.__cause__, Refused)
             if refused and await security(wanted, vantage.resolvers) == "bogus":
@@ -177,7 +221,7 @@ async def _zones(
             else:
                 findings.doubts.append(str(error))
             return None
-        if target != wanted and _nobodys(zone):
+        if target != wanted and nobodys(zone):
             findings.refuse(_dangling(wanted, target))
         return zone, vantage
 
@@ -230,11 +274,6 @@ def _bogus(name: str) -> ChallengeError:
     )
 
 
-def _nobodys(zone: str) -> bool:
-    """Whether it is a registry's: what is still in it, and in no zone below, nobody has."""
-    return bool(_suffixes().publicsuffix(zone) == zone)
-
-
 def _dangling(wanted: str, target: str) -> ChallengeError:
     name = wanted.partition(f"{PREFIX}.")[2] or wanted
     return ChallengeError(
@@ -243,14 +282,6 @@ def _dangling(wanted: str, target: str) -> ChallengeError:
         f"certificates for {name}",
         "remove this CNAME record, or let it lead to a zone of yours",
     )
-
-
-@lru_cache(maxsize=1)
-def _suffixes() -> PublicSuffixList:
-    from publicsuffixlist import PublicSuffixList  # it takes a while, and few need it
-
-    # Not those of hosters and dynamic DNS: their users' names are in the hoster's own zone.
-    return PublicSuffixList(accept_unknown=False, only_icann=True)
 
 
 def lines(findings: Findings) -> Iterable[str]:

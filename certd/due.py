@@ -92,13 +92,15 @@ def issuance(spec: CertificateSpec, lineage: Lineage, now: datetime) -> Decision
     if lineage.held_until and lineage.held_until > max(wish.at, lineage.retry_at or wish.at):
         return Decision(lineage.held_until, f"{wish.reason}; {lineage.held_for}")
     at, why = lineage.retry_at or wish.at, "waiting to try again"
-    asked = max(wish.at, now)
-    if lineage.parks and not askable(spec, lineage, asked):
-        free = min(lineage.parks[name].until or NEVER for name in spec.cas)
-        if free > max(at, now):
-            at, why = free, "no CA of its list may be asked"
-    if lineage.parks and (free := _denied(spec, lineage, asked)) > max(at, now):
-        at, why = free, "a DNS provider refuses the credential"
+    # What is being issued needs no more permission: it is only looked at, and fetched.
+    if lineage.parks and not lineage.issuing:
+        asked = max(wish.at, now)
+        if not askable(spec, lineage, asked):
+            free = min(lineage.parks[name].until or NEVER for name in spec.cas)
+            if free > max(at, now):
+                at, why = free, "no CA of its list may be asked"
+        if (free := _denied(spec, lineage, asked)) > max(at, now):
+            at, why = free, "a DNS provider refuses the credential"
     if at <= wish.at:
         return wish
     times = "once" if lineage.failures == 1 else f"{lineage.failures} times"
@@ -121,15 +123,20 @@ def _denied(spec: CertificateSpec, lineage: Lineage, at: datetime) -> datetime:
 
 
 def challenge(spec: CertificateSpec, lineage: Lineage) -> str:
-    """By which its next order is to be proved: not by a DNS provider that must not be asked, where
-    there is another way.
+    """By which its next order is to be proved."""
+    return challenges(spec, lineage)[0]
+
+
+def challenges(spec: CertificateSpec, lineage: Lineage) -> tuple[str, ...]:
+    """Those by which it may be, in turn: not by a DNS provider that must not be asked, where there
+    is another way.
     """
     kept = lineage.challenge
     first = kept if kept in spec.challenges else spec.challenges[0]
-    if first not in WRITTEN or not any(map(spec.writes_by, lineage.parks)):
-        return first
     rest = spec.challenges[spec.challenges.index(first) :]
-    return next((one for one in rest if one not in WRITTEN), first)
+    if not any(map(spec.writes_by, lineage.parks)):
+        return rest
+    return tuple(one for one in rest if one not in WRITTEN) or rest
 
 
 def challenge_after(spec: CertificateSpec, tried: str) -> str | None:
@@ -252,6 +259,11 @@ def backoff(failures: int, left: timedelta | None, draw: float) -> timedelta:
     if left is not None:
         wait = min(wait, max(abs(left) / 8, SHORTEST))
     return wait * (1 + draw / 10)
+
+
+def as_asked(retry_after: float | None) -> timedelta:
+    """What a service asks to wait, in seconds: a day at most, for some ask for years."""
+    return timedelta(seconds=min(retry_after or 0.0, DAY.total_seconds()))
 
 
 def _ask(lineage: Lineage, now: datetime) -> Decision | None:

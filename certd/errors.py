@@ -98,7 +98,11 @@ class Unseen(TargetError):
     """It could not be told what a target serves: no reason to believe that it is another."""
 
 
-class TargetBusy(TargetError):
+class Untouched(TargetError):
+    """Nothing was changed at the target, so there is nothing to put back."""
+
+
+class TargetBusy(Untouched):
     """It, or the way to it, failed for a passing reason (throttled, 5xx, a time-out).
 
     Nothing is put back for it: what was served is, most probably, served still.
@@ -110,6 +114,13 @@ class TargetBusy(TargetError):
     ) -> None:
         super().__init__(what, why, next)
         self.retry_after = retry_after
+
+
+class Unfit(TargetError):
+    """The certificate is served, but not as the policy of its endpoint wants (``tls``, ``hsts``).
+
+    The version before would not be served in any other way.
+    """
 
 
 class SecretError(CertdError):

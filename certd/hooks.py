@@ -9,13 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from certd.errors import TargetError
+from certd.errors import Untouched
 from certd.model import Bundle
 from certd.program import run_program, said
 
 
-class HookFailed(TargetError):
-    """Nothing is put back for it: what is served is not what failed."""
+class HookFailed(Untouched):
+    """It could not be started, took too long, or its exit status was not 0."""
 
 
 def run(

@@ -235,6 +235,7 @@ class Lineage:
     next_key: NextKey | None = None
     revocations: tuple[Revocation, ...] = ()  # of all its versions
     challenge: str | None = None  # the next order's; None: the first that is wanted
+    issuing: bool = False  # of the order under way the CA has all: it may have issued by now
 
     @property
     def revocation(self) -> Revocation | None:

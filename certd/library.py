@@ -255,9 +255,7 @@ class Certd:
 
     def _known(self, names: tuple[str, ...] | list[str]) -> list[str]:
         """These, both of a pair that is named; or all."""
-        from certd.engine.oneshot import chosen
-
-        return chosen(self._running().config, names)
+        return self._running().config.chosen(names)
 
     @staticmethod
     def _read(source: Path | str | Mapping[str, Any] | Config) -> Config:

@@ -11,9 +11,10 @@ from certd.ca.issuer import Issuer
 from certd.challenges.view import Vantage, vantage
 from certd.config import Config, TargetSettings
 from certd.doctor import Asked, Findings, examine, lines
-from certd.errors import CAError, CertdError, ProviderError, TargetError
+from certd.errors import CAError, CertdError, ChallengeError, ProviderError, TargetError
 from certd.known import Lineage
 from certd.model import WRITTEN, CertificateSpec
+from certd.silence import Silences
 from certd.store import Store
 
 log = logging.getLogger(__name__)
@@ -32,11 +33,13 @@ def refuse(
     config: Config,
     store: Store,
     now: datetime,
+    silences: Silences,
     *,
     new: bool,
     attended: bool,
 ) -> None:
-    """All that may be against an order. ``new``: it is not begun; ``attended``: somebody is there.
+    """All that may be against an order. ``new``: it is not begun; ``attended``: somebody is there;
+    ``silences``: of resolvers.
 
     Raises:
         CertdError: it would be in vain, or is not needed.
@@ -47,7 +50,7 @@ def refuse(
     if new:
         if not attended:
             refuse_unattended(spec, lineage, client, config)
-        refuse_unprovable(spec, lineage, client, config, store)
+        refuse_unprovable(spec, lineage, client, config, store, silences)
 
 
 def refuse_in_vain(
@@ -123,9 +126,16 @@ def refuse_another(
 
 
 def refuse_unprovable(
-    spec: CertificateSpec, lineage: Lineage, client: Issuer, config: Config, store: Store
+    spec: CertificateSpec,
+    lineage: Lineage,
+    client: Issuer,
+    config: Config,
+    store: Store,
+    silences: Silences,
 ) -> None:
     """Asks DNS whether the CA can prove the names, where it is one that DNS matters to.
+
+    This takes a thread, so that a resolver that is away is asked by one at a time only.
 
     Raises:
         CertdError: it cannot, as far as can be seen from here.
@@ -133,17 +143,45 @@ def refuse_unprovable(
     challenge = due.challenge(spec, lineage)
     if not config.is_examined(spec.name, client.name, challenge):
         return
+    place = str(sorted({one.resolvers for one in vantages(spec, config).values()}))
+    begun, left = silences.begin(place)
+    if left:
+        refuse_unasked(spec, challenge)
+        return
     try:
         findings = _findings(spec, lineage, client, config, store)
     except CAError as error:  # the order will say so, and has its ways with it
         log.info("%s: DNS was not looked at: %s", spec.name, error)
         return
+    if findings.heard:
+        silences.answered(place)
+    else:
+        silences.silent(place, spec.name, begun)
     # Where nothing is published in DNS, a doubt is mostly none of the CA's.
     level = logging.WARNING if challenge in WRITTEN else logging.INFO
     for doubt in dict.fromkeys(findings.doubts):
         log.log(level, "%s: %s", spec.name, doubt)
+    if findings.instead:
+        log.warning("%s: %s", spec.name, findings.state[0])
+        store.lineages.keep_challenge(spec.name, findings.instead)
     if findings.error:
         raise findings.error
+
+
+def refuse_unasked(spec: CertificateSpec, challenge: str) -> None:
+    """Where the resolver has just kept silent to other certificates.
+
+    Raises:
+        ChallengeError: the challenge needs to know where a record belongs.
+    """
+    why = "the DNS server kept silent to other certificates a moment ago"
+    if challenge in WRITTEN:
+        raise ChallengeError(
+            f"DNS was not asked where the records of {spec.name} belong",
+            why,
+            "see whether it works: it is resolver in [certd], or resolvers in the [dns] table",
+        )
+    log.info("%s: DNS was not looked at: %s", spec.name, why)
 
 
 def refuse_unattended(
@@ -182,8 +220,13 @@ def examined(
 def _findings(
     spec: CertificateSpec, lineage: Lineage, client: Issuer, config: Config, store: Store
 ) -> Findings:
-    uri, challenge = store.accounts.uri(client.directory_url), due.challenge(spec, lineage)
-    asked = Asked(client.name, client.caa_identities(), uri, challenge)
+    uri = store.accounts.uri(client.directory_url)
+    challenge, *others = due.challenges(spec, lineage)
+    before = spec.challenges[: spec.challenges.index(challenge)]
+    failed = f"{lineage.failure.what}: {lineage.failure.why}" if lineage.failure else ""
+    asked = Asked(
+        client.name, client.caa_identities(), uri, challenge, tuple(others), before, failed
+    )
     return examine(spec, asked, vantages(spec, config))
 
 

@@ -16,6 +16,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from certd.errors import ConfigError, NotHere
+from certd.secrets import Secret, in_memory
 
 MOST_OUTPUT = 64 * 1024  # bytes kept of each stream, the last ones
 _LOOK = 0.05  # seconds between two looks whether the program has ended
@@ -48,12 +49,12 @@ class _Running:
 
     @contextlib.contextmanager
     def started(
-        self, argv: Sequence[str], environment: Mapping[str, str]
+        self, argv: Sequence[str], environment: Mapping[str, str], stdin: int
     ) -> Iterator[subprocess.Popen[bytes]]:
         with self._lock:
             process = subprocess.Popen(
                 argv,
-                stdin=subprocess.DEVNULL,
+                stdin=stdin,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
                 env=environment,
@@ -123,22 +124,37 @@ def check_program(argv: Sequence[str]) -> None:
     raise NotHere(what, why, todo)
 
 
-def run_program(argv: Sequence[str], variables: Mapping[str, str], timeout_seconds: float) -> Ended:
+def run_program(
+    argv: Sequence[str],
+    variables: Mapping[str, str],
+    timeout_seconds: float,
+    given: Secret | None = None,
+) -> Ended:
     """Run a program to its end, or to the time-out's.
 
-    It gets PATH, LANG and ``variables`` for an environment, nothing to read, and a session
-    of its own, so that at the time-out everything it has started ends with it; so it does
-    when certd ends.
+    It gets PATH, LANG and ``variables`` for an environment, ``given`` or nothing to read, and
+    a session of its own, so that at the time-out everything it has started ends with it; so it
+    does when certd ends.
 
     Raises:
         OSError: it cannot be started.
     """
     environment = {"PATH": os.environ.get("PATH", os.defpath), "LANG": "C.UTF-8", **variables}
-    with _RUNNING.started(argv, environment) as process:
+    with _readable(given) as stdin, _RUNNING.started(argv, environment, stdin) as process:
         ended, output, errors = _watch(process, time.monotonic() + timeout_seconds)
     how = f"did not end within {timeout_seconds:g} s and was killed"
     status = process.returncode if ended and process.returncode >= 0 else None
     return Ended(ended, _status(process.returncode) if ended else how, output, errors, status)
+
+
+@contextlib.contextmanager
+def _readable(given: Secret | None) -> Iterator[int]:
+    """For a standard input: a file in memory, for a pipe would have to be fed meanwhile."""
+    if given is None:
+        yield subprocess.DEVNULL
+        return
+    with in_memory(given) as path, open(path, "rb") as file:
+        yield file.fileno()
 
 
 def _list(argv: Sequence[str]) -> str:

@@ -32,6 +32,7 @@ from certd.quota import Quota
 from certd.rollout import Rollout
 from certd.setback import Attempt
 from certd.showing import Publisher, clean_up
+from certd.silence import Silences
 from certd.store import LeaseLost, Store
 from certd.twins import Twins, in_the_way
 
@@ -73,6 +74,7 @@ class Reconciler:
         self._under_way: dict[str, Issuance] = {}
         self._twins = Twins()
         self._quota = Quota(store)
+        self._silences = Silences()  # of resolvers
         self.adopted: dict[str, int] = {}  # versions taken back in from targets
         # By the tokens that a CA is about to fetch, for as long as the order is under way here.
         self._awaited: WeakValueDictionary[str, Authorizations] = WeakValueDictionary()
@@ -252,16 +254,10 @@ class Reconciler:
             if self._quota.held(spec, lineage, client, self._limits(ca), now):
                 return None
             order = order or ordering.begin(spec, client, self._store, lineage, profile, now)
+            lineage = self._store.lineages.get(spec.name)  # CAA may permit another challenge only
+        challenge, store, publisher = due.challenge(spec, lineage), self._store, self._publisher
         issuance = Issuance(
-            order,
-            spec,
-            due.challenge(spec, lineage),
-            client,
-            self._store,
-            self._publisher,
-            self._awaited,
-            self._clock,
-            self._say,
+            order, spec, challenge, client, store, publisher, self._awaited, self._clock, self._say
         )
         self._under_way[spec.name] = issuance
         return issuance
@@ -286,7 +282,8 @@ class Reconciler:
                 self.adopted[spec.name] = number
                 return True
         new, attended = order is None, self._attended
-        refuse(spec, lineage, client, self._config, store, now, new=new, attended=attended)
+        asked = (spec, lineage, client, self._config, store, now, self._silences)
+        refuse(*asked, new=new, attended=attended)
         return False
 
     def _failed(self, spec: CertificateSpec, error: CertdError, ca: str) -> datetime:

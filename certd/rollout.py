@@ -12,25 +12,34 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import datetime, timedelta
 
-from certd import due, verify, x509
+from certd import due, x509
 from certd import hooks as hook
-from certd.config import Endpoint, TargetSettings
+from certd.config import TargetSettings
 from certd.deploying import OUTSIDE, TargetDecision
-from certd.errors import CertdError, StoreError, TargetBusy, TargetError, Unseen, bug, plain
+from certd.errors import (
+    CertdError,
+    StoreError,
+    TargetBusy,
+    TargetError,
+    Unfit,
+    Unseen,
+    Untouched,
+    bug,
+)
 from certd.failpoint import failpoint
 from certd.hooks import HookFailed
 from certd.known import Failure, Lineage, TargetState
+from certd.looking import look
 from certd.model import Bundle, CertificateSpec
 from certd.ordering import Say
+from certd.others import note_others
 from certd.store import Store
 from certd.together import together
 
 log = logging.getLogger(__name__)
 
-PROBE_TIMEOUT = 5.0  # seconds for one look at an endpoint
 PROBE_PAUSE_MIN = timedelta(seconds=0.1)
 PROBE_PAUSE_MAX = timedelta(seconds=2)
-_NAMES = 5  # of a certificate that was not expected, in an error
 
 
 class Rollout:
@@ -105,13 +114,7 @@ class Rollout:
     def _deploy(self, bundle: Bundle, settings: TargetSettings, state: TargetState) -> TargetState:
         if state.version != bundle.version:
             state = replace(state, version=bundle.version, failures=0, failure=None)
-        # Checked here, before any target is touched: some servers die of a bad pair.
-        if not bundle.keyless and not x509.pair_matches(bundle.leaf_pem, bundle.key_pem):
-            raise TargetError(
-                f"version {bundle.version} is not a pair",
-                "the private key in the store does not belong to the certificate",
-                f"`certd renew {bundle.name} --force` gets another",
-            )
+        _refuse_bad(bundle, self._clock())
         state = replace(state, phase="pending", retry_at=None)
         self._keep(bundle.name, state)
         hooks = settings.hooks
@@ -134,6 +137,8 @@ class Rollout:
         """
         try:
             look(bundle, settings)
+        except Unfit as error:  # neither time nor the version before would help
+            return self._again(bundle, settings, state, error)
         except TargetError:
             now = self._clock()
             patience = timedelta(seconds=settings.verify_timeout)
@@ -148,6 +153,7 @@ class Rollout:
         except HookFailed as error:
             return self._again(bundle, settings, state, error)
         failpoint("rollout: post_hook has run")
+        note_others(settings, self._store, self._clock())
         now = self._clock()
         state = replace(
             state,
@@ -174,7 +180,7 @@ class Rollout:
             look(bundle, settings)
         except StoreError:
             raise
-        except (Unseen, TargetBusy) as error:
+        except (Unseen, TargetBusy, Unfit) as error:
             return self._again(bundle, settings, state, error)
         except TargetError as error:
             found = Failure(error.what, error.why, error.next, now)
@@ -184,6 +190,7 @@ class Rollout:
             log.exception("%s: target %s", bundle.name, settings.name)
             return self._again(bundle, settings, state, bug(error))
         else:
+            note_others(settings, self._store, self._clock())
             at = self._next_look(settings, now)
             state = replace(state, failures=0, failure=None, retry_at=at)
         self._keep(bundle.name, state)
@@ -210,7 +217,7 @@ class Rollout:
         now, failures = self._clock(), state.failures + 1
         wait = due.backoff(failures, bundle.certificate.not_after - now, self._draw())
         if isinstance(error, TargetBusy) and error.retry_after is not None:
-            wait = min(max(wait, timedelta(seconds=error.retry_after)), due.DAY)
+            wait = min(max(wait, due.as_asked(error.retry_after)), due.DAY)
         failure = Failure(what or error.what, why or error.why, error.next, now)
         state = replace(state, failures=failures, failure=failure, retry_at=now + wait)
         self._keep(bundle.name, state)
@@ -232,8 +239,8 @@ class Rollout:
         # work of somebody else.
         self._keep(bundle.name, state)
         failpoint("rollout: failure is kept")
-        untouched = isinstance(error, TargetBusy | HookFailed)
-        if state.serving is not None and state.serving != bundle.version and not untouched:
+        touched = not isinstance(error, Untouched)
+        if state.serving is not None and state.serving != bundle.version and touched:
             before = self._store.lineages.bundle(bundle.name, state.serving)
             if before.certificate.not_after > now:
                 second = _put_back(before, settings)
@@ -253,6 +260,18 @@ class Rollout:
 
     def _keep(self, name: str, state: TargetState) -> None:
         self._store.lineages.keep_target(name, state, self._targets[state.target].digest)
+
+
+def _refuse_bad(bundle: Bundle, now: datetime) -> None:
+    """Before any target is touched: some servers die of a bad pair, and none is to have one."""
+    try:
+        x509.check_bundle(bundle, now)
+    except CertdError as error:
+        raise Untouched(
+            f"version {bundle.version} is not fit to be deployed",
+            ": ".join(filter(None, (error.what, error.why))),
+            f"`certd renew {bundle.name} --force` gets another",
+        ) from error
 
 
 def _put_back(before: Bundle, settings: TargetSettings) -> CertdError | None:
@@ -275,51 +294,3 @@ def _also(before: Bundle, first: CertdError, second: CertdError) -> str:
     if (second.what, second.why) == (first.what, first.why):
         return said
     return ": ".join(filter(None, (said, second.what, second.why)))
-
-
-def look(bundle: Bundle, settings: TargetSettings) -> None:
-    """Raise TargetError unless the target has the bundle, and every endpoint serves it."""
-    wanted = bundle.certificate.fingerprint
-    there = settings.plugin.serving(bundle.name)
-    if there is not None and there != wanted:
-        raise TargetError(
-            f"{settings.name} has another certificate in place",
-            f"fingerprint {there[:16]}… instead of {wanted[:16]}…",
-            "find out who else writes there",
-        )
-    for endpoint in settings.verify:
-        sni = verify.sni_for(endpoint.host, bundle.certificate.identifiers)
-        served = verify.probe(endpoint.host, endpoint.port, sni, PROBE_TIMEOUT)
-        if served.fingerprint != wanted and not _has_it_too(bundle, endpoint, sni):
-            asked = f"when asked for {sni}" if sni else "when asked for no name"
-            raise TargetError(
-                f"{endpoint} does not serve version {bundle.version}",
-                f"after {settings.verify_timeout:.0f} s it still serves "
-                f"{_seen(served, bundle)}, {asked}",
-                "check that the server reads current/fullchain.pem and current/privkey.pem, "
-                "and that the reload command reloads it",
-            )
-
-
-def _has_it_too(bundle: Bundle, endpoint: Endpoint, sni: str | None) -> bool:
-    """Whether a client that takes only this kind of key is served it: a server may have two."""
-    kind = x509.kind_of(x509.read_chain(bundle.leaf_pem)[0].public_key())
-    try:
-        served = verify.probe(endpoint.host, endpoint.port, sni, PROBE_TIMEOUT, kind)
-    except TargetError:
-        return False
-    return served.fingerprint == bundle.certificate.fingerprint
-
-
-def _seen(served: verify.Served, bundle: Bundle) -> str:
-    """The certificate that is there instead; its names where they are not the bundle's."""
-    leaf = served.certificate
-    if leaf is None:
-        return f"fingerprint {served.fingerprint[:16]}…"
-    seen = f"serial {leaf.serial}, valid until {leaf.not_after:%F}"
-    if set(leaf.identifiers) == set(bundle.certificate.identifiers):
-        return seen
-    names = [name.value for name in leaf.identifiers]
-    more = f" and {len(names) - _NAMES} more" if len(names) > _NAMES else ""
-    shown = plain(", ".join(names[:_NAMES]))
-    return f"{seen}, for {shown or 'no name'}{more}"

@@ -17,6 +17,7 @@ from certd.errors import (
     CertdError,
     ChallengeError,
     ExpiredCertificate,
+    ProviderBusy,
     ProviderDenied,
     ProviderError,
 )
@@ -71,8 +72,8 @@ def keep(attempt: Attempt, error: CertdError, store: Store, draw: float, now: da
     tried = used if other else ""
     following = due.challenge_after(spec, tried)
     # One after the other: only when the last has failed, it is waited.
-    wait = reaction.wait if following else max(due.backoff(failures, left, draw), reaction.wait)
-    denied, zone = (error.account, error.zone) if isinstance(error, ProviderDenied) else ("", "")
+    wait = timedelta(0) if following else max(due.backoff(failures, left, draw), reaction.wait)
+    denied = error if isinstance(error, ProviderDenied) and error.account else None
     if denied and not following:
         wait = max(react.DAILY, wait)
     if (orphaned or late) and failures == 1:
@@ -95,16 +96,11 @@ def keep(attempt: Attempt, error: CertdError, store: Store, draw: float, now: da
         if set(due.askable(spec, lineage, now)) - {ca}:
             log.warning("%s: going on to the next CA after %s", spec.name, ca)
     if denied:
-        # Every other certificate of that account, or zone, would only be refused as well.
-        until = now + max(react.DAILY, wait)
-        account = f"dns {denied}"
-        whom = f"{account} {zone}" if zone else account
-        store.parks.keep(spec.name, whom, Park(until, failure, True))
-        if not spec.writes_by(whom):  # by an alias: the names of that zone are others'
-            store.parks.keep(spec.name, account, Park(until, failure, False))
+        _park_account(spec, denied, Park(now + max(react.DAILY, wait), failure, True), store)
         parked = parked or not following  # and nothing else keeps it, once that is lifted
     retry_at = now + wait if finalizing else None if parked else again
-    challenge = following if other else lineage.challenge
+    # CAA may permit another one than that which is tried in place of it.
+    challenge = following if other or caa else lineage.challenge
     store.lineages.keep_failure(spec.name, failure, failures, retry_at, challenge)
     if following:
         failpoint("setback: another challenge is kept")
@@ -118,6 +114,15 @@ def _park(attempt: Attempt, parked: Park, store: Store) -> None:
     for other in set(spec.cas) - caa.allowed - {attempt.ca} if caa and caa.certain else ():
         store.parks.keep(spec.name, other, replace(parked, everyone=False))
     store.parks.keep(spec.name, attempt.ca, parked)
+
+
+def _park_account(spec: CertificateSpec, denied: ProviderDenied, park: Park, store: Store) -> None:
+    """Every other certificate of that account, or zone, would only be refused as well."""
+    account = f"dns {denied.account}"
+    whom = f"{account} {denied.zone}" if denied.zone else account
+    store.parks.keep(spec.name, whom, park)
+    if not spec.writes_by(whom):  # by an alias: the names of that zone are others'
+        store.parks.keep(spec.name, account, replace(park, everyone=False))
 
 
 def _passing_by(error: CertdError, issuance: Issuance | None) -> bool:
@@ -149,7 +154,9 @@ def _reaction(
         reaction = Reaction(fail_over=True)
     else:
         # Seen by us alone, or not even shown: nothing was asked of the CA.
-        reaction = Reaction(other_challenge=isinstance(error, ChallengeError | ProviderError))
+        wait = due.as_asked(error.retry_after if isinstance(error, ProviderBusy) else None)
+        ours = isinstance(error, ChallengeError | ProviderError)
+        reaction = Reaction(other_challenge=ours, wait=wait)
     lost = isinstance(error, OrderFailed | CompromisedKey)
     return replace(reaction, lost=True) if lost else reaction
 

@@ -6,13 +6,13 @@ import threading
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
-MOST = 8  # threads at once
+MOST = 8  # threads at once, where nothing else is said
 
 T = TypeVar("T")
 R = TypeVar("R")
 
 
-def together(work: Callable[[T], R], items: Sequence[T]) -> list[R]:
+def together(work: Callable[[T], R], items: Sequence[T], most: int = MOST) -> list[R]:
     """The results in order; when all have ended, the first that was raised is raised."""
     if len(items) < 2:
         return [work(item) for item in items]
@@ -34,7 +34,7 @@ def together(work: Callable[[T], R], items: Sequence[T]) -> list[R]:
 
     threads = [
         threading.Thread(target=run, name="together", daemon=True)
-        for _ in range(min(MOST, len(items)))
+        for _ in range(min(most, len(items)))
     ]
     for thread in threads:
         thread.start()

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from certd.api import Bundle, ConfigError, Secret, SecretReference, TargetError
 
-ENTRY_POINTS = "[certd.deploy_targets]\nvault = tests.vault:Vault\n"
+ENTRY_POINTS = "[certd.deploy_targets]\nsafe = tests.vault:Vault\n"
 
 
 @dataclass(frozen=True)

@@ -9,17 +9,15 @@ from __future__ import annotations
 
 import json
 import logging
-from dataclasses import dataclass
 from typing import Any, Protocol
 
-import josepy
-
 from certd.ca.account import WRONG_KEY, AccountBook, OurAccount, another_key
+from certd.ca.account_view import View, deactivated, read
 from certd.ca.jws import key_change
 from certd.ca.keys import jwk, new_account_key, thumbprint
 from certd.ca.net import Reply
 from certd.ca.problem import Problem
-from certd.errors import CAError, ConfigError, StoreError, plain
+from certd.errors import CAError, ConfigError, StoreError
 from certd.failpoint import failpoint
 from certd.known import Account
 from certd.secrets import Secret
@@ -40,19 +38,6 @@ class AccountStore(AccountBook, Protocol):
     def keep_deactivated(self, account: Account) -> bool: ...
 
     def replace(self, old: Account | None, new: Account) -> bool: ...
-
-
-@dataclass(frozen=True, slots=True)
-class View:
-    """An account as its CA shows it (RFC 8555 section 7.1.2)."""
-
-    uri: str
-    status: str  # valid, deactivated, revoked
-    contact: tuple[str, ...]  # not every CA shows them
-    thumbprint: str  # of the key that the CA takes (RFC 7638)
-    external: str | None  # the key id of the customer's account that it is bound to
-    terms: str | None  # URL of those that were accepted, as far as it is noted
-    other_terms: str | None  # of those that the CA has now, if they are others
 
 
 class AccountRequests:
@@ -117,9 +102,7 @@ class AccountRequests:
         """
         account = self.known()
         if account.deactivated:  # to whoever signs with its key, a CA shows nothing any more
-            return View(
-                account.uri or "", "deactivated", (), thumbprint(jwk(account)), None, None, None
-            )
+            return deactivated(account)
         return self._read(self._ask(b"").json())
 
     def update(self) -> View:
@@ -269,18 +252,8 @@ class AccountRequests:
             raise
 
     def _read(self, document: dict[str, Any]) -> View:
-        contacts = document.get("contact")
-        shown = contacts if isinstance(contacts, list) else []
         account = self.known()
-        return View(
-            account.uri or "",
-            plain(str(document.get("status"))),
-            tuple(plain(text) for text in shown if isinstance(text, str)),
-            thumbprint(jwk(account)),
-            _key_id(document.get("externalAccountBinding")),
-            account.terms,
-            self._registration.other_terms(account),
-        )
+        return read(document, account, self._registration.other_terms(account))
 
     def _is_over(self, *refusals: str) -> bool:
         """Whether the CA does not know it, does not call it valid, or so refuses to show it."""
@@ -295,12 +268,3 @@ class AccountRequests:
         if not self._accounts.replace(old, new):
             raise StoreError(_MEANWHILE, "", "look at it: `certd account list`")
         self._account.forget()
-
-
-def _key_id(binding: object) -> str | None:
-    """What an external account binding (RFC 8555 section 7.3.4) is to."""
-    try:
-        protected = json.loads(josepy.decode_b64jose(binding["protected"]))  # type: ignore[index]
-        return plain(str(protected["kid"]))
-    except Exception:  # whatever a CA echoes there
-        return None

@@ -25,10 +25,10 @@ from certd.ca.jws import signed
 from certd.ca.problem import NoJSON, Problem, glimpse, problem_of, retry_after
 from certd.ca.reading import WireError
 from certd.ca.route import DIRECT, Route
-from certd.ca.silence import Silences
 from certd.ca.unanswered import unanswered
 from certd.ca.wire import SILENCE, Wire
 from certd.errors import CAError, ConfigError
+from certd.silence import Silences
 
 log = logging.getLogger(__name__)
 
@@ -76,7 +76,7 @@ class Reply:
 class Network:
     """Requests to one CA. Only https, only origins that ``trust`` was told, no redirects.
 
-    What keeps silent to everybody is left alone for a while (``certd.ca.silence``): else
+    What keeps silent to everybody is left alone for a while (``certd.silence``): else
     each certificate that is wanted there would hold a thread until its own time is over.
     """
 

@@ -9,8 +9,8 @@ import ssl
 from certd.ca.problem import Problem
 from certd.ca.reading import WireError
 from certd.ca.route import Route
-from certd.ca.silence import AGAIN
 from certd.ca.wire import TOO_OLD
+from certd.silence import AGAIN
 
 # OpenSSL's numbers (X509_V_ERR_…) for a chain that leads to none of our roots.
 _NO_ROOT = {2, 18, 19, 20, 21}

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import re
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from certd.challenges.resolving import Unresolved
+from certd.challenges.resolving import Silent, Unresolved
 from certd.errors import plain
 
 if TYPE_CHECKING:
@@ -105,10 +106,10 @@ def _matches(value: str, known: set[str], account: str | None, method: str | Non
     )
 
 
-def look_up(name: str, server: tuple[str, int] | None, seconds: float = SECONDS) -> CAASet:
-    """The relevant set of a DNS name, or of a wildcard's parent, by the word of ``server``.
+def look_up(name: str, servers: Sequence[tuple[str, int]], seconds: float = SECONDS) -> CAASet:
+    """The relevant set of a DNS name, or of a wildcard's parent, by the word of ``servers``.
 
-    Without one, the machine's own name servers are asked. Aliases are followed by them.
+    They are asked in turn; without any, the machine's own. Aliases are followed by them.
 
     Raises:
         Unresolved: it cannot be known now, and why.
@@ -116,15 +117,15 @@ def look_up(name: str, server: tuple[str, int] | None, seconds: float = SECONDS)
     # Only here and late: hardly anybody ever needs it.
     import dns.exception
     import dns.name
+    import dns.nameserver
     import dns.resolver
 
     name = name.removeprefix("*.")
     end = time.monotonic() + seconds
     try:
-        resolver = dns.resolver.Resolver(configure=server is None)
-        if server is not None:
-            resolver.nameservers = [server[0]]
-            resolver.port = server[1]
+        resolver = dns.resolver.Resolver(configure=not servers)
+        if servers:
+            resolver.nameservers = [dns.nameserver.Do53Nameserver(*server) for server in servers]
         owner = dns.name.from_text(name)
         while owner != dns.name.root:
             records = _of(resolver, owner, end - time.monotonic())
@@ -133,7 +134,8 @@ def look_up(name: str, server: tuple[str, int] | None, seconds: float = SECONDS)
             owner = owner.parent()
     except (dns.exception.DNSException, OSError, ValueError) as error:
         # Of dnspython's own texts some are long, and hold the whole question.
-        raise Unresolved(f"CAA of {name} was looked up in vain ({type(error).__name__})") from error
+        kind = Silent if isinstance(error, dns.exception.Timeout) else Unresolved
+        raise kind(f"CAA of {name} was looked up in vain ({type(error).__name__})") from error
     return CAASet(name)
 
 

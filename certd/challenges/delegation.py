@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from certd.challenges.resolving import Refused, Unresolved
+from certd.challenges.resolving import Refused, Silent, Unresolved
 from certd.errors import ChallengeError, plain
 
 if TYPE_CHECKING:
@@ -39,6 +39,8 @@ class Resolving:
     def __init__(self, servers: Sequence[Address]) -> None:
         """``servers`` are asked in turn; without any, this machine's."""
         self._resolver = _resolver(servers)
+        ours = [(str(one), self._resolver.port) for one in self._resolver.nameservers]
+        self._whom = ", ".join(f"{host}:{port}" for host, port in servers or ours)
         self._servers: dict[str, tuple[float, asyncio.Future[tuple[NameServer, ...]]]] = {}
 
     async def follow(self, name: str) -> str:
@@ -144,7 +146,7 @@ class Resolving:
         except dns.resolver.NXDOMAIN as denied:
             response = denied.response(dns.name.from_text(name))  # type: ignore[no-untyped-call]
         except Exception as error:
-            raise _unresolved(name, "SOA", error) from error
+            raise self._unresolved(name, "SOA", error) from error
         for records in (*response.answer, *response.authority):
             if records.rdtype == dns.rdatatype.SOA:
                 owner = records.name.to_text(omit_final_dot=True).lower()
@@ -163,8 +165,21 @@ class Resolving:
         except dns.resolver.NXDOMAIN:
             return []
         except Exception as error:
-            raise _unresolved(name, kind, error) from error
+            raise self._unresolved(name, kind, error) from error
         return list(answer.rrset or ())
+
+    def _unresolved(self, name: str, kind: str, error: Exception) -> Unresolved:
+        import dns.exception
+        import dns.resolver
+
+        if isinstance(error, dns.resolver.NoNameservers):
+            why = f"SERVFAIL, or no answer that can be used, from {self._whom}"
+            return Refused(f"{kind} of {name}: {why}")
+        if isinstance(error, dns.exception.Timeout):
+            return Silent(f"{kind} of {name}: no answer in time from {self._whom}")
+        if isinstance(error, dns.exception.DNSException | OSError | ValueError):
+            return Unresolved(f"{kind} of {name}: {type(error).__name__}")
+        raise error
 
 
 def _resolver(servers: Sequence[Address]) -> Resolver:
@@ -180,18 +195,3 @@ def _resolver(servers: Sequence[Address]) -> Resolver:
         resolver.nameservers = [dns.nameserver.Do53Nameserver(*server) for server in servers]
     resolver.lifetime = SECONDS
     return resolver
-
-
-def _unresolved(name: str, kind: str, error: Exception) -> Unresolved:
-    import dns.exception
-    import dns.resolver
-
-    if isinstance(error, dns.resolver.NoNameservers):
-        return Refused(f"{kind} of {name}: SERVFAIL, or no answer that can be used")
-    if isinstance(error, dns.exception.Timeout):
-        why = "no answer in time"
-    elif isinstance(error, dns.exception.DNSException | OSError | ValueError):
-        why = type(error).__name__
-    else:
-        raise error
-    return Unresolved(f"{kind} of {name}: {why}")

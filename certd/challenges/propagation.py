@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Literal
 from certd.challenges.delegation import NameServer
 from certd.errors import ChallengeError, plain
 from certd.model import TxtRecord
+from certd.silence import Silences
 
 if TYPE_CHECKING:
     from dns.message import Message
@@ -58,11 +59,13 @@ async def wait_for(
     until: float,
     tell: Callable[[str], None],
     turn: Callable[[Awaitable[Verdict]], Awaitable[Verdict]],
+    silences: Silences,
 ) -> None:
     """Return once enough of them have the record.
 
     ``until`` is by the loop's clock. ``tell`` is told what is still waited for; ``turn`` lets
-    so many questions through at once.
+    so many questions through at once. Who is in ``silences`` is left alone for a while, whichever
+    record it is asked for: an order may have two hundred.
 
     Raises:
         ChallengeError: they have not in time, and which.
@@ -72,7 +75,7 @@ async def wait_for(
     pause = FIRST
     while True:
         todo = [one for one in servers if not (one.name in verdicts and verdicts[one.name].has)]
-        found = await asyncio.gather(*(turn(_verdict(one, wanted, port)) for one in todo))
+        found = await asyncio.gather(*(turn(_verdict(one, wanted, port, silences)) for one in todo))
         verdicts.update({one.name: verdict for one, verdict in zip(todo, found, strict=True)})
         have = sum(verdict.has for verdict in verdicts.values())
         if _enough(kind, verdicts):
@@ -124,29 +127,34 @@ def _too_late(
     )
 
 
-async def _verdict(server: NameServer, wanted: Wanted, port: int) -> Verdict:
+async def _verdict(server: NameServer, wanted: Wanted, port: int, silences: Silences) -> Verdict:
     """All of its addresses count: who does not answer at one may at another."""
     if not server.addresses:
         return Verdict(False, False, "has no address")
-    found = await asyncio.gather(*(_ask(one, port, wanted) for one in server.addresses))
+    found = await asyncio.gather(*(_ask(one, port, wanted, silences) for one in server.addresses))
     lacking = [one for one in found if one.answers and not one.has]
     having = [one for one in found if one.has]
     return (lacking or having or list(found))[0]
 
 
-async def _ask(address: str, port: int, wanted: Wanted) -> Verdict:
+async def _ask(address: str, port: int, wanted: Wanted, silences: Silences) -> Verdict:
     import dns.exception
 
-    why = ""
-    for _ in range(TRIES):
+    why = silent = f"does not answer at {address}"
+    begun, left = silences.begin(address)
+    for _ in range(0 if left else TRIES):
         try:
-            return await _exchange(address, port, wanted)
+            found = await _exchange(address, port, wanted)
+            silences.answered(address)
+            return found
         except dns.exception.Timeout:
-            why = f"does not answer at {address}"
+            why = silent
         except (OSError, EOFError) as error:
             why = f"cannot be asked at {address}: {getattr(error, 'strerror', None) or 'cut off'}"
         except (dns.exception.DNSException, ValueError) as error:
             why = f"answers at {address} with what is no DNS ({type(error).__name__})"
+    if why == silent and not left:
+        silences.silent(address, address, begun)
     return Verdict(False, False, why)
 
 

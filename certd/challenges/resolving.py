@@ -22,6 +22,10 @@ class Refused(Unresolved):
     """The servers do answer, but not this (SERVFAIL)."""
 
 
+class Silent(Unresolved):
+    """The servers do not answer in time."""
+
+
 class Threads:
     """Those in which the system looks names up, so many. Within one event loop only."""
 

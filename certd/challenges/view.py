@@ -14,6 +14,7 @@ from certd.challenges.propagation import Kind, Wanted, values_at, wait_for
 from certd.challenges.resolving import Unresolved
 from certd.config import Config, DNSSettings
 from certd.errors import ChallengeError
+from certd.silence import Silences
 
 T = TypeVar("T")
 
@@ -47,6 +48,7 @@ class View:
         """``lookups`` of aliases and zone are made, before they count as failed."""
         self._lookups = lookups
         self._resolving: dict[tuple[Address, ...], Resolving] = {}
+        self._silences = Silences()  # of name servers, by their addresses
         self._questions = asyncio.Semaphore(QUESTIONS)
 
     async def place(self, name: str, vantage: Vantage) -> tuple[str, str]:
@@ -97,7 +99,7 @@ class View:
             ChallengeError: they have not in time, or cannot be known.
         """
         servers = await self.name_servers(wanted.zone, vantage)
-        await wait_for(wanted, servers, vantage.port, kind, until, tell, self._turn)
+        await wait_for(wanted, servers, vantage.port, kind, until, tell, self._turn, self._silences)
 
     async def values(self, name: str, vantage: Vantage) -> dict[str, Collection[str] | None]:
         """The TXT values of a name, by each of its name servers' addresses; None: no answer.
@@ -166,7 +168,7 @@ async def _patiently(look: Callable[[], Awaitable[T]], name: str, lookups: int) 
         except Unresolved as error:
             if not left:
                 raise ChallengeError(
-                    f"where {name} belongs is not known, so the CA was not told to look",
+                    f"where {name} belongs is not known",
                     str(error),
                     "see whether its zone is served, and by whom; the DNS server that is asked "
                     "is resolver in [certd], or resolvers in the [dns] table",

@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING, Literal
 
 from certd.challenges.delegation import Address, NameServer
 
 if TYPE_CHECKING:
     from dns.message import Message
+    from publicsuffixlist import PublicSuffixList
 
 SECONDS = 3.0  # for one question
 
@@ -89,6 +91,19 @@ async def _serial_at(zone: str, address: str, port: int) -> int | None:
                 if records.rdtype.name == "SOA":
                     return int(item.serial)
     return None
+
+
+def nobodys(zone: str) -> bool:
+    """Whether it is a registry's: what is still in it, and in no zone below, nobody has."""
+    return bool(_suffixes().publicsuffix(zone) == zone)
+
+
+@lru_cache(maxsize=1)
+def _suffixes() -> PublicSuffixList:
+    from publicsuffixlist import PublicSuffixList  # it takes a while, and few need it
+
+    # Not those of hosters and dynamic DNS: their users' names are in the hoster's own zone.
+    return PublicSuffixList(accept_unknown=False, only_icann=True)
 
 
 def _ours() -> list[Address]:

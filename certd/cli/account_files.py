@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import stat
 import sys
-from contextlib import suppress
 from pathlib import Path
 
 import click
 
 from certd.cli.account_desk import CA, at, directory_of, some
+from certd.cli.handing_out import refuse_terminal, write
 from certd.cli.options import command as certd_command
 from certd.cli.options import config_path, say
-from certd.errors import CertdError, ConfigError
+from certd.errors import ConfigError
 
 LARGEST = 64 * 1024  # bytes; a key of 4096 bits takes 3.3 KiB
 # What clients call theirs: certbot, acme.sh, dehydrated.
@@ -83,7 +82,9 @@ def export(context: click.Context, ca: str, path: Path, form: str) -> int:
         raise ConfigError(
             f"there is no account at {ca}", "", "`certd account list` shows those that there are"
         )
-    write(path, exported(account, form))
+    if str(path) == "-":
+        refuse_terminal("a private key")
+    write(path, exported(account, form).encode())
     if account.next_key_pem:
         what = "its key is being rolled over, and this may be the one of before"
         say(f"{what}: `certd account rollover {ca}` ends that", err=True)
@@ -128,41 +129,3 @@ def _in_folder(folder: Path) -> Path:
             "name the file with the private key",
         )
     return keys[0]
-
-
-def write(path: Path, text: str) -> None:
-    """To a new file, mode 0600 from the first byte on; ``-``: to stdout, unless people read it.
-
-    Raises:
-        ConfigError: stdout is a terminal, or there is such a file.
-        CertdError: it cannot be written.
-    """
-    if str(path) == "-":
-        if sys.stdout.isatty():
-            raise ConfigError(
-                "not shown on a terminal", "it is a private key", "name a file, or pipe it"
-            )
-        sys.stdout.write(text)
-        return
-    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-    try:
-        fd = os.open(path, flags, 0o600)
-    except FileExistsError:
-        raise ConfigError(f"{path} is there already", "", "name another file") from None
-    except OSError as error:
-        raise _unwritten(path, error) from error
-    try:
-        with open(fd, "w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-    except OSError as error:
-        with suppress(OSError):
-            path.unlink()  # a part of a key is of no use, and would be in the next try's way
-        raise _unwritten(path, error) from error
-
-
-def _unwritten(path: Path, error: OSError) -> CertdError:
-    full = error.errno in (errno.ENOSPC, errno.EDQUOT)
-    todo = "make room, or name another file" if full else "name a file that can be written"
-    return CertdError(f"cannot write {path}", error.strerror or str(error), todo)

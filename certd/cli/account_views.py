@@ -14,7 +14,7 @@ from certd.cli.options import command as certd_command
 from certd.cli.options import config_path, say
 
 if TYPE_CHECKING:
-    from certd.ca.account_requests import View
+    from certd.ca.account_view import View
     from certd.known import Account
 
 COLUMNS = ("CA", "STATE", "KEY", "ACCOUNT")

@@ -96,10 +96,9 @@ def adopt(context: click.Context, names: tuple[str, ...]) -> int:
     certificate is left without a version.
     """
     from certd import config as configuration
-    from certd.engine.oneshot import chosen
 
     config = configuration.load(config_path(context))
-    picked = chosen(config, names)
+    picked = config.chosen(names)
     left = _adopt(config, picked)
     for name in picked:
         if text := left.get(name):

@@ -6,6 +6,7 @@ import contextlib
 import secrets
 from collections import defaultdict
 from collections.abc import Collection, Iterator
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
@@ -13,11 +14,12 @@ import click
 
 from certd.cli.options import CONTEXT, config_option, config_path, count, say
 from certd.cli.options import command as certd_command
-from certd.errors import CertdError, ChallengeError, ConfigError
+from certd.errors import CertdError, ChallengeError, ConfigError, ProviderError
 
 if TYPE_CHECKING:
     from certd.ca.client import Client
     from certd.config import Config, DNSSettings
+    from certd.contract import Check, Trial
     from certd.engine.zones import Zones
     from certd.model import TxtRecord
     from certd.store import Store
@@ -35,7 +37,13 @@ def command() -> None:
 @certd_command("test")
 @click.argument("table", metavar="PROVIDER")
 @click.argument("zone")
-def test(context: click.Context, table: str, zone: str) -> int:
+@click.option(
+    "--wrong-credential",
+    is_flag=True,
+    help="Also try a wrong secret, once. Some services lock an account out after failed logins, "
+    "or alert its owner.",
+)
+def test(context: click.Context, table: str, zone: str, wrong_credential: bool) -> int:
     """Try the account of [dns.PROVIDER] at one of its zones.
 
     Writes records at a name in ZONE that nobody uses, looks for them at the zone's name servers,
@@ -43,39 +51,19 @@ def test(context: click.Context, table: str, zone: str) -> int:
     """
     from certd import config as configuration
     from certd import contract
-    from certd.config.identifiers import identifier
+    from certd.impostor import impostor
 
     config = configuration.load(config_path(context))
-    account = config.dns.get(table)
-    if account is None:
-        known = ", ".join(sorted(config.dns)) or "none"
-        raise ConfigError(f"there is no table [dns.{table}]", f"configured: {known}")
-    wanted = identifier(zone)
-    zone = wanted.value
-    if wanted.type != "dns" or zone.startswith("*."):
-        raise ConfigError(f"{zone} is no zone", "", "name a zone, such as example.com")
-    name = f"_acme-challenge.certd-test-{secrets.token_hex(4)}.{zone}"
-    if not account.may_touch(name):
-        bound = ", ".join(account.zones)
-        raise ConfigError(f"[dns.{table}] is bound to {bound}", "", "name one of these")
+    account, zone = _chosen(config, table, zone)
+    wrong = replace(account, plugin=impostor(account.plugin)) if wrong_credential else None
     failed = 0
     with _zones(config) as (zones, store):
         live = Live(zones, store, config, account)
-        names = contract.names_of(account.plugin, [name])
-        if not names:
-            raise ConfigError(f"[dns.{table}] can write no name", "", "give it one")
-        name = names[0]
-        found, cut = zones.place(name, account, config).result()
-        if cut != zone and names_any(account):
-            say(f"note: DNS knows no zone {zone}: it is in the zone {cut}")
-        if account.propagation == "wait":
-            say('note: propagation = "wait": the name servers are not asked what they have')
-        else:
-            say(f"trying {name}; its name servers have {account.timeout:g} s each time (timeout)")
-        trial = contract.Trial(
-            live, found.zone, name, live.values, account.ttl, account.timeout + account.settle
-        )
-        for check in contract.checks(account.plugin):
+        trial = _trial(live, zones, zone, config, account)
+        checks = contract.checks(account.plugin)
+        if wrong is not None:
+            checks.append(_refusal(Live(zones, store, config, wrong)))
+        for check in checks:
             try:
                 check(trial)
                 say(f"good  {check.__doc__}")
@@ -89,6 +77,57 @@ def test(context: click.Context, table: str, zone: str) -> int:
         return 1
     say(f"[dns.{table}] can be relied on for {zone}")
     return 0
+
+
+def _chosen(config: Config, table: str, zone: str) -> tuple[DNSSettings, str]:
+    """The account, and the zone as DNS writes it."""
+    from certd.config.identifiers import identifier
+
+    account = config.dns.get(table)
+    if account is None:
+        known = ", ".join(sorted(config.dns)) or "none"
+        raise ConfigError(f"there is no table [dns.{table}]", f"configured: {known}")
+    wanted = identifier(zone)
+    zone = wanted.value
+    if wanted.type != "dns" or zone.startswith("*."):
+        raise ConfigError(f"{zone} is no zone", "", "name a zone, such as example.com")
+    return account, zone
+
+
+def _trial(live: Live, zones: Zones, zone: str, config: Config, account: DNSSettings) -> Trial:
+    """At a name in the zone that nobody uses."""
+    from certd import contract
+
+    name = f"_acme-challenge.certd-test-{secrets.token_hex(4)}.{zone}"
+    if not account.may_touch(name):
+        bound = ", ".join(account.zones)
+        raise ConfigError(f"[dns.{account.name}] is bound to {bound}", "", "name one of these")
+    names = contract.names_of(account.plugin, [name])
+    if not names:
+        raise ConfigError(f"[dns.{account.name}] can write no name", "", "give it one")
+    name = names[0]
+    found, cut = zones.place(name, account, config).result()
+    if cut != zone and names_any(account):
+        say(f"note: DNS knows no zone {zone}: it is in the zone {cut}")
+    if account.propagation == "wait":
+        say('note: propagation = "wait": the name servers are not asked what they have')
+    else:
+        say(f"trying {name}; its name servers have {account.timeout:g} s each time (timeout)")
+    patience = account.timeout + account.settle
+    return contract.Trial(live, found.zone, name, live.values, account.ttl, patience)
+
+
+def _refusal(wrong: Live) -> Check:
+    """One failed login, and no more: nothing is removed with it."""
+    from certd.contract import FIRST
+    from certd.impostor import wrong_credential
+
+    def check(trial: Trial) -> None:
+        with trial.clean(FIRST):
+            wrong_credential(wrong.add_txt, trial.record(FIRST))
+
+    check.__doc__ = wrong_credential.__doc__
+    return check
 
 
 class Live:
@@ -108,9 +147,17 @@ class Live:
         self.names = getattr(account.plugin, "names", None)
 
     def add_txt(self, record: TxtRecord) -> None:
+        from certd.contract import NOWHERE
+
         account = self._account
         self._records.publish(account.name, account.name, record, datetime.now(UTC))
-        self._zones.change("add", account, record, self._patience).result()
+        try:
+            self._zones.change("add", account, record, self._patience).result()
+        except ProviderError:
+            if record.zone == NOWHERE:  # or every certd would try to remove it from there
+                self._records.give_up_one(account.name, account.name, record)
+                self._records.withdraw(account.name, record)
+            raise
         self._added[record.name].add(record.value)
 
     def remove_txt(self, record: TxtRecord) -> None:
@@ -169,6 +216,9 @@ def persist(context: click.Context, name: str, ca_name: str | None, issuer: str 
         raise ConfigError(f"{name} is not of {ca}", f"its CAs are {', '.join(spec.cas)}")
     if config.cas[ca].local:
         raise ConfigError(f"{ca} is a CA of certd's own", "it asks for no records")
+    hosts = sorted({one.value.removeprefix("*.") for one in spec.identifiers if one.type == "dns"})
+    if not hosts:
+        raise ConfigError(f"{name} is for addresses only", "they have no records in DNS")
     from certd.challenges.dns01 import lasting_name, lasting_value
 
     with _zones(config) as (zones, store):
@@ -178,7 +228,6 @@ def persist(context: click.Context, name: str, ca_name: str | None, issuer: str 
         if not issuers:
             what = f"{ca} does not say by which name it goes"
             raise ConfigError(what, "its directory has no caaIdentities", "name it by --issuer")
-        hosts = sorted({one.value.removeprefix("*.") for one in spec.identifiers})
         wild = {one.value.removeprefix("*.") for one in spec.identifiers if "*" in one.value}
         missing = 0
         for host in hosts:

@@ -36,6 +36,8 @@ COMMANDS = (
     "run",
     "status",
     "show",
+    "verify",
+    "export",
     "revoke",
     "account",
     "ca",

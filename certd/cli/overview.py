@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import gc
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -11,10 +12,12 @@ from certd import config as configuration
 from certd import standing
 from certd.errors import StoreError
 from certd.known import Revocation
+from certd.model import Managed
 from certd.standing import Entry
 from certd.store.files import daemon_lock
 from certd.store.glance import Stuck, glance, roots, stuck
 from certd.store.locks import FileLock
+from certd.store.others import others
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +30,7 @@ class Overview:
     roots: tuple[str, ...] = ()  # what to say of those of our own CAs that end
     left: tuple[Revocation, ...] = ()  # to be done yet, of certificates not configured any more
     stuck: tuple[Stuck, ...] = ()  # records that are still in their zones
+    others: Mapping[str, list[Managed]] = field(default_factory=dict)  # by target
 
 
 def overview(path: Path, name: str | None = None) -> Overview:
@@ -61,4 +65,6 @@ def overview(path: Path, name: str | None = None) -> Overview:
     used = {ca for entry in entries for ca in entry.spec.cas}
     ending = [standing.root_ending(ca, at, now) for ca, at in roots(state).items() if ca in used]
     holder = lock.holder() if lock.held() else ""
-    return Overview(entries, holder, now, tuple(filter(None, ending)), left, tuple(stuck(state)))
+    there = others(seen.digests, {target for entry in entries for target in entry.spec.targets})
+    warnings = tuple(filter(None, ending))
+    return Overview(entries, holder, now, warnings, left, tuple(stuck(state)), there)

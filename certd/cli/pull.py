@@ -34,7 +34,7 @@ def command(context: click.Context, names: tuple[str, ...], quiet: bool, debug: 
     from certd.store import Store
 
     config = configuration.load(config_path(context))
-    pulled = [one for one in oneshot.chosen(config, names) if config.certificates[one].pulled]
+    pulled = [one for one in config.chosen(names) if config.certificates[one].pulled]
     if other := [name for name in names if name not in pulled]:
         why, todo = "its ca is of no type certd", f"`certd renew {other[0]}` is for it"
         raise ConfigError(f"{other[0]} does not come from another certd", why, todo)

@@ -55,7 +55,7 @@ def command(
     from certd.store import Store
 
     config = configuration.load(config_path(context))
-    chosen = oneshot.chosen(config, names)
+    chosen = config.chosen(names)
     lacking = config.lacking_for(chosen) + configuration.refused_names(config, chosen)
     if names and lacking:  # before a CA is asked for what could not be had, or not be deployed
         raise configuration.BadConfig(lacking)

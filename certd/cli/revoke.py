@@ -65,7 +65,7 @@ def command(
         if (spec := config.certificates.get(name)) and spec.pulled:
             why = f"it comes from {spec.cas[0]}, another certd, which has its account"
             raise ConfigError(f"{name} is not revoked here", why, f"`certd revoke {name}` there")
-        wanted = {name: _version(store, name, number)}
+        wanted = {name: version_of(store, name, number)}
         other = _second(config, name) if number is None else None
         if other and (found := store.revocations.find(other, None)):
             wanted[other] = found
@@ -108,7 +108,12 @@ def _check(name: str, version: Version, reason: str, *, with_key: bool) -> None:
         )
 
 
-def _version(store: Store, name: str, number: int | None) -> tuple[Version, bool]:
+def version_of(store: Store, name: str, number: int | None) -> tuple[Version, bool]:
+    """That one, or the current one, and whether it is in use.
+
+    Raises:
+        ConfigError: there is none.
+    """
     found = store.revocations.find(name, number)
     if found is None:
         numbers = store.revocations.numbers(name)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,18 +13,25 @@ from certd.cli.options import config_path, instant
 from certd.cli.overview import overview
 from certd.cli.troubles import troubles
 from certd.config import state_folder
-from certd.errors import ConfigError
+from certd.errors import CertdError, ConfigError
 from certd.known import Version
 from certd.model import SERVER, Certificate, keyless
 from certd.store.glance import chain, crl
 
 if TYPE_CHECKING:
+    from certd.standing import Entry
     from certd.x509 import Roots
 
 
 @certd_command("show")
 @click.argument("name")
-def command(context: click.Context, name: str) -> int:
+@click.option(
+    "--pins",
+    is_flag=True,
+    help="Only the pins of the current and the next key, and their TLSA records (DANE), as lines "
+    "of a zone file.",
+)
+def command(context: click.Context, name: str, pins: bool) -> int:
     """Show the current version of a certificate: leaf, chain, SPKI pin, targets."""
     path = config_path(context)
     found = overview(path, name)
@@ -31,6 +39,9 @@ def command(context: click.Context, name: str) -> int:
         known = ", ".join(entry.spec.name for entry in overview(path).entries[:20]) or "none"
         raise ConfigError(f"no certificate is named {name!r}", f"configured: {known}")
     [entry] = found.entries
+    if pins:
+        click.echo("\n".join(_pins(path, entry)))
+        return 0
     spec, lineage = entry.spec, entry.lineage
     facts = [("name", name), ("state", entry.state)]
     facts.append(("names", ", ".join(item.value for item in spec.identifiers)))
@@ -62,6 +73,41 @@ def command(context: click.Context, name: str) -> int:
     for text in troubles(found):
         click.echo(text)
     return 0
+
+
+def _pins(path: Path, entry: Entry) -> Iterator[str]:
+    """Of the other certificate of its pair too: one endpoint serves both."""
+    from certd import config as configuration
+    from certd import x509
+    from certd.cli.pins import HTTPS, Pin, zone_lines
+
+    config = configuration.load(path)
+    spec = config.certificates[entry.spec.name]
+    entries = (entry, *(overview(path, spec.sibling).entries if spec.sibling else ()))
+    keys = list[Pin]()
+    issuer, last = None, None
+    for each in entries:
+        current, coming, name = each.lineage.current, each.lineage.next_key, each.spec.name
+        if current is not None:
+            keys.append(Pin(current.certificate.spki_sha256, f"{name}, key of now"))
+            pem = chain(state_folder(path)[0], name, current.number)
+            for one in x509.read_chain(pem)[:1] if pem else []:
+                issuer = Pin(x509.facts(one).spki_sha256, "the CA's key that has signed it")
+        if coming is not None and each.spec.backup_key:
+            keys.append(Pin(coming.spki_sha256, f"{name}, key of the next renewal"))
+        elif not each.spec.reuse_key and not each.spec.csr:
+            last = name
+    if not keys:
+        raise CertdError(f"{spec.name} has no key yet", "", f"`certd renew {spec.name}` makes it")
+    ports = {
+        endpoint.port
+        for name in spec.targets
+        if name in config.targets
+        for endpoint in config.targets[name].verify
+    }
+    yield from zone_lines(spec.identifiers, sorted(ports) or [HTTPS], keys, issuer)
+    if last:
+        yield f"; the next renewal has a key that nobody knows yet: set backup_key for {last}"
 
 
 def _key(version: Version) -> str:

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Iterator, Mapping
 from datetime import datetime
 
 import click
 
 from certd.cli.options import ahead, config_path, count, say
 from certd.cli.options import command as certd_command
-from certd.cli.overview import overview
+from certd.cli.overview import Overview, overview
 from certd.cli.troubles import troubles
+from certd.errors import plain
 from certd.standing import Entry, left_document, stuck_document
 
 FORMAT = 1  # of the JSON: bumped when a key changes its meaning or goes
+MOST_OTHERS = 20  # of a target, in the text
 TABLE_ROWS = 200  # rich needs more than a second for 10,000
 COLUMNS = ("NAME", "NAMES", "STATE", "EXPIRES", "RENEWS", "CA", "TARGETS")
 COLOURS = {"ok": "green", "expired": "bold red", "revoked": "bold red", "failing": "red"}
@@ -36,11 +39,13 @@ def command(context: click.Context, as_json: bool) -> int:
         head = f'"format": {FORMAT}, "daemon": {json.dumps(bool(found.daemon))}'
         if found.left:
             head += f', "revocations": {encode([left_document(one) for one in found.left])}'
+        if found.others:
+            head += f', "managed": {encode(_managed(found))}'
         if found.stuck:
             head += f', "dns_records": {encode([stuck_document(one) for one in found.stuck])}'
         click.echo(f'{{{head}, "certificates": [\n{lines}\n]}}')
     else:
-        _table([_row(entry, found.now) for entry in found.entries])
+        table(COLUMNS, [_row(entry, found.now) for entry in found.entries], 2, COLOURS)
         for text in troubles(found):
             say(text)
         for text in found.roots:
@@ -48,10 +53,37 @@ def command(context: click.Context, as_json: bool) -> int:
         for one in found.stuck:
             again = f"next attempt {ahead(one.retry_at, found.now)}" if one.retry_at else ""
             say(f"\nwarning: {one.name} is still in its zone: {one.failure}\n  {again}")
+        for text in _others(found):
+            say(text)
         daemon = f"running, {found.daemon}" if found.daemon else "not running"
         say(f"{count(len(found.entries), 'certificate')}; daemon {daemon}")
     failing = any(one.failure for one in found.left)
     return int(failing or not states.isdisjoint(("expired", "revoked", "failing")))
+
+
+def _managed(found: Overview) -> list[dict[str, object]]:
+    return [
+        {
+            "target": target,
+            "id": one.id,
+            "names": one.names,
+            "not_after": one.not_after and f"{one.not_after:%Y-%m-%dT%H:%M:%SZ}",
+            "status": one.status,
+        }
+        for target, there in found.others.items()
+        for one in there
+    ]
+
+
+def _others(found: Overview) -> Iterator[str]:
+    """Certificates that a target's service renews by itself."""
+    for target, there in found.others.items():
+        for one in there[:MOST_OTHERS]:
+            ends = f", expires {one.not_after:%F}" if one.not_after else ""
+            names, status, known = plain(", ".join(one.names)), plain(one.status), plain(one.id)
+            yield f"\nat {target}, not certd's: {names}: {status}{ends} ({known})"
+        if len(there) > MOST_OTHERS:
+            yield f"at {target}, not certd's: {len(there) - MOST_OTHERS} more"
 
 
 def _row(entry: Entry, now: datetime) -> tuple[str, ...]:
@@ -70,7 +102,10 @@ def _row(entry: Entry, now: datetime) -> tuple[str, ...]:
     )
 
 
-def _table(cells: list[tuple[str, ...]]) -> None:
+def table(
+    columns: tuple[str, ...], cells: list[tuple[str, ...]], telling: int, colours: Mapping[str, str]
+) -> None:
+    """Print it; on a terminal with the colour of what is in the column that is ``telling``."""
     terminal = sys.stdout.isatty()
     if terminal and len(cells) <= TABLE_ROWS:
         from rich.cells import cell_len
@@ -78,23 +113,23 @@ def _table(cells: list[tuple[str, ...]]) -> None:
         from rich.table import Table
         from rich.text import Text
 
-        table = Table(box=None, header_style="bold", pad_edge=False)
+        drawn = Table(box=None, header_style="bold", pad_edge=False)
         console = Console()
         words = [
             [[cell_len(word) for word in cell.split()] for cell in column]
-            for column in zip(COLUMNS, *cells, strict=True)
+            for column in zip(columns, *cells, strict=True)
         ]
-        room = console.width - 2 * (len(COLUMNS) - 1)
-        for column, width in zip(COLUMNS, _widths(words, room), strict=True):
-            table.add_column(column, width=width, overflow="fold")
+        room = console.width - 2 * (len(columns) - 1)
+        for column, width in zip(columns, _widths(words, room), strict=True):
+            drawn.add_column(column, width=width, overflow="fold")
         for row in cells:
-            style = COLOURS.get(row[2], "yellow")
-            shown = [Text(cell, style if at == 2 else "") for at, cell in enumerate(row)]
-            table.add_row(*shown)
-        console.print(table)
+            style = colours.get(row[telling], "yellow")
+            shown = [Text(cell, style if at == telling else "") for at, cell in enumerate(row)]
+            drawn.add_row(*shown)
+        console.print(drawn)
         return
-    rows = [COLUMNS, *cells]
-    widths = [max(len(row[at]) for row in rows) for at in range(len(COLUMNS))]
+    rows = [columns, *cells]
+    widths = [max(len(row[at]) for row in rows) for at in range(len(columns))]
     lines = (
         "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
         for row in rows

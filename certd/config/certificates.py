@@ -40,7 +40,7 @@ def certificates(page: Page) -> dict[str, CertificateSpec]:
         found = enumerate(table.names) if table else _readable(raw.get("names"))
         named = _strings({"ca": [DEFAULT_CA], **raw}, "ca")
         hub = next((ca for ca in named if ca in others), None)
-        ours = hub is not None or own.issuperset(named)
+        ours = hub is not None or (bool(named) and own.issuperset(named))
         if hub is not None:
             hubs.check_certificate(page, location, written, hub)
         challenges = table.challenge if table else _challenges(raw)

@@ -22,7 +22,7 @@ from pydantic_core import CoreSchema, core_schema
 
 from certd import maintenance
 from certd.budget import Limit
-from certd.config import identifiers, network, wishes
+from certd.config import hsts, identifiers, network, wishes
 from certd.config.authorities import Proxy
 from certd.config.findings import shown
 from certd.config.values import Endpoint, ListenAddress
@@ -89,6 +89,14 @@ def _zone(text: str) -> str:
     name = identifiers.identifier(text)
     if name.type == "ip" or name.value.startswith("*."):
         raise ConfigError(f"{shown(text)} is no zone", "", 'write its name: "example.com"')
+    return name.value
+
+
+def _server_name(text: str) -> str:
+    name = identifiers.identifier(text)
+    if name.type == "ip" or name.value.startswith("*."):
+        why = "a client asks for one DNS name (RFC 6066 section 3)"
+        raise ConfigError(f"{shown(text)} is no server name", why, 'write it as "www.example.com"')
     return name.value
 
 
@@ -208,7 +216,11 @@ Windows = Annotated[
     list[Window], BeforeValidator(lambda found: found if isinstance(found, list) else [found])
 ]
 Interval = Annotated[timedelta | None, _checked(_interval)]
-Served = Annotated[Endpoint, _checked(lambda text: Endpoint(*identifiers.host_port(text)))]
+HostPort = Annotated[Endpoint, _checked(lambda text: Endpoint(*identifiers.host_port(text)))]
+ServerName = Annotated[str, _checked(_server_name)]
+Address = Annotated[str, _checked(network.address)]
+Pin = Annotated[str, _checked(wishes.pin)]
+Header = Annotated[hsts.HSTS, _checked(hsts.wanted)]
 
 
 def or_two(schema: dict[str, Any]) -> None:

@@ -75,6 +75,7 @@ def check_targets(
                 page.add(
                     ("certificate", spec.name, "targets", index),
                     f"{shown(name)} cannot take a certificate without its key",
-                    f"a target of type {target.type} needs both, and with csr certd has no key",
-                    "deploy it to a disk target, and let its reload command bring it there",
+                    f"this target of type {target.type} needs both, and with csr certd has no key",
+                    "deploy it to a disk target, with no file that holds the key, and let its "
+                    "reload command bring it there",
                 )

@@ -10,6 +10,7 @@ from pydantic import BaseModel, Field, create_model
 
 from certd.config.catables import CATable, Table
 from certd.config.clienttables import ClientTable, DistributionTable
+from certd.config.endpoints import Served
 from certd.config.fields import (
     Challenges,
     Command,
@@ -23,7 +24,6 @@ from certd.config.fields import (
     Profile,
     Rate,
     Reference,
-    Served,
     Server,
     WebFolder,
     Windows,

@@ -16,6 +16,8 @@ from certd.api import DeployTarget, DNSProvider
 from certd.budget import Limit
 from certd.config.authorities import CASettings, digested, joined
 from certd.config.findings import Finding, dotted
+from certd.config.hsts import HSTS
+from certd.errors import ConfigError
 from certd.model import BY_DNS, CertificateSpec
 from certd.references import SecretReference
 
@@ -41,6 +43,13 @@ class Endpoint:
 
     host: str
     port: int
+    sni: str | None = None  # None: a name of the certificate
+    starttls: str | None = None
+    addresses: tuple[str, ...] = ()  # empty: all that the host's name resolves to
+    roots: Path | None = None  # PEM: what the served chain must lead to
+    pins: tuple[str, ...] = ()  # base64 of SHA-256: one of the presented keys must be it
+    tls: str | None = None  # which of Mozilla's guidelines it must follow
+    hsts: HSTS | None = None
 
     def __str__(self) -> str:
         return joined(self.host, self.port)
@@ -119,6 +128,11 @@ class DNSSettings:
         """Whether a person publishes its records, so that only a command can wait."""
         return bool(getattr(self.plugin, "by_hand", False))
 
+    @property
+    def pace(self) -> float:
+        """Seconds from one change to the next, where many wait for the rate."""
+        return self.rate.period.total_seconds() / self.rate.count if self.rate else 0.0
+
     def may_touch(self, name: str) -> bool:
         return not self.zones or any(
             name == zone or name.endswith(f".{zone}") for zone in self.zones
@@ -179,6 +193,21 @@ class Config:
     def name_server(self) -> tuple[str, int] | None:
         """``resolver`` as host and port; None: the system's."""
         return (self.resolver.host, self.resolver.port) if self.resolver else None
+
+    def chosen(self, names: Collection[str]) -> list[str]:
+        """The named certificates, or all.
+
+        Raises:
+            ConfigError: one is not configured.
+        """
+        unknown = [name for name in names if name not in self.certificates]
+        if unknown:
+            known = ", ".join(sorted(self.certificates)[:20]) or "none"
+            what = f"no certificate is named {', '.join(unknown)}"
+            raise ConfigError(what, f"configured: {known}")
+        # Who names one of a pair means the table that it is from.
+        both = [one for name in names for one in (name, self.certificates[name].sibling) if one]
+        return list(dict.fromkeys(both)) or list(self.certificates)
 
     def looks_first(self, name: str, ca: str) -> bool:
         """Whether this certificate's challenges are looked at before this CA is told to."""

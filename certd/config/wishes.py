@@ -1,4 +1,4 @@
-"""PURE: what a string asks of a CA: lifetimes, profiles, limits, chains.
+"""PURE: what a string asks for: lifetimes, profiles, limits, chains, pins.
 
 Each function takes the operator's text and gives a value, or raises ConfigError with
 what, why and next, as it is to be shown.
@@ -6,6 +6,8 @@ what, why and next, as it is to be shown.
 
 from __future__ import annotations
 
+import base64
+import binascii
 import re
 from datetime import timedelta
 
@@ -82,3 +84,15 @@ def chain(text: str) -> str:
         what = f"{shown(text)} is no name of a root or an intermediate"
         raise ConfigError(what, "", 'write it as its CA does: "ISRG Root X2"')
     return text.strip()
+
+
+def pin(text: str) -> str:
+    """A key's pin as ``certd show`` writes it: base64 of SHA-256, with or without its name."""
+    bare = text.strip().removeprefix("pin-sha256=").strip('"')
+    try:
+        if len(base64.b64decode(bare, validate=True)) == 32:
+            return bare
+    except (binascii.Error, ValueError):
+        pass
+    what = f"{shown(text)} is no pin-sha256"
+    raise ConfigError(what, "it is 32 bytes in base64", "take it from `certd show NAME`")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import copy
 import logging
+import secrets
 import zlib
 from collections import defaultdict
 from collections.abc import Callable, Sequence
@@ -40,6 +41,7 @@ class Changing:
         self._store = store
         self._locks = locks
         self._clock = clock
+        self._me = secrets.token_hex(8)  # who holds a lock
         self._turns: dict[str, asyncio.Semaphore] = {}
         self._paces: dict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
         self._places: dict[Path, asyncio.Lock] = {}
@@ -191,8 +193,11 @@ class Changing:
             self._locks.mkdir(mode=0o700, exist_ok=True)
         except OSError as error:
             raise StoreError(f"cannot make {self._locks}", error.strerror or "") from None
-        if not lock.try_acquire(""):
-            raise ProviderBusy("is being asked by another certd", retry_after=FIRST)
+        if not lock.try_acquire(self._me):
+            why = "is being asked by another certd"
+            if lock.holder() == self._me:  # a thread that nobody waits for any more
+                why = "has not come to an end with an earlier call"
+            raise ProviderBusy(why, retry_after=FIRST)
         try:
             # By now somebody else may want it, or, after long, nobody any more.
             if (what == "add") is not self._store.records.wanted(account.name, record):

@@ -243,18 +243,3 @@ def _staging(cas: Mapping[str, CASettings]) -> dict[str, CASettings]:
         for name, settings in cas.items()
         if settings.staging and not settings.unrehearsed
     }
-
-
-def chosen(config: Config, names: Collection[str]) -> list[str]:
-    """The named certificates, or all.
-
-    Raises:
-        ConfigError: one is not configured.
-    """
-    unknown = [name for name in names if name not in config.certificates]
-    if unknown:
-        known = ", ".join(sorted(config.certificates)[:20]) or "none"
-        raise ConfigError(f"no certificate is named {', '.join(unknown)}", f"configured: {known}")
-    # Who names one of a pair means the table that it is from.
-    both = [one for name in names for one in (name, config.certificates[name].sibling) if one]
-    return list(dict.fromkeys(both)) or list(config.certificates)

@@ -7,6 +7,7 @@ import logging
 import secrets
 import socket
 import threading
+from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import CancelledError, Future
 from datetime import UTC, datetime
@@ -217,5 +218,13 @@ class Shown:
 
     def patience(self, name: str) -> float:
         spec = self._config.certificates.get(name)
-        accounts = [self._config.dns.get(table) for _, table in spec.dns] if spec else []
-        return max((one.timeout + one.settle for one in accounts if one), default=0.0)
+        accounts = Counter(spec.dns_for(one.value) for one in spec.identifiers) if spec else {}
+        # Given back earlier, the order would begin with its first record again.
+        return max(
+            (
+                one.timeout + one.settle + records * one.pace
+                for table, records in accounts.items()
+                if (one := self._config.dns.get(table or ""))
+            ),
+            default=0.0,
+        )

@@ -7,14 +7,14 @@ import logging
 import time
 from collections.abc import Callable
 from concurrent.futures import Future, wait
-from datetime import datetime, timedelta
+from datetime import datetime
 
 from certd import due
 from certd.challenges.background import Background, in_thread
 from certd.challenges.view import View, vantage
 from certd.config import Config
 from certd.engine.changing import Changing
-from certd.errors import CertdError, ProviderDenied, ProviderError, StoreError
+from certd.errors import CertdError, ProviderBusy, ProviderDenied, ProviderError, StoreError
 from certd.failpoint import failpoint
 from certd.known import Failure
 from certd.store import Store
@@ -106,7 +106,20 @@ class Removals:
         except StoreError:
             raise
         except CertdError as error:
-            return error
+            return None if await self._gone_at_last(kept) else error
+
+    async def _gone_at_last(self, kept: Kept) -> bool:
+        """What was refused for a day may never be possible again: its zone has moved, say."""
+        if kept.failures < len(due.BACKOFF):
+            return False  # who has just written it may not show it yet
+        at = vantage(self._config, self._config.dns.get(kept.account))
+        try:
+            found = (await self._view.values(kept.record.name, at)).values()
+        except CertdError:
+            return False
+        return bool(found) and not any(
+            values is None or kept.record.value in values for values in found
+        )
 
     async def _removed_by_hand(self, kept: Kept) -> None:
         """Raises ProviderError unless no name server has it any more."""
@@ -129,7 +142,9 @@ class Removals:
         """What is left over does no harm: it is removed when that is possible."""
         now = self._clock()
         denied = isinstance(error, ProviderDenied)
-        pause = timedelta(days=1) if denied else due.backoff(kept.failures + 1, None, 0.0)
+        pause = due.DAY if denied else due.backoff(kept.failures + 1, None, 0.0)
+        if isinstance(error, ProviderBusy):
+            pause = max(pause, due.as_asked(error.retry_after))
         failure = Failure(error.what, error.why, error.next, now)
         again = kept.failure is not None and kept.failure.what == error.what
         text = f"{kept.record.name} is still in its zone (next attempt {now + pause:%F %TZ}): "

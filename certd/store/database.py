@@ -20,7 +20,7 @@ from sqlalchemy.pool import StaticPool
 
 from certd.errors import StoreError
 from certd.failpoint import failpoint
-from certd.store import schema
+from certd.store import revision, schema
 from certd.store.files import HEAD, newer, open_own
 from certd.store.locks import FileLock
 from certd.store.rows import DAMAGED, Unreadable, is_damage
@@ -271,33 +271,15 @@ class Database:
 
     def _revision(self) -> str | None:
         with self._explained():
-            rows = self._connection.exec_driver_sql(
-                "SELECT name FROM sqlite_master WHERE name = 'alembic_version'"
-            )
-            if not rows.first():
-                return None
-            row = self._connection.exec_driver_sql(
-                "SELECT version_num FROM alembic_version"
-            ).first()
-            return str(row[0]) if row else None
+            return revision.of(self._connection)
 
     def _migrate(self) -> None:
-        revision = self._revision()
-        if revision == HEAD:  # another process was quicker
+        there = self._revision()
+        if there == HEAD:  # another process was quicker
             return
-        if revision is None:
-            self.write(_create)
+        if there is None:
+            self.write(revision.create)
             return
-        if revision > HEAD:
-            raise newer(self.path, revision)
-        upgrade(self._connection, self._raw, self.path, revision)
-
-
-def _create(connection: sa.Connection) -> None:
-    """All tables as they are now: what the migrations lead to, which a test holds together."""
-    schema.metadata.create_all(connection)
-    connection.exec_driver_sql(
-        "CREATE TABLE alembic_version (version_num VARCHAR(32) NOT NULL, "
-        "CONSTRAINT alembic_version_pkc PRIMARY KEY (version_num))"
-    )
-    connection.exec_driver_sql("INSERT INTO alembic_version VALUES (?)", (HEAD,))
+        if there > HEAD:
+            raise newer(self.path, there)
+        upgrade(self._connection, self._raw, self.path, there)

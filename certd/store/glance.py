@@ -75,8 +75,10 @@ _REVOCATIONS = (
     'version.not_after AS "ends [instant]" FROM revocation LEFT JOIN version '
     "ON version.lineage = revocation.lineage AND version.number = revocation.number"
 )
-_ORDERS = "SELECT lineage, coalesce(url, '') FROM certificate_order WHERE state = 'live'"
-_CHAIN = "SELECT chain_pem FROM version WHERE lineage = ? AND number = ?"
+_ORDERS = (
+    "SELECT lineage, coalesce(url, ''), finalizing FROM certificate_order WHERE state = 'live'"
+)
+_PEMS = "SELECT leaf_pem, chain_pem FROM version WHERE lineage = ? AND number = ?"
 _CRL = (
     f"SELECT {_columns('crl', ('url', 'look_at', 'failure'))} "  # noqa: S608
     "FROM lineage JOIN crl ON crl.url = lineage.crl_url WHERE lineage.name = ?"
@@ -149,9 +151,18 @@ def chain(state: Path, name: str, number: int) -> str:
     Raises:
         StoreError: the database cannot be read.
     """
+    return pems(state, name, number)[1]
+
+
+def pems(state: Path, name: str, number: int) -> tuple[str, str]:
+    """The leaf of a version, and its intermediates: all of it that is public.
+
+    Raises:
+        StoreError: the database cannot be read.
+    """
     with _reading(state) as connection:
-        row = connection.execute(_CHAIN, (name, number)).fetchone() if connection else None
-        return str(row[0]) if row else ""
+        row = connection.execute(_PEMS, (name, number)).fetchone() if connection else None
+        return (str(row[0]), str(row[1])) if row else ("", "")
 
 
 class Stuck(NamedTuple):
@@ -249,7 +260,7 @@ def _seen(connection: sqlite3.Connection, name: str | None) -> Seen:
     revoked: dict[str, list[known.Revocation]] = {}
     for row in map(Revocation._make, connection.execute(_REVOCATIONS)):
         revoked.setdefault(row.lineage, []).append(rows.revocation(row))
-    orders: dict[str, str] = dict(select(_ORDERS, "AND lineage").fetchall())
+    orders = {name: (url, asked) for name, url, asked in select(_ORDERS, "AND lineage")}
     seen = Seen(digests=dict(connection.execute(_META).fetchall()))
     found: list[Any] = [Row._make(values) for values in select(_LINEAGES, "WHERE lineage.name")]
     for row in sorted(found, key=itemgetter(0)):

@@ -30,11 +30,9 @@ _NEXT = [next_key.c.key_type.label("next_type"), next_key.c.spki_sha256.label("n
 _COMING = next_key.c.lineage == lineage.c.name
 _NAME: sa.BindParameter[str] = sa.bindparam("name")
 
-_ORDER = (
-    sa.select(sa.func.coalesce(order.c.url, ""))
-    .where(order.c.lineage == lineage.c.name, order.c.state == "live")
-    .scalar_subquery()
-)
+_LIVE = sa.and_(order.c.lineage == lineage.c.name, order.c.state == "live")
+_ORDER = sa.select(sa.func.coalesce(order.c.url, "")).where(_LIVE).scalar_subquery()
+_ASKED = sa.select(order.c.finalizing).where(_LIVE).scalar_subquery()
 
 
 @dataclass(frozen=True)
@@ -49,7 +47,7 @@ class _Look:
 _ALL = _Look(
     sa.select(
         *(*_COLUMNS, *_FACTS, *_NEXT),
-        *(_ORDER.label("order_url"), revocations.ANY.label("revoked")),
+        *(_ORDER.label("order_url"), _ASKED.label("order_asked"), revocations.ANY.label("revoked")),
     )
     .select_from(lineage.outerjoin(version, _CURRENT).outerjoin(next_key, _COMING))
     .where(lineage.c.configured)
@@ -219,6 +217,10 @@ class Lineages:
         values = {"failure": text, "failures": failures, "retry_at": retry_at}
         self._leases.write(name, _KEEP, values | {"challenge": challenge})
 
+    def keep_challenge(self, name: str, challenge: str) -> None:
+        """The next order is to be proved by this one, and not by those before it."""
+        self._leases.write(name, _KEEP, {"challenge": challenge})
+
     def hold(self, name: str, until: datetime, why: str) -> None:
         """A CA's limit: no order before then."""
         self._leases.write(name, _KEEP, {"held_until": until, "held_for": why})
@@ -272,7 +274,11 @@ def _lineages(
         (
             wanted.spec(row.name, row.wanted),
             rows.lineage(
-                row, targets.get(row.name, {}), row.order_url, parked, revoked.get(row.name, ())
+                row,
+                targets.get(row.name, {}),
+                None if row.order_url is None else (row.order_url, row.order_asked),
+                parked,
+                revoked.get(row.name, ()),
             ),
         )
         for row in found

@@ -31,6 +31,7 @@ from certd.model import (
     Usage,
     keyless,
 )
+from certd.react import TRIES
 from certd.secrets import Secret
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -226,14 +227,16 @@ def _longer(own: Mapping[str, Park], everyones: Mapping[str, Park]) -> dict[str,
 def lineage(
     row: Any,
     targets: Mapping[str, TargetState],
-    order: str | None,
+    order: tuple[str, int | None] | None,
     parks: Mapping[str, Mapping[str, Park]],
     revocations: Iterable[Revocation] = (),
 ) -> Lineage:
-    """``order``: the URL of the one under way, "" before the CA has told it; None: no order.
+    """``order``: of the one under way its URL, "" before the CA has told it, and how many looks
+    have failed since finalize, None before; None: no order.
 
     ``parks`` are those of all certificates.
     """
+    url, asked = order or ("", None)
     return Lineage(
         row.name,
         version(row) if row.number is not None else None,
@@ -245,7 +248,7 @@ def lineage(
         row.retry_at,
         failure(row.failure),
         order is not None,
-        bool(order),
+        bool(url),
         targets,
         _longer(parks.get(row.name, {}), parks.get("", {})) if parks else {},
         row.held_until,
@@ -254,4 +257,5 @@ def lineage(
         NextKey(row.next_type, row.next_pin) if row.next_type is not None else None,
         tuple(revocations),
         row.challenge,
+        asked is not None and asked <= TRIES,
     )

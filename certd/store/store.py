@@ -21,6 +21,7 @@ from certd.store.lineages import Lineages
 from certd.store.locks import FileLock, Worker
 from certd.store.next_keys import NextKeys
 from certd.store.orders import Orders
+from certd.store.others import Others
 from certd.store.parks import Parks
 from certd.store.records import Records
 from certd.store.resealing import rotate, take_up
@@ -50,6 +51,7 @@ class Store:
         self.crls = CRLs(database)
         self.tokens = Tokens(database, seal)
         self.records = Records(database, seal)
+        self.others = Others(database)
         self.accounts = Accounts(database, seal)
         self.authorities = Authorities(database, seal)
         self.budgets = Budgets(database)

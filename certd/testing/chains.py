@@ -153,7 +153,9 @@ def _signed(
         issuer, subject, public_key, serial or x509.random_serial_number(), not_before, not_after
     ).add_extension(x509.BasicConstraints(is_ca, None), critical=True)
     for extension in extensions:
-        builder = builder.add_extension(extension, critical=False)
+        # Where there is no subject, names must be (RFC 5280 section 4.2.1.6): Java minds.
+        critical = isinstance(extension, x509.SubjectAlternativeName) and not list(subject)
+        builder = builder.add_extension(extension, critical)
     return builder.sign(key, hashes.SHA256())
 
 

@@ -20,9 +20,10 @@ from rich.console import Console
 
 from certd.errors import CertdError
 from certd.testing import tls
-from certd.testing.nginx import Nginx, find
+from certd.testing.nginx import Nginx
 from certd.testing.pebble import Pebble, Settings
 from certd.testing.processes import Child
+from certd.testing.server import find
 from certd.testing.tlsserver import TLSServer
 
 NAMES = ("www.example.com", "example.com")
@@ -82,10 +83,10 @@ class Demo:
         self._done("CA started", f"Pebble at {pebble.directory}")
         current = _placeholder(folder / "tls" / "www")
         pair = current / "fullchain.pem", current / "privkey.pem", _made(folder / "server")
-        server: Nginx | TLSServer = Nginx(*pair) if find() else TLSServer(*pair)
+        server: Nginx | TLSServer = Nginx(*pair) if find("nginx") else TLSServer(*pair)
         parts.callback(server.stop)
         before = tls.probe(server.port, NAMES[0])
-        what = "nginx" if find() else "a small TLS server of Python's"
+        what = "nginx" if find("nginx") else "a small TLS server of Python's"
         self._done("web server started", f"{what} at {server.endpoint}, self-signed so far")
 
         path = folder / "certd.toml"

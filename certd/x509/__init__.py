@@ -14,7 +14,7 @@ from certd.x509.authority import (
     permits,
 )
 from certd.x509.chains import Roots, ends_at, fits, root_of
-from certd.x509.checking import check, check_pin, pair_matches
+from certd.x509.checking import check, check_bundle, check_pin, pair_matches
 from certd.x509.crl import BadCRL, Listed, crl_url, read_crl
 from certd.x509.keys import csr, csr_der, csr_usages, kind_of, new_key, pin, pin_of_csr, type_of
 from certd.x509.reading import facts, facts_of_der, fingerprint, read_chain, shown_name
@@ -27,6 +27,7 @@ __all__ = [
     "Roots",
     "challenge_leaf",
     "check",
+    "check_bundle",
     "check_pin",
     "crl_url",
     "csr",

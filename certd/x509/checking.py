@@ -11,7 +11,7 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from certd.errors import BadCertificate, CertdError, ExpiredCertificate, plain
-from certd.model import SERVER, Certificate, Identifier, Usage
+from certd.model import SERVER, Bundle, Certificate, Identifier, Usage
 from certd.secrets import Secret
 from certd.x509.keys import load_key, pin, pin_of, spki
 from certd.x509.reading import ASK_AGAIN, distrust, facts, read_chain, san_of, shown_name
@@ -74,6 +74,25 @@ def check_pin(
             if why := _unfit(link, depth, now):
                 raise _refused(wanted, f"{shown_name(link.subject)} in its chain {why}")
         return _pem([leaf]), _pem(chain), found
+
+
+def check_bundle(bundle: Bundle, now: datetime) -> None:
+    """Whether it is still what was checked when it was issued: pair, names, chain, validity.
+
+    Raises:
+        BadCertificate: it is not; says in which way.
+        StoreError: its key cannot be read.
+    """
+    facts = bundle.certificate
+    ours = facts.spki_sha256 if bundle.keyless else pin(bundle.key_pem)
+    wanted, usages = facts.identifiers, facts.usages
+    _, chain, found = check_pin(
+        bundle.fullchain_pem, ours, wanted, now, usages=usages, chain_required=False
+    )
+    if bool(chain) != bool(bundle.chain_pem):
+        raise _refused(list(wanted), "its chain does not lead from the leaf")
+    if found.fingerprint != facts.fingerprint:
+        raise _refused(list(wanted), "its leaf is another than the one that was issued")
 
 
 def _unfit(link: x509.Certificate, depth: int, now: datetime) -> str:

@@ -1,4 +1,4 @@
-"""The operator's command after a deployment."""
+"""The operator's commands after a deployment: test and reload."""
 
 from __future__ import annotations
 
@@ -21,9 +21,13 @@ def check_timeout(seconds: float) -> None:
 
 
 def run(
-    argv: Sequence[str], variables: Mapping[str, str], timeout_seconds: float, what: str
+    setting: str,
+    argv: Sequence[str],
+    variables: Mapping[str, str],
+    timeout_seconds: float,
+    what: str,
 ) -> None:
-    """Run a program to its end; ``what`` opens the error if that is not a good one.
+    """Run a setting's program to its end; ``what`` opens the error if that is not a good one.
 
     Raises:
         TargetError: it could not be started, took too long, or its exit status is not 0.
@@ -35,7 +39,7 @@ def run(
         raise TargetError(
             what,
             f"{program} cannot be started: {error.strerror}",
-            "correct reload = […], or install the program",
+            f"correct {setting} = […], or install the program",
         ) from error
     if ended.how:
         todo = "run the command by hand to see what it lacks"

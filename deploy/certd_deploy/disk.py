@@ -1,36 +1,48 @@
 """Certificates as files in a folder, and a command that makes the server take them up.
 
-    path/versions/7/{privkey,cert,chain,fullchain}.pem
+    path/versions/7/{privkey,cert,chain,fullchain}.pem, and ``files`` in other formats
     path/current -> versions/7
 
 A version is written under another name, forced to disk and renamed; then the one link is
 switched by a rename. Whoever opens the files by ``current`` has the old pair or the new.
+
+The targets of one server (nginx.py and its neighbours) are this one with other defaults.
 """
 
 from __future__ import annotations
 
 import contextlib
-import errno
 import hashlib
 import os
 import ssl
-import stat
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
-from certd.api import Bundle, Pair, Secret, TargetError, check_program, failpoint, lack
-from certd_deploy import command, folders, inplace, settings
+from certd.api import (
+    FORMATS,
+    Bundle,
+    Pair,
+    Secret,
+    SecretReference,
+    TargetError,
+    check_program,
+    failpoint,
+    lack,
+)
+from certd_deploy import command, extra, folders, inplace, settings
+from certd_deploy.extra import THE_FOUR, Extra
 from certd_deploy.folders import Content
 from certd_deploy.inplace import InPlace
 from certd_deploy.settings import PLACEHOLDER, first_own
-from certd_deploy.versions import VERSION_FILES, VERSION_OCTETS, is_pair, keep, prune
+from certd_deploy.troubles import cannot_tell, explained
+from certd_deploy.versions import FILE_OCTETS, VERSION_FILES, is_pair, keep, prune
 
 _OTHERS_READ = 0o044  # what everybody may do with a certificate, which is public
 
 
-def _setting(check: Callable[[Any], None], description: str, **more: str) -> Mapping[str, Any]:
+def _setting(check: Callable[[Any], None], description: str, **more: Any) -> Mapping[str, Any]:
     return {"check": check, "description": description, **more}
 
 
@@ -42,14 +54,12 @@ class Disk:
     Without ``owner`` and ``group`` the files belong to certd's own.
     """
 
-    keyless: ClassVar[bool] = True  # it can put certificates without their keys
-
     path: Path = field(
         metadata=_setting(
             settings.check_path,
             "folder of one certificate's files; {name} is its name",
             example="/etc/ssl/certd/{name}",
-            missing="every disk target needs a folder",
+            missing="the files need a folder",
         )
     )
     mode: str = field(
@@ -63,6 +73,24 @@ class Disk:
         default=None,
         metadata=_setting(settings.check_group, "group of the files", example="ssl-cert"),
     )
+    files: dict[str, str] = field(
+        default_factory=dict,
+        metadata=_setting(
+            extra.check_files,
+            "more files in each version's folder, and the format of each",
+            example={"site.pem": "combined"},
+        ),
+    )
+    password: SecretReference | None = field(
+        default=None, metadata={"description": "where the password of PKCS#12 and JKS files is"}
+    )
+    test: tuple[str, ...] = field(
+        default=(),
+        metadata=_setting(
+            check_program,
+            "program and arguments that test the server's configuration, before reload",
+        ),
+    )
     reload: tuple[str, ...] = field(
         default=(),
         metadata=_setting(
@@ -71,48 +99,69 @@ class Disk:
     )
     reload_timeout: float = field(
         default=60.0,
-        metadata=_setting(command.check_timeout, "seconds after which the command is killed"),
+        metadata=_setting(command.check_timeout, "seconds after which either command is killed"),
     )
 
+    def __post_init__(self) -> None:
+        extra.check_together(self.files, self.password)
+
+    @property
+    def keyless(self) -> bool:
+        """It can put certificates without their keys, unless a file is to hold one."""
+        return not any(FORMATS[format].key for format in self.files.values())
+
     def deploy(self, bundle: Bundle) -> None:
-        """Put the bundle in place and run the reload command, also if it is in place already.
+        """Put the bundle in place and run the commands, also if it is in place already.
 
         Raises:
-            TargetError: the files cannot be written, or the command failed. The core puts
-                the version before back by deploying that.
+            TargetError: the files cannot be written, they are no pair, the test failed (the
+                link is then where it was), or the reload, after which the core puts the
+                version before back by deploying that.
         """
         what = f"version {bundle.version} is not in place"
-        with self._explained(what, bundle.name), self._folder(bundle.name, make=True) as folder:
+        with (
+            explained(what, self._path(bundle.name)),
+            self._folder(bundle.name, make=True) as folder,
+        ):
             files = self._files(bundle)
             self._claim(bundle.name, folder, what)
             before = folders.link("current", folder)
-            _refuse_what_is_not_ours(folder, what)
+            inplace.refuse_what_is_not_ours(folder, what)
             folders.make("versions", folder)
             with folders.opened("versions", folder) as versions:
                 number = keep(versions, bundle.version, files)
                 os.fsync(versions)
                 failpoint("disk: version written")
                 now = f"versions/{number}"
+                if not bundle.keyless and not is_pair(self._path(bundle.name) / now):
+                    raise TargetError(what, *_NO_PAIR)
                 if before != now:
                     folders.switch("current", folder, now)
                 os.fsync(folder)
                 failpoint("disk: link switched")
+                with folders.back_if_it_fails("current", folder, before):
+                    self._try(bundle)
                 prune(versions, in_use={before, now})
                 failpoint("disk: old versions removed")
         self._reload(bundle)
 
     def serving(self, name: str) -> str | None:
-        """The fingerprint of the certificate in place; None if there is no working pair."""
+        """The fingerprint in place; "" if there is no working pair, or a file is missing.
+
+        None: the folder cannot be read just now.
+        """
         try:
             with self._folder(name, make=False) as folder:
                 found = self._in_place(name, folder)
-            if found is None or found.fullchain != found.leaf + found.chain:
-                return None
+                if found is None or not self._extra.in_place(name, found, folder):
+                    return ""
+            if found.fullchain != found.leaf + found.chain:
+                return ""
             if found.key is not None and not is_pair(self._path(name) / found.link):
-                return None
+                return ""
             return hashlib.sha256(ssl.PEM_cert_to_DER_cert(found.leaf)).hexdigest()
-        except (OSError, ValueError):
-            return None
+        except (OSError, ValueError) as error:
+            return None if cannot_tell(error) else ""
 
     def recover(self, name: str) -> Pair | None:
         """What is in place, with its key, as it is there; None if that is nothing of ours.
@@ -139,7 +188,9 @@ class Disk:
         Raises:
             TargetError: there is none, or nothing can be written at all.
         """
-        if found := lack(self._path(name), VERSION_OCTETS, VERSION_FILES):
+        more = len(self.files)
+        octets = FILE_OCTETS * (len(THE_FOUR) + more)
+        if found := lack(self._path(name), octets, VERSION_FILES + more):
             raise TargetError(
                 f"a deployment to {self.place(name)} would fail", found.why, found.next
             )
@@ -172,23 +223,23 @@ class Disk:
                 folder = opened.enter_context(folders.opened(part, folder))
             yield folder
 
+    @property
+    def _extra(self) -> Extra:
+        return Extra(self.files, self.password)
+
     def _files(self, bundle: Bundle) -> dict[str, Content]:
         uid, gid, mode = settings.uid(self.owner), settings.gid(self.group), int(self.mode, 8)
+        key = Content(bundle.key_pem.reveal().encode(), mode, uid, gid)
+        public = Content(inplace.WHY_NO_KEY, mode | _OTHERS_READ, uid, gid)
         texts = {
-            "cert": bundle.leaf_pem,
-            "chain": bundle.chain_pem,
-            "fullchain": bundle.fullchain_pem,
+            "cert.pem": bundle.leaf_pem,
+            "chain.pem": bundle.chain_pem,
+            "fullchain.pem": bundle.fullchain_pem,
         }
-        public = mode | _OTHERS_READ
-        key = {"privkey.pem": Content(bundle.key_pem.reveal().encode(), mode, uid, gid)}
-        if bundle.keyless:
-            key = {inplace.NO_KEY: Content(inplace.WHY_NO_KEY, public, uid, gid)}
         return {
-            **key,
-            **{
-                f"{name}.pem": Content(text.encode(), public, uid, gid)
-                for name, text in texts.items()
-            },
+            **({inplace.NO_KEY: public} if bundle.keyless else {"privkey.pem": key}),
+            **{name: replace(public, data=text.encode()) for name, text in texts.items()},
+            **self._extra.contents(bundle, key, public),
         }
 
     def _in_place(self, name: str, folder: int) -> InPlace | None:
@@ -213,49 +264,41 @@ class Disk:
                 f'write path = "{self.path}/{PLACEHOLDER}", or remove {self.path}/.lineage',
             )
 
+    def _try(self, bundle: Bundle) -> None:
+        """Let the server look at what is in place; TargetError puts back what was.
+
+        A test that is this type's own is for root: others may not open the server's logs and
+        other keys, which most tests do. The reload, which root does, is then the test.
+        """
+        [own] = [setting.default for setting in fields(self) if setting.name == "test"]
+        if self.test and (self.test != own or os.geteuid() == 0):
+            what = f"version {bundle.version} is not taken up: the server's test refuses it"
+            self._run("test", bundle, what)
+        failpoint("disk: tested")
+
     def _reload(self, bundle: Bundle) -> None:
         if self.reload:
-            variables = {
-                "CERTD_NAME": bundle.name,
-                "CERTD_VERSION": str(bundle.version),
-                "CERTD_PATH": str(self._path(bundle.name)),
-            }
-            what = f"version {bundle.version} is in place but not taken up"
-            command.run(self.reload, variables, self.reload_timeout, what)
+            self._run("reload", bundle, f"version {bundle.version} is in place but not taken up")
         failpoint("disk: reloaded")
 
-    @contextlib.contextmanager
-    def _explained(self, what: str, name: str) -> Iterator[None]:
-        try:
-            yield
-        except OSError as error:
-            named = f"{error.filename}: " if isinstance(error.filename, str) else ""
-            why = f"{self._path(name)}: {named}{error.strerror or error}"
-            raise TargetError(what, why, _NEXT.get(error.errno or 0, "")) from error
+    def _run(self, setting: str, bundle: Bundle, what: str) -> None:
+        variables = {
+            "CERTD_NAME": bundle.name,
+            "CERTD_VERSION": str(bundle.version),
+            "CERTD_PATH": str(self._path(bundle.name)),
+        }
+        command.run(setting, getattr(self, setting), variables, self.reload_timeout, what)
 
 
-_NEXT = {
-    **dict.fromkeys(
-        (errno.EACCES, errno.EPERM, errno.EROFS),
-        "let certd's user write there; under systemd also name it in ReadWritePaths=",
-    ),
-    errno.ENOENT: "no folder can be made there: correct path, or make the folder above it by hand",
-    **dict.fromkeys((errno.ENOSPC, errno.EDQUOT, errno.EFBIG), "make room on that file system"),
-    **dict.fromkeys(
-        (errno.ELOOP, errno.ENOTDIR, errno.EEXIST),
-        "a link or a file is where certd needs a folder: move it away, or change path",
-    ),
-}
+def preset(name: str, default: Any) -> Any:
+    """A setting of Disk's with another default: for the targets of one server."""
+    [there] = [setting for setting in fields(Disk) if setting.name == name]
+    if isinstance(default, dict):
+        return field(default_factory=default.copy, metadata=there.metadata)
+    return field(default=default, metadata=there.metadata)
 
 
-def _refuse_what_is_not_ours(folder: int, what: str) -> None:
-    try:
-        status = os.stat("current", dir_fd=folder, follow_symlinks=False)
-    except FileNotFoundError:
-        return
-    if not stat.S_ISLNK(status.st_mode):
-        raise TargetError(
-            what,
-            '"current" is there and is not a link of certd\'s',
-            "move it away, or give certd a folder of its own by path",
-        )
+_NO_PAIR = (
+    "OpenSSL does not take the private key, the leaf and its chain for a pair",
+    "the store holds a damaged version: `certd renew NAME --force` gets another",
+)

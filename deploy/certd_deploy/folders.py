@@ -20,12 +20,19 @@ _NO_LINK = os.O_NOFOLLOW | os.O_CLOEXEC
 
 @dataclass(frozen=True, slots=True)
 class Content:
-    """What a file is to hold, and for whom. ``uid`` and ``gid`` of -1 stay as they come."""
+    """What a file is to hold, and for whom. ``uid`` and ``gid`` of -1 stay as they come.
+
+    ``same``: whether other octets say the same, where something in them is drawn anew each time.
+    """
 
     data: bytes
     mode: int
     uid: int = -1
     gid: int = -1
+    same: Callable[[bytes], bool] | None = None
+
+    def is_in(self, there: bytes) -> bool:
+        return there == self.data or (self.same is not None and self.same(there))
 
 
 @contextlib.contextmanager
@@ -83,10 +90,10 @@ def write_folder(name: str, parent: int, files: Mapping[str, Content]) -> None:
 
 
 def holds(name: str, parent: int, files: Mapping[str, Content]) -> bool:
-    """Whether the folder has exactly this in these files; their modes and owners are put right."""
+    """Whether the folder has this in these files; their modes and owners are put right."""
     try:
         with opened(name, parent) as folder:
-            if any(read(file, folder) != content.data for file, content in files.items()):
+            if not all(content.is_in(read(file, folder)) for file, content in files.items()):
                 return False
             for file, content in files.items():
                 with _file(file, folder, os.O_RDONLY) as descriptor:
@@ -126,6 +133,20 @@ def switch(name: str, parent: int, to: str) -> None:
     os.symlink(to, unfinished, dir_fd=parent)
     failpoint("disk: link is made, not switched")
     os.replace(unfinished, name, src_dir_fd=parent, dst_dir_fd=parent)
+
+
+@contextlib.contextmanager
+def back_if_it_fails(name: str, parent: int, before: str | None) -> Iterator[None]:
+    """Whatever fails, the link is again where it was; nowhere, if there was none."""
+    try:
+        yield
+    except BaseException:
+        if before is None:
+            os.unlink(name, dir_fd=parent)
+        elif before != link(name, parent):
+            switch(name, parent, before)
+        os.fsync(parent)
+        raise
 
 
 def remove(name: str, parent: int) -> None:

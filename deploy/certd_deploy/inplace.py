@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import re
+import stat
+from collections.abc import Iterator
 from dataclasses import dataclass
 
+from certd.api import TargetError
 from certd_deploy import folders
 
 NO_KEY = "no-privkey.txt"  # in place of privkey.pem
@@ -34,15 +39,28 @@ def read(folder: int) -> InPlace | None:
     number = _CURRENT.fullmatch(link)
     if number is None:
         return None
+    with _opened(link, folder) as there:
+        leaf, chain, fullchain = (
+            folders.read(f"{name}.pem", there).decode() for name in ("cert", "chain", "fullchain")
+        )
+        key = None if _keyless(there) else folders.read("privkey.pem", there).decode()
+    return InPlace(link, leaf, chain, fullchain, key)
+
+
+@contextlib.contextmanager
+def version(found: InPlace, folder: int) -> Iterator[int]:
+    """The descriptor of its folder."""
+    with _opened(found.link, folder) as there:
+        yield there
+
+
+@contextlib.contextmanager
+def _opened(link: str, folder: int) -> Iterator[int]:
     with (
         folders.opened("versions", folder) as versions,
-        folders.opened(number[1], versions) as version,
+        folders.opened(link.removeprefix("versions/"), versions) as there,
     ):
-        leaf, chain, fullchain = (
-            folders.read(f"{name}.pem", version).decode() for name in ("cert", "chain", "fullchain")
-        )
-        key = None if _keyless(version) else folders.read("privkey.pem", version).decode()
-    return InPlace(link, leaf, chain, fullchain, key)
+        yield there
 
 
 def _keyless(version: int) -> bool:
@@ -51,3 +69,17 @@ def _keyless(version: int) -> bool:
         return folders.read(NO_KEY, version) == WHY_NO_KEY
     except FileNotFoundError:
         return False
+
+
+def refuse_what_is_not_ours(folder: int, what: str) -> None:
+    """Raise TargetError if something else has the name of certd's link."""
+    try:
+        status = os.stat("current", dir_fd=folder, follow_symlinks=False)
+    except FileNotFoundError:
+        return
+    if not stat.S_ISLNK(status.st_mode):
+        raise TargetError(
+            what,
+            '"current" is there and is not a link of certd\'s',
+            "move it away, or give certd a folder of its own by path",
+        )

@@ -9,7 +9,7 @@ import grp
 import pwd
 import re
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from certd.api import ConfigError, NotHere, TargetError
@@ -58,6 +58,12 @@ def check_owner(owner: str) -> None:
 
 def check_group(group: str) -> None:
     _check("group", group, lambda name: grp.getgrnam(name).gr_gid)
+
+
+def check_has(files: Mapping[str, str], name: str, format: str, why: str) -> None:
+    """A server's own file must not be lost to an operator's others."""
+    if files.get(name) != format:
+        raise ConfigError(f'files = … has no "{name}" = "{format}"', f"it is {why}", "add it")
 
 
 def uid(owner: str | None) -> int:

@@ -11,8 +11,8 @@ from pathlib import Path
 from certd_deploy import folders
 from certd_deploy.folders import Content
 
-VERSION_OCTETS = 64 * 1024  # of four files; with an RSA key and a long chain, and blocks half used
-VERSION_FILES = 12  # with folders, links, and what has its unfinished name
+FILE_OCTETS = 16 * 1024  # of each file; with an RSA key and a long chain, and blocks half used
+VERSION_FILES = 12  # of four; with folders, links, and what has its unfinished name
 KEPT = 3  # newest versions that stay, besides the one in place and the one before it
 
 _VERSION = re.compile(r"[1-9][0-9]*")

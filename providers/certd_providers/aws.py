@@ -1,4 +1,8 @@
-"""What providers at AWS have in common: who asks, boto3's client, and its errors as ours."""
+"""What plugins at AWS have in common: who asks, boto3's client, and its errors as ours.
+
+Deploy targets have it too (``certd_deploy.aws``): what they raise instead is said by three class
+variables.
+"""
 
 from __future__ import annotations
 
@@ -7,11 +11,12 @@ import functools
 import json
 import logging
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 from certd.api import (
+    CertdError,
     ConfigError,
     ProviderBusy,
     ProviderDenied,
@@ -22,8 +27,11 @@ from certd.api import (
 from certd_providers.rest import CONNECT, READ, check_url
 
 BUSY = re.compile(
-    "Internal(Error|Failure)|PriorRequestNotComplete|Request(LimitExceeded|Timeout)"
+    "ConcurrentModification|DependencyThrottle|EntityTemporarilyUnmodifiable"
+    "|Internal(Error|Failure)|OperationInProgress|PriorRequestNotComplete"
+    "|Request(InProgressException|LimitExceeded|Timeout)"
     "|ServiceUnavailable|Throttl(ing|ingException|ed)|TooManyRequestsException"
+    "|CertificateNotFound"  # of a load balancer: it has not heard yet of what was just uploaded
 )
 # https://docs.aws.amazon.com/IAM/latest/UserGuide/signature-v4-troubleshooting.html
 CLOCK = re.compile(
@@ -31,6 +39,7 @@ CLOCK = re.compile(
     re.IGNORECASE,
 )
 LACKS_A_PERMISSION = frozenset(("AccessDenied", "AccessDeniedException"))
+PREFIX = {"elb": "elasticloadbalancing", "elbv2": "elasticloadbalancing"}  # IAM's names
 # The values were read a moment ago: what speaks against them is somebody else's change.
 OVERTAKEN = re.compile(
     "InvalidChangeBatch.*but (it (already exists|was not found)|the values provided do not match)",
@@ -43,7 +52,10 @@ class AWS:
     """An account: whose settings they are says the class that has them besides its own."""
 
     credential: ClassVar[str]
-    service: ClassVar[str]  # as boto3 names it, and IAM
+    service: ClassVar[str]  # as boto3 names it
+    failed: ClassVar[Callable[..., CertdError]] = ProviderError
+    denied: ClassVar[Callable[..., CertdError]] = ProviderDenied
+    busy: ClassVar[Callable[..., CertdError]] = ProviderBusy
 
     access_key_id: str | None = field(
         default=None, metadata={"description": "access key; without it boto3 finds one by itself"}
@@ -84,18 +96,23 @@ class AWS:
             raise ConfigError("external_id has no use", why, "write role_arn too, or leave it out")
 
     @contextlib.contextmanager
-    def client(self, zone: str = "") -> Iterator[Any]:
-        """boto3's client, for one operation, in this zone.
+    def client(
+        self, zone: str = "", *, service: str | None = None, region: str | None = None
+    ) -> Iterator[Any]:
+        """boto3's client, for one operation, in this zone; of another service or region
+        than its own.
 
         Raises:
-            ProviderBusy, ProviderDenied, ProviderError: also for what is done with the client.
+            busy, denied, failed: also for what is done with the client.
         """
+        service = service or self.service
         try:
             import boto3  # noqa: F401 - whether it is there
             from botocore import exceptions
+            from botocore.parsers import ResponseParserError
         except ImportError:
             todo = "pip install 'certd[aws]'"
-            raise ProviderError("AWS needs boto3", "it is not installed", todo) from None
+            raise self.failed("AWS needs boto3", "it is not installed", todo) from None
         no_credential = (
             exceptions.NoCredentialsError,
             exceptions.PartialCredentialsError,
@@ -105,21 +122,26 @@ class AWS:
             exceptions.SSOError,
         )
         try:
-            with contextlib.closing(self._client()) as client:
+            with contextlib.closing(self._client(service, region or self.region)) as client:
                 yield client
         except exceptions.ClientError as error:
-            raise self._refused(error, zone) from None
+            raise self._refused(error, service, zone) from None
         except no_credential as error:
             # The machine may just be starting: nobody has refused anything yet.
             what = "there is no credential for AWS"
-            raise ProviderError(what, plain(str(error)), self.credential) from None
+            raise self.failed(what, plain(str(error)), self.credential) from None
         except (exceptions.HTTPClientError, exceptions.ConnectionError) as error:
             # Their texts have the whole URL in them.
             why, todo = f"no answer ({type(error).__name__})", "it is tried again by itself"
-            raise ProviderBusy("AWS is not able to now", why, todo) from None
+            raise self.busy("AWS is not able to now", why, todo) from None
+        except (ResponseParserError, KeyError, TypeError) as error:
+            # A proxy's page, say, which says 200 too; the text may hold all of it.
+            what, why = "AWS answers what certd does not understand", type(error).__name__
+            todo = "look whether url is its API; if it is, please report it"
+            raise self.failed(what, why, todo) from None
         except exceptions.BotoCoreError as error:
             todo = "correct what it names"
-            raise ProviderError("AWS cannot be asked", plain(str(error)), todo) from None
+            raise self.failed("AWS cannot be asked", plain(str(error)), todo) from None
 
     def resource(self, operation: str) -> str:
         """What a permission for this operation is given on."""
@@ -129,7 +151,7 @@ class AWS:
         """Whether a permission for this operation is given for each zone."""
         return False
 
-    def _client(self) -> Any:
+    def _client(self, service: str, region: str) -> Any:
         import boto3
         import botocore.session
         from botocore.config import Config
@@ -140,7 +162,7 @@ class AWS:
         session = boto3.Session(
             self.access_key_id,
             secret,
-            region_name=self.region,
+            region_name=region,
             profile_name=self.profile,
             botocore_session=core,
         )
@@ -159,33 +181,35 @@ class AWS:
             key["aws_access_key_id"] = role["AccessKeyId"]
             key["aws_secret_access_key"] = role["SecretAccessKey"]
             key["aws_session_token"] = role["SessionToken"]
-        return session.client(self.service, endpoint_url=self.url, config=how, **key)
+        return session.client(service, endpoint_url=self.url, config=how, **key)
 
-    def _refused(self, error: Any, zone: str) -> ProviderError:
+    def _refused(self, error: Any, service: str, zone: str) -> CertdError:
         problem = error.response.get("Error", {})
         status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
         code = problem.get("Code", "")
         said = plain(f"{code}: {problem.get('Message', '')}")
         if BUSY.fullmatch(code) or OVERTAKEN.match(said) or status == 429 or status >= 500:
-            return ProviderBusy("AWS is not able to now", said, "it is tried again by itself")
+            after = error.response["ResponseMetadata"].get("HTTPHeaders", {}).get("retry-after", "")
+            wait = float(after) if after.isascii() and after.isdigit() else None
+            return self.busy("AWS is not able to now", said, "it is tried again by itself", wait)
         if CLOCK.match(said):
             what = "AWS refuses the time of the request"
-            return ProviderError(what, said, "set this machine's clock")
+            return self.failed(what, said, "set this machine's clock")
         if code in LACKS_A_PERMISSION:
             operation = error.operation_name
-            todo = f"allow it: {self._statement(operation)}"
-            about = zone if self.of_zone(operation) else ""
-            return ProviderDenied(f"AWS refuses {operation}", said, todo, about)
+            todo = f"allow it: {self._statement(service, operation)}"
+            about = [zone] if self.of_zone(operation) else []
+            return self.denied(f"AWS refuses {operation}", said, todo, *about)
         if status in (401, 403):
-            return ProviderDenied("AWS refuses the credential", said, self.credential)
-        return ProviderError("AWS refuses the change", said, "correct what it names")
+            return self.denied("AWS refuses the credential", said, self.credential)
+        return self.failed("AWS refuses the change", said, "correct what it names")
 
-    def _statement(self, operation: str) -> str:
+    def _statement(self, service: str, operation: str) -> str:
         """What an IAM policy lacks."""
-        service, resource = self.service, self.resource(operation)
+        resource = self.resource(operation)
         if operation == "AssumeRole":
             service, resource = "sts", self.role_arn or "*"
-        action = f"{service}:{operation}"
+        action = f"{PREFIX.get(service, service)}:{operation}"
         return json.dumps({"Effect": "Allow", "Action": action, "Resource": resource})
 
 

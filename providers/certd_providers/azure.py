@@ -153,7 +153,9 @@ class Azure:
     def _write(self, dns: Any, record: TxtRecord, record_set: Any) -> None:
         known = record_set.etag
         condition = {"if_match": known} if known else {"if_none_match": "*"}
-        dns.record_sets.create_or_update(*self._where(record), record_set, **condition)
+        made = dns.record_sets.create_or_update(*self._where(record), record_set, **condition)
+        if made is None or made.etag is None:
+            raise _strange("no record set")
 
     @contextlib.contextmanager
     def _azure(self, zone: str = "") -> Iterator[Any]:
@@ -182,6 +184,8 @@ class Azure:
                 yield client
         except exceptions.HttpResponseError as error:
             raise self._refused(error, secret, zone) from None
+        except (exceptions.DeserializationError, AttributeError, TypeError) as error:
+            raise _strange(type(error).__name__) from None  # its text holds the whole answer
         except (exceptions.ServiceRequestError, exceptions.ServiceResponseError) as error:
             why = f"no answer ({type(error).__name__})"
             raise ProviderBusy("Azure is not able to now", why, AGAIN) from None
@@ -253,6 +257,12 @@ class _Keeping:
 
         kept = self._tokens.get(self._secret, fetch)
         return AccessToken(kept.text.reveal(), int(kept.until))
+
+
+def _strange(why: str) -> ProviderError:
+    """A proxy's page, say, which says 200 too."""
+    todo = "look whether url is its API; if it is, please report it"
+    return ProviderError("Azure answers what certd does not understand", why, todo)
 
 
 def _text(value: Any) -> str:

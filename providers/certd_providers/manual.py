@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from certd.api import TxtRecord
+from certd_providers.txt import quoted
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,10 +25,10 @@ class Manual:
     by_hand: ClassVar[bool] = True
 
     def add_txt(self, record: TxtRecord) -> None:
-        _print(f'publish  {record.name}. {record.ttl} IN TXT "{record.value}"')
+        _print(f"publish  {record.name}. {record.ttl} IN TXT {quoted(record.value)}")
 
     def remove_txt(self, record: TxtRecord) -> None:
-        _print(f'remove   {record.name}. {record.ttl} IN TXT "{record.value}"')
+        _print(f"remove   {record.name}. {record.ttl} IN TXT {quoted(record.value)}")
 
 
 def _print(line: str) -> None:

@@ -6,12 +6,15 @@ import email.utils
 import ipaddress
 import json
 import logging
+import ssl
 from collections.abc import Callable, Collection, Mapping
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 import requests
+from urllib3.util.ssl_ import create_urllib3_context
 
 from certd.api import (
     ConfigError,
@@ -19,6 +22,7 @@ from certd.api import (
     ProviderDenied,
     ProviderError,
     SecretReference,
+    in_memory,
     plain,
 )
 
@@ -59,7 +63,8 @@ class API:
     ``permission`` says what the credential must be allowed, and where it is given: it is the
     advice where it is refused. Once ``zone`` is set, a 403 is about that zone only. ``explain``
     finds the vendor's own words in an answer. None of ``secrets`` is in any error, whatever the
-    vendor repeats.
+    vendor repeats. ``roots`` is a file with the only roots that its server's certificate may lead
+    to; ``client`` is certd's own, with its key.
     """
 
     def __init__(
@@ -72,6 +77,8 @@ class API:
         explain: Callable[[Any], str] | None = None,
         secrets: Collection[str] = (),
         denied: Collection[int] = DENIED,
+        roots: Path | None = None,
+        client: SecretReference | None = None,
     ) -> None:
         self._name = name
         self._url = url.rstrip("/")
@@ -81,12 +88,16 @@ class API:
         self._denied = denied
         self._left = MOST
         self.zone = ""
+        # Of each request and not of the session, which the environment would overrule.
+        self._verify = None if roots is None else str(roots)
         if not all(text.isascii() and text.isprintable() for text in (headers or {}).values()):
             # Refused here: the HTTP library's own exception would hold the header.
             raise self.denied("it has a character that no header can have")
         self._session = requests.Session()
         self._session.auth = _unchanged  # or a ~/.netrc would replace our own
         self._session.headers.update({"User-Agent": "certd", **(headers or {})})
+        if client is not None:
+            self._session.mount("https://", _Shown(client))
 
     def __enter__(self) -> API:
         return self
@@ -178,6 +189,7 @@ class API:
                 timeout=(CONNECT, READ),
                 allow_redirects=False,  # a credential goes nowhere else
                 stream=True,
+                verify=self._verify,
             ) as response:
                 raw = bytearray()
                 for part in response.iter_content(65536):
@@ -206,6 +218,25 @@ class API:
         for secret in self._secrets:
             text = text.replace(secret, "***")
         return plain(text)
+
+
+class _Shown(requests.adapters.HTTPAdapter):
+    """Shows a certificate to each server; its key is in no file of the disk's meanwhile."""
+
+    def __init__(self, client: SecretReference) -> None:
+        self._context = create_urllib3_context()
+        pem = client.fetch()
+        try:
+            with in_memory(pem) as path:
+                # A password, for else it would ask for one on the terminal.
+                self._context.load_cert_chain(path, password="-")  # noqa: S106
+        except (ssl.SSLError, ValueError):
+            why, todo = f"{client}", "write the certificate, its chain and its key there, as PEM"
+            raise ProviderError("the client certificate cannot be used", why, todo) from None
+        super().__init__()
+
+    def init_poolmanager(self, *positional: Any, **named: Any) -> None:
+        super().init_poolmanager(*positional, ssl_context=self._context, **named)
 
 
 def bearer(

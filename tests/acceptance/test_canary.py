@@ -85,7 +85,7 @@ class Marked:
             {"credential": "credential"},
         ]
         self.site.tables["target.vault"] = {
-            "type": "vault",
+            "type": "safe",
             "folder": str(self.site.folder / "vault"),
             "password": self.canary["password"],
             "keys": [*every, *(keys or [])],

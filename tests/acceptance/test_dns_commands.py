@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import re
 import secrets
 import time
@@ -15,9 +16,13 @@ import dns.tsig
 import dns.update
 import pytest
 
+from certd import contract
 from certd.testing.bind import Bind
+from tests.http_server import Request, Response, serving
 from tests.site import Site
 from tests.zones import Internet, Watched, internet, issued, journal
+
+ZONE = "example.test"
 
 
 @pytest.fixture(scope="module")
@@ -101,16 +106,86 @@ def test_a_record_that_stays_is_for_what_it_says(site: Site, name: str, bind: Bi
     assert issued(site) == {name}
 
 
+def test_an_address_has_no_record_that_stays(site: Site, name: str) -> None:
+    """A certificate of names and addresses is proved by another challenge so far."""
+    site.certificate("www", name, "127.0.0.1").certificate("ip", "127.0.0.1")
+    told = site.certd("dns", "persist", "www")
+    assert told.returncode == 1, told.stderr
+    assert [line.split()[0] for line in told.stdout.splitlines()] == [
+        f"_validation-persist.{name}.",
+        "not",
+        "publish",
+    ]
+    refused = site.certd("dns", "persist", "ip")
+    assert refused.returncode == 2
+    assert "ip is for addresses only" in refused.stderr
+
+
 def test_an_account_is_tried_at_its_zone(site: Site, watched: Watched) -> None:
     site.write()
     done = site.certd("dns", "test", "main", "example.test")
     assert done.returncode == 0, done.stdout + done.stderr
     first, *checks, last = done.stdout.splitlines()
     assert first.startswith("trying _acme-challenge.certd-test-")
-    assert len(checks) == 6
-    assert all(check.startswith("good  ") for check in checks)
+    assert checks == [f"good  {check.__doc__}" for check in contract.CHECKS]
     assert last == "[dns.main] can be relied on for example.test"
     assert watched.names()
+    assert journal(site) == []
+
+
+def test_a_wrong_credential_is_tried_where_that_is_asked_for(site: Site, watched: Watched) -> None:
+    """And is not what certd remembers of the account."""
+    site.certificate("www", f"wrong.{ZONE}", challenge="dns-01", dns="main")
+    done = site.certd("dns", "test", "--wrong-credential", "main", ZONE)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "good  a wrong credential is refused, and told as such" in done.stdout.splitlines()
+    assert journal(site) == []
+    assert watched.names()
+    site.renew("www")
+
+
+@pytest.mark.parametrize(
+    ("status", "said"),
+    [
+        pytest.param(401, "good  a wrong credential is refused, and told as such", id="refused"),
+        pytest.param(400, "told as something else", id="told as a mistake"),
+        pytest.param(200, "it was taken", id="taken"),
+    ],
+)
+def test_a_service_is_asked_once_with_a_wrong_credential(
+    site: Site, status: int, said: str
+) -> None:
+    asked: list[tuple[str, str]] = []
+
+    def answer(request: Request) -> Response:
+        _, _, login = request.headers["Authorization"].partition(" ")
+        asked.append((base64.b64decode(login).decode(), request.path))
+        stranger = request.json["fqdn"].endswith("account.invalid.")
+        good = asked[-1][0] == "me:s3cret-token" and not stranger
+        return Response(200 if good else 404 if stranger else status)
+
+    with serving(answer) as url:
+        table = {"provider": "httpreq", "url": url, "username": "me", "password": "s3cret-token"}
+        site.tables["dns.web"] = {**table, "propagation": "wait", "settle": 0}
+        site.write()
+        done = site.certd("dns", "test", "--wrong-credential", "web", ZONE)
+    assert done.returncode == (0 if status == 401 else 1), done.stdout + done.stderr
+    assert said in done.stdout
+    [(wrong, path)] = [one for one in asked if one[0] != "me:s3cret-token"]
+    assert re.fullmatch(r"me:[a-z]\d[a-z]{4}-[a-z]{5}", wrong)
+    assert path == "/present"
+    assert asked[-1] == ("me:s3cret-token", "/cleanup"), "whatever was written is removed"
+    assert "s3cret" not in done.stdout + done.stderr
+    assert journal(site) == []
+
+
+def test_a_wrong_credential_needs_a_secret_to_be_wrong(site: Site, watched: Watched) -> None:
+    site.tables["dns.main"] = {"provider": "manual"}
+    site.write()
+    done = site.certd("dns", "test", "--wrong-credential", "main", ZONE)
+    assert done.returncode == 2, done.stdout + done.stderr
+    assert "there is no secret to be wrong" in done.stderr
+    assert watched.names() == []
 
 
 def test_an_account_is_tried_at_a_name_within_its_zone(site: Site, watched: Watched) -> None:

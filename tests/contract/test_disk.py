@@ -29,26 +29,13 @@ from certd.api import Bundle, ConfigError, NotHere, Secret, TargetError
 from certd.testing.chains import bundle
 from certd.testing.targets import Pair, TargetContract
 from certd.x509 import new_key
+from tests.servers import DAMAGES, damaged, read_in_place
 
 AS_ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files away")
 
 
 def mode(path: Path) -> int:
     return stat.S_IMODE(path.stat().st_mode)
-
-
-def read_in_place(folder: Path) -> Pair | None:
-    """As a server should: the link is followed once, then both files are read there."""
-    while True:
-        try:
-            version = folder / os.readlink(folder / "current")
-        except FileNotFoundError:
-            return None
-        # A reader that was asleep for several deployments finds its version pruned.
-        with contextlib.suppress(FileNotFoundError):
-            return Pair(
-                (version / "fullchain.pem").read_text(), (version / "privkey.pem").read_text()
-            )
 
 
 @pytest.fixture
@@ -213,7 +200,7 @@ def test_killed_at_any_step_there_is_a_pair_and_the_next_run_goes_on(
         if run.returncode == 0:
             break
         assert run.returncode == -signal.SIGKILL
-    assert step == 7  # complete, named, made, switched, pruned, reloaded; then it survives
+    assert step == 8  # complete, named, made, switched, tested, pruned, reloaded; it survives
 
 
 def _elsewhere(folder: Path, elsewhere: Path) -> None:
@@ -326,7 +313,7 @@ def test_without_a_placeholder_the_folder_is_that_of_one_certificate(tmp_path: P
         target.deploy(bundle("mail"))
     assert "tls/{name}" in refused.value.next
     assert target.serving("www") == first.certificate.fingerprint
-    assert target.serving("mail") is None
+    assert target.serving("mail") == ""
 
 
 @pytest.mark.parametrize(
@@ -352,7 +339,7 @@ def test_a_pair_that_does_not_work_is_not_in_place(target: Disk, folder: Path, d
     target.deploy(wanted)
     assert target.serving("www") == wanted.certificate.fingerprint
     damage(folder / "current")
-    assert target.serving("www") is None
+    assert target.serving("www") == ""
 
 
 def test_what_cannot_be_read_back_is_no_nothing(target: Disk, folder: Path) -> None:
@@ -377,7 +364,7 @@ def test_a_fifo_in_place_of_a_key_is_not_waited_for(target: Disk, folder: Path) 
     key = folder / "current/privkey.pem"
     key.unlink()
     os.mkfifo(key)
-    assert target.serving("www") is None
+    assert target.serving("www") == ""
 
 
 @pytest.mark.parametrize(
@@ -598,3 +585,58 @@ def test_a_program_that_is_not_there_is_named(tmp_path: Path) -> None:
     target = Disk(tmp_path / "{name}", reload=("no-such-program",))
     with pytest.raises(TargetError, match="no-such-program cannot be started: No such file"):
         target.deploy(bundle())
+
+
+@pytest.fixture
+def tested(tmp_path: Path) -> Disk:
+    """Its test passes while there is no file ``broken``; each command leaves a line in ``ran``."""
+    ran, broken = tmp_path / "ran", tmp_path / "broken"
+    script = f"echo test $CERTD_NAME $CERTD_VERSION $(readlink $CERTD_PATH/current) >> {ran}; "
+    return Disk(
+        tmp_path / "tls" / "{name}",
+        test=("sh", "-c", script + f"[ ! -e {broken} ] || {{ echo line 7 is wrong; exit 3; }}"),
+        reload=("sh", "-c", f"echo reload >> {ran}"),
+    )
+
+
+def test_the_test_looks_at_what_is_in_place_then_it_is_reloaded(
+    tested: Disk, tmp_path: Path
+) -> None:
+    tested.deploy(bundle("www", 1))
+    assert (tmp_path / "ran").read_text() == "test www 1 versions/1\nreload\n"
+
+
+@pytest.mark.fault(row=47)
+@pytest.mark.parametrize("first", [True, False], ids=["the first time", "later"])
+def test_a_test_that_fails_switches_the_link_back(
+    tested: Disk, folder: Path, tmp_path: Path, first: bool
+) -> None:
+    older, newer = bundle("www", 1), bundle("www", 2)
+    if not first:
+        tested.deploy(older)
+    (tmp_path / "broken").touch()
+    (tmp_path / "ran").unlink(missing_ok=True)
+    with pytest.raises(TargetError) as failed:
+        tested.deploy(newer)
+    assert failed.value.what == "version 2 is not taken up: the server's test refuses it"
+    assert 'sh ended with status 3: "line 7 is wrong"' in failed.value.why
+    assert (tmp_path / "ran").read_text() == "test www 2 versions/2\n", "it was not reloaded"
+    assert os.path.lexists(folder / "current") is not first
+    assert tested.serving("www") == ("" if first else older.certificate.fingerprint)
+    (tmp_path / "broken").unlink()
+    tested.deploy(newer)
+    assert tested.serving("www") == newer.certificate.fingerprint
+
+
+@pytest.mark.parametrize("kind", DAMAGES)
+def test_what_is_no_pair_never_gets_in_place(tmp_path: Path, kind: str) -> None:
+    """Some servers die of it, whatever their own test says."""
+    seen = tmp_path / "seen"
+    target = Disk(tmp_path / "{name}", test=("touch", str(seen)), reload=("touch", str(seen)))
+    older = bundle("www", 1)
+    target.deploy(older)
+    seen.unlink()
+    with pytest.raises(TargetError, match="for a pair"):
+        target.deploy(damaged(kind))
+    assert target.serving("www") == older.certificate.fingerprint
+    assert not seen.exists()

@@ -12,17 +12,16 @@ from certd_providers.acme_dns import AcmeDNS
 
 from certd.api import ProviderDenied, ProviderError, Secret, SecretReference, TxtRecord
 from certd.contract import FIRST, SECOND, Broken, Trial, two_values
-from certd.testing.dns import Account, DNSProviderContract
-from tests.dnsd_fake import Asked, Fake, Mishaps, Reply, as_json, direct, running
-
-__all__ = ["direct"]
+from certd.testing.dns import Account
+from tests.fake_api import FakeAPI, Request, Response, text
+from tests.http_contract import HTTPProviderContract
 
 ZONE = "auth.example.org"
 PASSWORD = "htB9mR9DYgcu9bX_afHF62erXaH2TS7bg9KW3F{}"
 THIRD = "evaGxfADs6pSRb2LAv9IZf17Dt3juxGJ-PCt92wr-oA"
 
 
-class Server(Fake):
+class Server(FakeAPI):
     def __init__(self) -> None:
         super().__init__()
         self.accounts: list[dict[str, str]] = []
@@ -42,20 +41,20 @@ class Server(Fake):
     def published(self, name: str) -> list[str]:
         return sorted({value for _, value in self.values[name.partition(".")[0]] if value})
 
-    def answer(self, asked: Asked) -> Reply:
-        if (asked.method, asked.path) != ("POST", "/update"):
-            return Reply(404, "404 page not found\n", "text/plain")
-        given = (asked.headers["X-Api-User"], asked.headers["X-Api-Key"])
-        body = json.loads(asked.body)
+    def answer(self, request: Request) -> Response:
+        if (request.method, request.path) != ("POST", "/update"):
+            return text(404, "404 page not found\n", "text/plain")
+        given = (request.headers["X-Api-User"], request.headers["X-Api-Key"])
+        body = request.json
         user = [one for one in self.accounts if (one["username"], one["password"]) == given]
         if not user or body["subdomain"] != user[0]["subdomain"]:
-            return as_json(401, {"error": "forbidden"})
+            return Response(401, {"error": "forbidden"})
         if not re.fullmatch(r"[A-Za-z0-9_-]{43}", body["txt"]):
-            return as_json(400, {"error": "bad_txt"})
+            return Response(400, {"error": "bad_txt"})
         slots = self.values[body["subdomain"]]
         oldest = min((0, 1), key=lambda slot: slots[slot][0])
-        slots[oldest] = (len(self.asked), body["txt"])
-        return as_json(200, {"txt": body["txt"]})
+        slots[oldest] = (len(self.requests), body["txt"])
+        return Response(200, {"txt": body["txt"]})
 
 
 def accounts(content: object) -> SecretReference:
@@ -65,7 +64,7 @@ def accounts(content: object) -> SecretReference:
 @pytest.fixture
 def fake() -> Iterator[Server]:
     server = Server()
-    with running(server):
+    with server.running():
         yield server
 
 
@@ -81,7 +80,8 @@ def account(fake: Server) -> Account:
     )
 
 
-class TestAcmeDNS(Mishaps, DNSProviderContract): ...
+class TestAcmeDNS(HTTPProviderContract):
+    refused = ProviderError  # one of several accounts: it says nothing of the others
 
 
 def test_only_the_newest_two_values_are_there(account: Account, fake: Server) -> None:
@@ -102,7 +102,7 @@ def test_each_name_has_its_own_account(fake: Server) -> None:
 def test_a_name_without_an_account_is_told_what_to_do(account: Account, fake: Server) -> None:
     with pytest.raises(ProviderError, match=r"no account for www.example.org.*register one"):
         account.provider.add_txt(TxtRecord("example.org", "www.example.org", FIRST, 60))
-    assert not fake.asked
+    assert not fake.requests
 
 
 def test_one_account_that_is_refused_says_nothing_of_the_others(fake: Server) -> None:
@@ -156,7 +156,7 @@ def test_a_key_that_no_header_can_have_is_refused(fake: Server, key: str) -> Non
     with pytest.raises(ProviderDenied, match="no header can have") as refused:
         AcmeDNS(fake.url, accounts(one)).add_txt(TxtRecord(ZONE, one["fulldomain"], FIRST, 60))
     assert key not in str(refused.value)
-    assert not fake.asked
+    assert not fake.requests
 
 
 def test_the_contract_still_sees_a_value_that_is_lost(account: Account, fake: Server) -> None:

@@ -11,20 +11,20 @@ from certd_providers.cloudflare import Cloudflare
 
 from certd.api import ProviderDenied, ProviderError, TxtRecord
 from certd.contract import FIRST, SECOND
-from tests.dnsc_contract import HTTPProviderContract
-from tests.dnsc_fakes import (
+from tests.fake_api import (
     NAME,
     READER,
     TOKEN,
     ZONE,
     FakeAPI,
-    Reply,
     Request,
+    Response,
     challenge,
     characters,
     page,
     secret,
 )
+from tests.http_contract import TokenProviderContract
 
 ZONES = {f"id-of-{name}": name for name in ("0.example", "1.example", "2.example", ZONE)}
 MOST_PER_PAGE = 3
@@ -50,13 +50,13 @@ class FakeCloudflare(FakeAPI):
         record = {"type": "TXT", "name": name, "content": content, "ttl": 300}
         self.records.append({**record, "id": f"{next(self._ids):032x}"})
 
-    def answer(self, request: Request) -> Reply:
+    def answer(self, request: Request) -> Response:
         token = request.headers.get("Authorization", "").removeprefix("Bearer ")
         if token not in (TOKEN, READER):
             return refusal(401, 1000, f"Invalid API Token {token}")
         if token == READER and request.method != "GET":
             return refusal(403, 10000, "Authentication error")
-        match request.method, request.path:
+        match request.method, request.steps:
             case "GET", ("zones",):
                 named = request.query.get("name")
                 found = [
@@ -71,7 +71,7 @@ class FakeCloudflare(FakeAPI):
                 name = request.query["name.exact"]
                 return listing(request, [each for each in self.records if each["name"] == name])
             case "POST", path if path == RECORDS:
-                return self._create(request.body)
+                return self._create(request.json)
             case "DELETE", (*path, key) if tuple(path) == RECORDS:
                 kept = [record for record in self.records if record["id"] != key]
                 if kept == self.records:
@@ -80,7 +80,7 @@ class FakeCloudflare(FakeAPI):
                 return success({"id": key})
         return refusal(404, 7003, "Could not route, perhaps your object identifier is invalid?")
 
-    def _create(self, body: dict[str, Any]) -> Reply:
+    def _create(self, body: dict[str, Any]) -> Response:
         if body["ttl"] != 1 and not 60 <= body["ttl"] <= 86400:
             return refusal(400, 9021, "Invalid TTL. Must be between 60 and 86400 seconds, or 1.")
         if not body["name"].endswith(ZONE):  # a name is taken for one within the zone
@@ -102,12 +102,12 @@ def shown(record: dict[str, Any]) -> str:
     return characters(content) if content.startswith('"') else content
 
 
-def success(result: Any, **more: Any) -> Reply:
+def success(result: Any, **more: Any) -> Response:
     body = {"result": result, "success": True, "errors": [], "messages": [], **more}
-    return Reply(200, body)
+    return Response(200, body)
 
 
-def listing(request: Request, found: list[Any]) -> Reply:
+def listing(request: Request, found: list[Any]) -> Response:
     size = min(int(request.query["per_page"]), MOST_PER_PAGE)
     number = int(request.query["page"])
     info = {
@@ -120,9 +120,9 @@ def listing(request: Request, found: list[Any]) -> Reply:
     return success(page(found, number, size), result_info=info)
 
 
-def refusal(status: int, code: int, words: str) -> Reply:
+def refusal(status: int, code: int, words: str) -> Response:
     errors = [{"code": code, "message": words}]
-    return Reply(status, {"result": None, "success": False, "errors": errors, "messages": []})
+    return Response(status, {"result": None, "success": False, "errors": errors, "messages": []})
 
 
 @pytest.fixture
@@ -137,7 +137,7 @@ def provider(fake: FakeCloudflare) -> Callable[[str], Cloudflare]:
     return lambda token: Cloudflare(secret(token), fake.url)
 
 
-class TestCloudflare(HTTPProviderContract):
+class TestCloudflare(TokenProviderContract):
     minimum_ttl = 60
     account_zones = frozenset(ZONES.values())
 

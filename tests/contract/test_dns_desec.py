@@ -10,15 +10,14 @@ from certd_providers.desec import DeSEC
 
 from certd.api import ProviderBusy, ProviderDenied, ProviderError
 from certd.contract import FIRST, SECOND
-from tests.dnsc_contract import HTTPProviderContract
-from tests.dnsc_fakes import (
+from tests.fake_api import (
     NAME,
     READER,
     TOKEN,
     ZONE,
     FakeAPI,
-    Reply,
     Request,
+    Response,
     challenge,
     characters,
     page,
@@ -26,6 +25,7 @@ from tests.dnsc_fakes import (
     secret,
     undone,
 )
+from tests.http_contract import TokenProviderContract
 
 DOMAINS = [*(f"{number}.example" for number in range(4)), ZONE]
 PER_PAGE = 2
@@ -47,28 +47,28 @@ class FakeDeSEC(FakeAPI):
     def ttl(self, name: str) -> int:
         return int(self.sets[relative(name)]["ttl"])
 
-    def answer(self, request: Request) -> Reply:
+    def answer(self, request: Request) -> Response:
         token = request.headers.get("Authorization", "").removeprefix("Token ")
         if token not in (TOKEN, READER):
-            return Reply(401, {"detail": f"Invalid token {token}."})
+            return Response(401, {"detail": f"Invalid token {token}."})
         if token == READER and request.method != "GET":
-            return Reply(403, {"detail": "Insufficient token permissions."})
-        match request.method, request.path:
+            return Response(403, {"detail": "Insufficient token permissions."})
+        match request.method, request.steps:
             case "GET", ("domains", ""):
                 return self._listing(request)
             case "GET", ("domains", zone, "") if zone in DOMAINS:
-                return Reply(200, {"name": zone, "minimum_ttl": self.minimum_ttl, "keys": []})
+                return Response(200, {"name": zone, "minimum_ttl": self.minimum_ttl, "keys": []})
             case "GET", ("domains", "example.com", "rrsets", subname, "TXT", ""):
                 found = self.sets.get("" if subname == "@" else subname)
                 if subname and found:
-                    return Reply(200, {"subname": subname, "type": "TXT", **found})
+                    return Response(200, {"subname": subname, "type": "TXT", **found})
             case "PATCH", ("domains", "example.com", "rrsets", ""):
-                return self._bulk(request.body)
-        return Reply(404, {"detail": "Not found."})
+                return self._bulk(request.json)
+        return Response(404, {"detail": "Not found."})
 
-    def _listing(self, request: Request) -> Reply:
+    def _listing(self, request: Request) -> Response:
         if "cursor" not in request.query:
-            return Reply(400, {"detail": "Pagination required."})
+            return Response(400, {"detail": "Pagination required."})
         number = int(request.query["cursor"].removeprefix("p") or 1)
         links = [f'<{self.url}/domains/?cursor=>; rel="first"']
         if number > 1:
@@ -76,31 +76,31 @@ class FakeDeSEC(FakeAPI):
         if number * PER_PAGE < len(DOMAINS):
             links.append(f'<{self.url}/domains/?cursor=p{number + 1}>; rel="next"')
         domains = [{"name": name} for name in page(DOMAINS, number, PER_PAGE)]
-        return Reply(200, domains, {"Link": ", ".join(links)})
+        return Response(200, domains, {"Link": ", ".join(links)})
 
-    def _bulk(self, body: list[dict[str, Any]]) -> Reply:
+    def _bulk(self, body: list[dict[str, Any]]) -> Response:
         [change] = body
         assert change["type"] == "TXT"
         subname, present = change.get("subname", ""), self.sets.get(change.get("subname", ""))
         if subname == "@":
-            return Reply(400, [{"subname": ["This is no alias here."]}])
+            return Response(400, [{"subname": ["This is no alias here."]}])
         if change["records"] == []:
             self.sets.pop(subname, None)
-            return Reply(200, [])
+            return Response(200, [])
         if "ttl" not in change and not present:
-            return Reply(400, [{"ttl": ["This field is required."]}])
+            return Response(400, [{"ttl": ["This field is required."]}])
         ttl = change.get("ttl") or (present or {})["ttl"]
         if not self.minimum_ttl <= ttl <= 604800:
             words = f"Ensure this value is greater than or equal to {self.minimum_ttl}."
-            return Reply(400, [{"ttl": [words]}])
+            return Response(400, [{"ttl": [words]}])
         try:
             values = [characters(text) for text in change["records"]]
         except ValueError:
-            return Reply(400, [{"records": ["Cannot parse record contents."]}])
+            return Response(400, [{"records": ["Cannot parse record contents."]}])
         if len(set(values)) < len(values):
-            return Reply(400, [{"records": ["Duplicate record contents."]}])
+            return Response(400, [{"records": ["Duplicate record contents."]}])
         self.sets[subname] = {"ttl": ttl, "records": change["records"]}
-        return Reply(200, [{"subname": subname, "type": "TXT", **self.sets[subname]}])
+        return Response(200, [{"subname": subname, "type": "TXT", **self.sets[subname]}])
 
 
 @pytest.fixture
@@ -115,7 +115,7 @@ def provider(fake: FakeDeSEC) -> Callable[[str], DeSEC]:
     return lambda token: DeSEC(secret(token), fake.url)
 
 
-class TestDeSEC(HTTPProviderContract):
+class TestDeSEC(TokenProviderContract):
     minimum_ttl = 3600
     account_zones = frozenset(DOMAINS)
 
@@ -132,7 +132,7 @@ def test_a_day_that_is_used_up_is_told_with_the_hours_to_wait(
     fake: FakeDeSEC, provider: Callable[[str], DeSEC]
 ) -> None:
     words = "Request was throttled. Expected available in 79200 seconds."
-    fake.fault(Reply(429, {"detail": words}, {"Retry-After": "79200"}), writing=True)
+    fake.fault(Response(429, {"detail": words}, {"Retry-After": "79200"}), writing=True)
     with pytest.raises(ProviderBusy, match="79200 seconds") as busy:
         provider(TOKEN).add_txt(challenge())
     assert busy.value.retry_after == 79200
@@ -161,7 +161,7 @@ def test_a_set_that_was_made_when_shorter_ttls_were_allowed(
 def test_a_policy_that_does_not_allow_the_name_is_told(
     fake: FakeDeSEC, provider: Callable[[str], DeSEC]
 ) -> None:
-    fake.fault(Reply(403, {"detail": "Insufficient token permissions."}), writing=True)
+    fake.fault(Response(403, {"detail": "Insufficient token permissions."}), writing=True)
     with pytest.raises(ProviderDenied, match="Insufficient token permissions") as denied:
         provider(TOKEN).add_txt(challenge())
     assert "policy" in denied.value.next
@@ -171,7 +171,7 @@ def test_a_policy_that_does_not_allow_the_name_is_told(
 def test_what_it_finds_malformed_is_told_in_its_words(
     fake: FakeDeSEC, provider: Callable[[str], DeSEC]
 ) -> None:
-    fake.fault(Reply(400, [{"subname": ["This name is not allowed."]}]), writing=True)
+    fake.fault(Response(400, [{"subname": ["This name is not allowed."]}]), writing=True)
     with pytest.raises(ProviderError, match="This name is not allowed"):
         provider(TOKEN).add_txt(challenge())
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import pytest
@@ -11,20 +11,20 @@ from certd_providers.digitalocean import DigitalOcean
 
 from certd.api import ProviderDenied, ProviderError
 from certd.contract import FIRST, SECOND
-from tests.dnsc_contract import HTTPProviderContract
-from tests.dnsc_fakes import (
+from tests.fake_api import (
     NAME,
     READER,
     TOKEN,
     ZONE,
     FakeAPI,
-    Reply,
     Request,
+    Response,
     challenge,
     page,
     relative,
     secret,
 )
+from tests.http_contract import TokenProviderContract
 
 DOMAINS = [*(f"{number}.example" for number in range(4)), ZONE]
 MOST_PER_PAGE = 3
@@ -49,59 +49,59 @@ class FakeDigitalOcean(FakeAPI):
         record = {"type": "TXT", "name": relative(NAME), "data": data, "ttl": 1800}
         self.records.append({**record, "id": next(self._ids)})
 
-    def answer(self, request: Request) -> Reply:
+    def answer(self, request: Request) -> Response:
         token = request.headers.get("Authorization", "").removeprefix("Bearer ")
         if token not in (TOKEN, READER):
             return refusal(401, "Unauthorized", f"Unable to authenticate you with {token}")
         if token == READER and request.method != "GET":
             return refusal(403, "forbidden", "You are not authorized to perform this operation")
-        match request.method, request.path:
+        match request.method, request.steps:
             case "GET", ("domains",):
                 return self._listing(request, "domains", [{"name": name} for name in DOMAINS])
             case "GET", ("domains", "example.com", "records"):
                 return self._listing(request, "domain_records", list(self._matching(request.query)))
             case "POST", ("domains", "example.com", "records"):
-                return self._create(request.body)
+                return self._create(request.json)
             case "DELETE", ("domains", "example.com", "records", number):
                 kept = [each for each in self.records if str(each["id"]) != number]
                 gone, self.records = kept != self.records, kept
                 if gone:
-                    return Reply(204)
+                    return Response(204)
         return refusal(404, "not_found", "The resource you were accessing could not be found.")
 
-    def _matching(self, query: dict[str, str]) -> Iterator[dict[str, Any]]:
+    def _matching(self, query: Mapping[str, str]) -> Iterator[dict[str, Any]]:
         # The filter wants a whole name, as does the documentation.
         for record in self.records:
             whole = ZONE if record["name"] == "@" else f"{record['name']}.{ZONE}"
             if record["type"] == query["type"] and whole == query["name"]:
                 yield record
 
-    def _listing(self, request: Request, key: str, found: list[Any]) -> Reply:
+    def _listing(self, request: Request, key: str, found: list[Any]) -> Response:
         size, number = (
             min(int(request.query["per_page"]), MOST_PER_PAGE),
             int(request.query["page"]),
         )
         pages = {}
         if number * size < len(found):
-            pages["next"] = f"{self.url}/{'/'.join(request.path)}?page={number + 1}"
+            pages["next"] = f"{self.url}/{'/'.join(request.steps)}?page={number + 1}"
         links = {"pages": pages} if pages else {}
         shown = page(found, number, size)
-        return Reply(200, {key: shown, "links": links, "meta": {"total": len(found)}})
+        return Response(200, {key: shown, "links": links, "meta": {"total": len(found)}})
 
-    def _create(self, body: dict[str, Any]) -> Reply:
+    def _create(self, body: dict[str, Any]) -> Response:
         if body["ttl"] < 30:
             return malformed("Ttl must be greater than or equal to 30.")
         if not body["data"] or len(body["data"]) > LONGEST:
             return malformed("Data is too long (maximum is 512 characters)")
         self.records.append({"priority": None, "tag": None, **body, "id": next(self._ids)})
-        return Reply(201, {"domain_record": self.records[-1]})
+        return Response(201, {"domain_record": self.records[-1]})
 
 
-def refusal(status: int, key: str, words: str) -> Reply:
-    return Reply(status, {"id": key, "message": words})
+def refusal(status: int, key: str, words: str) -> Response:
+    return Response(status, {"id": key, "message": words})
 
 
-def malformed(words: str) -> Reply:
+def malformed(words: str) -> Response:
     return refusal(422, "unprocessable_entity", words)
 
 
@@ -117,7 +117,7 @@ def provider(fake: FakeDigitalOcean) -> Callable[[str], DigitalOcean]:
     return lambda token: DigitalOcean(secret(token), fake.url)
 
 
-class TestDigitalOcean(HTTPProviderContract):
+class TestDigitalOcean(TokenProviderContract):
     minimum_ttl = 30
     account_zones = frozenset(DOMAINS)
 

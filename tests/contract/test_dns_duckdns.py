@@ -10,40 +10,42 @@ from certd_providers.duckdns import DuckDNS
 
 from certd.api import ProviderDenied, ProviderError, Secret, SecretReference, TxtRecord
 from certd.contract import FIRST, SECOND
-from certd.testing.dns import Account, DNSProviderContract
-from tests.dnsd_fake import Asked, Fake, Mishaps, Reply, direct, running
-
-__all__ = ["direct"]
+from certd.testing.dns import Account
+from tests.fake_api import FakeAPI, Request, Response, text
+from tests.http_contract import HTTPProviderContract
 
 ZONE = "certd-example.duckdns.org"
 NAME = f"_acme-challenge.{ZONE}"
 TOKEN = "a7c4d0ad-114e-40ef-ba1d-d217904a50f2"
 
 
-class Server(Fake):
+class Server(FakeAPI):
     def __init__(self) -> None:
         super().__init__()
         self.txt = {"certd-example": "", "another": "of another"}
         self.addresses = {"certd-example": "192.0.2.1", "another": "192.0.2.2"}
 
+    def is_write(self, request: Request) -> bool:
+        return True
+
     def published(self, name: str) -> list[str]:
         value = self.txt.get(name.removesuffix(".duckdns.org").rpartition(".")[2])
         return [value] if value else []
 
-    def answer(self, asked: Asked) -> Reply:
-        query = asked.query
-        if asked.method != "GET" or asked.path != "/update":
-            return Reply(404, "not found", "text/html")
+    def answer(self, request: Request) -> Response:
+        query = request.query
+        if request.method != "GET" or request.path != "/update":
+            return text(404, "not found", "text/html")
         domains = query.get("domains", "").split(",")
         if query.get("token") != TOKEN or not set(domains) <= self.txt.keys():
-            return Reply(200, "KO", "text/html")
+            return text(200, "KO", "text/html")
         for domain in domains:
             clear = query.get("clear") == "true"
             if "txt" in query:
                 self.txt[domain] = "" if clear else query["txt"]
             else:
                 self.addresses[domain] = "" if clear else query.get("ip", "203.0.113.1")
-        return Reply(200, "OK", "text/html")
+        return text(200, "OK", "text/html")
 
 
 def reference(text: str) -> SecretReference:
@@ -53,7 +55,7 @@ def reference(text: str) -> SecretReference:
 @pytest.fixture
 def fake() -> Iterator[Server]:
     server = Server()
-    with running(server):
+    with server.running():
         yield server
 
 
@@ -69,7 +71,7 @@ def account(fake: Server, provider: DuckDNS) -> Account:
     return Account(provider, ZONE, fake.published, denied, (TOKEN, wrong))
 
 
-class TestDuckDNS(Mishaps, DNSProviderContract): ...
+class TestDuckDNS(HTTPProviderContract): ...
 
 
 def test_the_newest_value_is_that_of_all_names_of_the_domain(
@@ -102,4 +104,4 @@ def test_what_is_not_below_duckdns_is_never_asked_for(
 ) -> None:
     with pytest.raises(ProviderError, match="choose another provider"):
         provider.add_txt(TxtRecord(name, name, FIRST, 60))
-    assert not fake.asked
+    assert not fake.requests

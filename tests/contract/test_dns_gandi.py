@@ -10,15 +10,14 @@ from certd_providers.gandi import Gandi
 
 from certd.api import ProviderBusy
 from certd.contract import FIRST
-from tests.dnsc_contract import HTTPProviderContract
-from tests.dnsc_fakes import (
+from tests.fake_api import (
     NAME,
     READER,
     TOKEN,
     ZONE,
     FakeAPI,
-    Reply,
     Request,
+    Response,
     challenge,
     characters,
     page,
@@ -26,6 +25,7 @@ from tests.dnsc_fakes import (
     secret,
     undone,
 )
+from tests.http_contract import TokenProviderContract
 
 DOMAINS = [ZONE, *(f"{number}.example" for number in range(5))]
 MOST_PER_PAGE = 4
@@ -47,55 +47,55 @@ class FakeGandi(FakeAPI):
     def _set(self, name: str) -> dict[str, Any]:
         return self.sets.get(relative(name), {})
 
-    def answer(self, request: Request) -> Reply:
+    def answer(self, request: Request) -> Response:
         token = request.headers.get("Authorization", "").removeprefix("Bearer ")
         if token not in (TOKEN, READER):
             return refusal(401, "HTTPUnauthorized", f"Either you supplied the wrong {token}")
         if token == READER and request.method != "GET":
             return refusal(403, "HTTPForbidden", "Access was denied to this resource.")
-        match request.method, request.path:
+        match request.method, request.steps:
             case "GET", ("domains",):
                 return self._domains(request)
             case "GET", ("domains", zone) if zone in DOMAINS:
-                return Reply(200, {"fqdn": zone, "automatic_snapshots": True})
+                return Response(200, {"fqdn": zone, "automatic_snapshots": True})
             case _, ("domains", "example.com", "records", label, "TXT"):
                 return self._record(request, label)
         return refusal(404, "HTTPNotFound", "The resource could not be found.")
 
-    def _domains(self, request: Request) -> Reply:
+    def _domains(self, request: Request) -> Response:
         size = min(int(request.query["per_page"]), MOST_PER_PAGE)
         shown = page(DOMAINS, int(request.query["page"]), size)
         found = [{"fqdn": name, "domain_href": f"{self.url}/domains/{name}"} for name in shown]
-        return Reply(200, found, {"Total-Count": str(len(DOMAINS))})
+        return Response(200, found, {"Total-Count": str(len(DOMAINS))})
 
-    def _record(self, request: Request, label: str) -> Reply:
+    def _record(self, request: Request, label: str) -> Response:
         match request.method:
             case "GET" if label in self.sets:
-                return Reply(200, {"rrset_name": label, "rrset_type": "TXT", **self.sets[label]})
+                return Response(200, {"rrset_name": label, "rrset_type": "TXT", **self.sets[label]})
             case "PUT":
                 try:
-                    values = [characters(text) for text in request.body["rrset_values"]]
+                    values = [characters(text) for text in request.json["rrset_values"]]
                 except ValueError as error:
                     return malformed("rrset_values", str(error))
                 if not values or len(set(values)) < len(values):
                     return malformed("rrset_values", "empty, or twice the same")
-                if not 300 <= request.body["rrset_ttl"] <= 2592000:
+                if not 300 <= request.json["rrset_ttl"] <= 2592000:
                     return malformed("rrset_ttl", "is out of range")
-                self.sets[label] = request.body
-                return Reply(201, {"message": "DNS Record Created"})
+                self.sets[label] = request.json
+                return Response(201, {"message": "DNS Record Created"})
             case "DELETE" if label in self.sets:
                 del self.sets[label]
-                return Reply(204)
+                return Response(204)
         return refusal(404, "dns-record", f"Can't find the DNS record {label}/TXT in the zone")
 
 
-def refusal(status: int, what: str, words: str) -> Reply:
-    return Reply(status, {"code": status, "message": words, "object": what, "cause": "…"})
+def refusal(status: int, what: str, words: str) -> Response:
+    return Response(status, {"code": status, "message": words, "object": what, "cause": "…"})
 
 
-def malformed(name: str, words: str) -> Reply:
+def malformed(name: str, words: str) -> Response:
     errors = [{"location": "body", "name": name, "description": words}]
-    return Reply(400, {"status": "error", "errors": errors})
+    return Response(400, {"status": "error", "errors": errors})
 
 
 @pytest.fixture
@@ -110,7 +110,7 @@ def provider(fake: FakeGandi) -> Callable[[str], Gandi]:
     return lambda token: Gandi(secret(token), fake.url)
 
 
-class TestGandi(HTTPProviderContract):
+class TestGandi(TokenProviderContract):
     minimum_ttl = 300
     account_zones = frozenset(DOMAINS)
 

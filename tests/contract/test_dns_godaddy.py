@@ -12,20 +12,20 @@ from certd_providers.godaddy import GoDaddy
 
 from certd.api import ProviderDenied, ProviderError
 from certd.contract import FIRST, SECOND
-from tests.dnsc_contract import HTTPProviderContract
-from tests.dnsc_fakes import (
+from tests.fake_api import (
     NAME,
     READER,
     TOKEN,
     ZONE,
     FakeAPI,
-    Reply,
     Request,
+    Response,
     challenge,
     page,
     relative,
     secret,
 )
+from tests.http_contract import TokenProviderContract
 
 DOMAINS = [*(f"{number}.example" for number in range(4)), ZONE]
 MOST_PER_PAGE = 2
@@ -50,36 +50,36 @@ class FakeGoDaddy(FakeAPI):
         record = {"type": kind, "name": relative(NAME), "data": data, "ttl": 3600}
         self.records.append({**record, "recordId": f"Aad7oq_{next(self._ids)}"})
 
-    def answer(self, request: Request) -> Reply:
+    def answer(self, request: Request) -> Response:
         token = request.headers.get("Authorization", "").removeprefix("Bearer ")
         if token not in (TOKEN, READER):
             return refusal(401, "UNABLE_TO_AUTHENTICATE", f"Could not authenticate {token}")
         if token == READER and request.method != "GET":
             return refusal(403, "ACCESS_DENIED", "The token lacks the scope")
-        match request.method, request.path:
+        match request.method, request.steps:
             case "GET", ("domain-names",):
                 return self._domains(request)
             case "GET", path if path == RECORDS:
                 return self._listing(request)
             case "POST", path if path == RECORDS:
-                return self._create(request.body)
+                return self._create(request.json)
             case "DELETE", (*path, key) if tuple(path) == RECORDS:
                 kept = [each for each in self.records if each["recordId"] != key]
                 gone, self.records = kept != self.records, kept
                 if gone:
-                    return Reply(204)
+                    return Response(204)
         return refusal(404, "NOT_FOUND", "The requested resource was not found.")
 
-    def _domains(self, request: Request) -> Reply:
+    def _domains(self, request: Request) -> Response:
         start = int(request.query.get("pageToken", "t0").removeprefix("t"))
         found = [{"domain": name.upper(), "status": "ACTIVE"} for name in DOMAINS]
         links = [{"rel": "self", "href": "/v3/domains/domain-names"}]
         if start + MOST_PER_PAGE < len(found):
             href = f"/v3/domains/domain-names?pageToken=t{start + MOST_PER_PAGE}"
             links.append({"rel": "next", "href": href})
-        return Reply(200, {"items": found[start : start + MOST_PER_PAGE], "links": links})
+        return Response(200, {"items": found[start : start + MOST_PER_PAGE], "links": links})
 
-    def _listing(self, request: Request) -> Reply:
+    def _listing(self, request: Request) -> Response:
         query = request.query
         if not set(query) <= {"type", "name", "page", "pageSize"} or int(query["pageSize"]) > 100:
             return refusal(400, "INVALID_QUERY", "unknown, or out of range")
@@ -90,20 +90,20 @@ class FakeGoDaddy(FakeAPI):
         if number * MOST_PER_PAGE < len(found):
             following = urlencode({**query, "page": number + 1})
             links.append({"rel": "next", "href": f"/v3/domains/{'/'.join(RECORDS)}?{following}"})
-        return Reply(200, {"items": page(found, number, MOST_PER_PAGE), "links": links})
+        return Response(200, {"items": page(found, number, MOST_PER_PAGE), "links": links})
 
-    def _create(self, body: dict[str, Any]) -> Reply:
+    def _create(self, body: dict[str, Any]) -> Response:
         if not 600 <= body["ttl"] <= 86400 or not 1 <= len(body["data"]) <= 512:
             return refusal(400, "INVALID_BODY", "ttl or data is out of range")
         same = ("name", "type", "data")
         if any(all(each[key] == body[key] for key in same) for each in self.records):
             return refusal(409, "DUPLICATE_RECORD", "Another record with the same attributes")
         self.records.append({**body, "recordId": f"Aad7oq_{next(self._ids)}"})
-        return Reply(201, self.records[-1])
+        return Response(201, self.records[-1])
 
 
-def refusal(status: int, code: str, words: str) -> Reply:
-    return Reply(status, {"code": code, "message": words, "correlationId": "9f1c2e7a"})
+def refusal(status: int, code: str, words: str) -> Response:
+    return Response(status, {"code": code, "message": words, "correlationId": "9f1c2e7a"})
 
 
 @pytest.fixture
@@ -118,7 +118,7 @@ def provider(fake: FakeGoDaddy) -> Callable[[str], GoDaddy]:
     return lambda token: GoDaddy(secret(token), fake.url)
 
 
-class TestGoDaddy(HTTPProviderContract):
+class TestGoDaddy(TokenProviderContract):
     minimum_ttl = 600
     account_zones = frozenset(DOMAINS)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,10 +17,12 @@ from google.auth import exceptions
 from certd.api import ProviderBusy, ProviderDenied, ProviderError, SecretReference, TxtRecord
 from certd.contract import FIRST, SECOND
 from certd.references import reference
-from certd.testing.dns import Account, DNSProviderContract
-from tests.dnsb_google import PROJECT, Forms, problem
-from tests.dnsb_google import Google as Fake
-from tests.dnsb_http import Answer, Lost, Request, Response, serving
+from certd.testing.dns import Account
+from tests.fake_api import FakeAPI
+from tests.fake_google import PROJECT, Forms, problem
+from tests.fake_google import Google as Fake
+from tests.http_contract import HTTPProviderContract
+from tests.http_server import Request, Response, serving
 
 ZONE = "example.com"
 ID = "example-com"
@@ -39,18 +40,18 @@ LEAST = (
 )
 
 
-class Service:
-    """The fake, and what a test puts before it."""
-
+class Service(FakeAPI):
     def __init__(self, forms: Forms, key: rsa.RSAPrivateKey, url: str) -> None:
+        super().__init__()
         self.google = Fake(forms, key, url=url)
         self.google.zone(ID, ZONE)
         self.key = self.google.account(ROBOT, *LEAST)
-        self.first: Answer | None = None
 
-    def __call__(self, request: Request) -> Response:
-        api = request.path.startswith("/dns/")
-        return self.first(request) if self.first and api else self.google(request)
+    def concerns(self, request: Request) -> bool:
+        return request.path.startswith("/dns/")
+
+    def answer(self, request: Request) -> Response:
+        return self.google(request)
 
     def provider(self, key: str = "", **settings: Any) -> Google:
         return Google(secret(key or self.key), url=self.google.url, **settings)
@@ -74,14 +75,17 @@ def _key() -> rsa.RSAPrivateKey:
 def service(
     _forms: Forms, _key: rsa.RSAPrivateKey, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Service]:
-    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     at_work: list[Service] = []
     with serving(lambda request: at_work[0](request)) as url:
         at_work.append(Service(_forms, _key, url))
         yield at_work[0]
 
 
-class TestGoogle(DNSProviderContract):
+class TestGoogle(HTTPProviderContract):
+    @pytest.fixture
+    def fake(self, service: Service) -> Service:
+        return service
+
     @pytest.fixture
     def account(self, service: Service) -> Account:
         denied = service.provider(service.google.account("nobody@example.com"))
@@ -160,11 +164,11 @@ def test_nothing_is_lost_if_somebody_writes_at_the_same_time(service: Service, t
 
     def overtake(request: Request) -> Response:
         if request.method == "POST":
-            service.first = None
+            service.before = None
             service.provider().add_txt(TxtRecord(ZONE, RECORD.name, SECOND, 60))
         return service.google(request)
 
-    service.first = overtake
+    service.before = overtake
     with pytest.raises(ProviderBusy, match="412" if there else "409"):
         service.provider().add_txt(RECORD)
     service.provider().add_txt(RECORD)
@@ -172,51 +176,24 @@ def test_nothing_is_lost_if_somebody_writes_at_the_same_time(service: Service, t
     assert service.google.values(ID, RECORD.name) == expected
 
 
-def test_a_write_whose_answer_is_lost_is_repeated(service: Service) -> None:
-    def lose(request: Request) -> Response:
-        answer = service.google(request)
-        if request.method == "POST":
-            service.first = None
-            raise Lost
-        return answer
-
-    one = service.provider()
-    for change, after in ((one.add_txt, [FIRST]), (one.remove_txt, [])):
-        service.first = lose
-        with pytest.raises(ProviderBusy):
-            change(RECORD)
-        change(RECORD)
-        assert service.google.values(ID, RECORD.name) == after
-
-
 @pytest.mark.parametrize(
-    ("answer", "error", "wait"),
+    ("answer", "error"),
     [
-        pytest.param(
-            Response(429, {"error": {"message": "x"}}, {"Retry-After": "17"}),
-            ProviderBusy,
-            17.0,
-            id="too many requests",
-        ),
-        pytest.param(problem(403, "rateLimitExceeded"), ProviderBusy, None, id="the same as 403"),
-        pytest.param(problem(403, "quotaExceeded"), ProviderBusy, None, id="quota"),
-        pytest.param(problem(500, "backendError"), ProviderBusy, None, id="500"),
-        pytest.param(Response(503, b"<html>"), ProviderBusy, None, id="503 of a proxy"),
-        pytest.param(problem(401, "authError"), ProviderDenied, None, id="401"),
-        pytest.param(problem(403, "forbidden"), ProviderDenied, None, id="403"),
-        pytest.param(problem(403, "accessNotConfigured"), ProviderDenied, None, id="not enabled"),
-        pytest.param(problem(400, "invalid"), ProviderError, None, id="400"),
+        pytest.param(problem(403, "rateLimitExceeded"), ProviderBusy, id="too many requests"),
+        pytest.param(problem(403, "quotaExceeded"), ProviderBusy, id="quota"),
+        pytest.param(problem(403, "forbidden"), ProviderDenied, id="403"),
+        pytest.param(problem(403, "accessNotConfigured"), ProviderDenied, id="not enabled"),
+        pytest.param(problem(400, "invalid"), ProviderError, id="400"),
     ],
 )
-def test_what_is_refused(
-    service: Service, answer: Response, error: type[ProviderError], wait: float | None
+def test_what_is_refused_in_its_own_words(
+    service: Service, answer: Response, error: type[ProviderError]
 ) -> None:
-    service.first = lambda _: answer
+    service.fault(answer)
     with pytest.raises(ProviderError) as refused:
         service.provider().add_txt(RECORD)
     assert type(refused.value) is error
     assert str(answer.status) in refused.value.why
-    assert getattr(refused.value, "retry_after", None) == wait
 
 
 @pytest.mark.parametrize("lacking", LEAST)
@@ -312,14 +289,6 @@ def test_a_record_set_with_a_routing_policy_is_left_alone(service: Service) -> N
     assert service.google.sets[KEY] == weighted
 
 
-def test_no_secret_is_logged(service: Service, caplog: pytest.LogCaptureFixture) -> None:
-    with caplog.at_level(logging.DEBUG):
-        service.provider().add_txt(RECORD)
-    assert caplog.text
-    hidden = (json.loads(service.key)["private_key"].splitlines()[1], "token-1")
-    assert not [text for text in hidden if text in caplog.text]
-
-
 def test_without_the_library(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "google.auth", None)
     with pytest.raises(ProviderError) as missing:
@@ -339,7 +308,7 @@ def test_an_access_token_is_kept_until_it_is_refused(service: Service) -> None:
     one.add_txt(RECORD)
     assert len(fake.tokens) == 1
     # A new one that is refused is no matter of its age.
-    service.first = lambda _: problem(401, "no")
+    service.before = lambda _: problem(401, "no")
     with pytest.raises(ProviderBusy):
         one.remove_txt(RECORD)
     with pytest.raises(ProviderDenied):

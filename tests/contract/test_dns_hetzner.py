@@ -11,21 +11,21 @@ from certd_providers.hetzner import Hetzner
 
 from certd.api import ProviderBusy, ProviderError
 from certd.contract import FIRST, SECOND
-from tests.dnsc_contract import HTTPProviderContract
-from tests.dnsc_fakes import (
+from tests.fake_api import (
     NAME,
     READER,
     TOKEN,
     ZONE,
     FakeAPI,
-    Reply,
     Request,
+    Response,
     challenge,
     characters,
     page,
     relative,
     secret,
 )
+from tests.http_contract import TokenProviderContract
 
 ZONES = [*(f"{number}.example" for number in range(4)), ZONE]
 MOST_PER_PAGE = 2
@@ -52,34 +52,34 @@ class FakeHetzner(FakeAPI):
     def ttl(self, name: str) -> int:
         return int(self.sets[relative(name)]["ttl"])
 
-    def answer(self, request: Request) -> Reply:
+    def answer(self, request: Request) -> Response:
         token = request.headers.get("Authorization", "").removeprefix("Bearer ")
         if token not in (TOKEN, READER):
             return refusal(401, "unauthorized", f"unable to authenticate {token}")
         if token == READER and request.method != "GET":
             return refusal(403, "token_readonly", "token is only allowed to perform GET requests")
-        match request.method, request.path:
+        match request.method, request.steps:
             case "GET", ("zones",):
                 return self._listing(request)
             case "GET", ("zones", "example.com", "actions"):
                 assert request.query == {"status": "running"}
                 found = [{"id": 7, "status": "running"} for _ in self.running_actions]
-                return Reply(200, {"actions": found, "meta": {"pagination": {}}})
+                return Response(200, {"actions": found, "meta": {"pagination": {}}})
             case "GET", ("zones", "example.com", "rrsets", label, "TXT") if label in self.sets:
-                return Reply(200, {"rrset": {"id": f"{label}/TXT", **self.sets[label]}})
+                return Response(200, {"rrset": {"id": f"{label}/TXT", **self.sets[label]}})
             case "POST", ("zones", "example.com", "rrsets", label, "TXT", "actions", action):
-                return self._act(label, action, request.body)
+                return self._act(label, action, request.json)
         return refusal(404, "not_found", "resource not found")
 
-    def _listing(self, request: Request) -> Reply:
+    def _listing(self, request: Request) -> Response:
         size = min(int(request.query["per_page"]), MOST_PER_PAGE)
         number, last = int(request.query["page"]), -(-len(ZONES) // size)
         zones = [{"id": ZONES.index(name), "name": name} for name in page(ZONES, number, size)]
         following = number + 1 if number < last else None
         pagination = {"page": number, "per_page": size, "next_page": following, "last_page": last}
-        return Reply(200, {"zones": zones, "meta": {"pagination": pagination}})
+        return Response(200, {"zones": zones, "meta": {"pagination": pagination}})
 
-    def _act(self, label: str, action: str, body: dict[str, Any]) -> Reply:
+    def _act(self, label: str, action: str, body: dict[str, Any]) -> Response:
         present = self.sets.get(label, {"name": label, "type": "TXT", "ttl": None, "records": []})
         asked = [each["value"] for each in body["records"]]
         texts = [each["value"] for each in present["records"]]
@@ -107,11 +107,13 @@ class FakeHetzner(FakeAPI):
         self.running_actions.append(done)
         if not self.slow:
             self.settle()
-        return Reply(201, {"action": {"id": next(self._ids), "status": "running", "error": None}})
+        return Response(
+            201, {"action": {"id": next(self._ids), "status": "running", "error": None}}
+        )
 
 
-def refusal(status: int, code: str, words: str) -> Reply:
-    return Reply(status, {"error": {"code": code, "message": words, "details": {}}})
+def refusal(status: int, code: str, words: str) -> Response:
+    return Response(status, {"error": {"code": code, "message": words, "details": {}}})
 
 
 @pytest.fixture
@@ -126,7 +128,7 @@ def provider(fake: FakeHetzner) -> Callable[[str], Hetzner]:
     return lambda token: Hetzner(secret(token), fake.url)
 
 
-class TestHetzner(HTTPProviderContract):
+class TestHetzner(TokenProviderContract):
     minimum_ttl = 60
     account_zones = frozenset(ZONES)
 
@@ -137,7 +139,7 @@ class TestHetzner(HTTPProviderContract):
         pytest.param(refusal(423, "locked", "an action is running"), id="locked"),
         pytest.param(refusal(409, "conflict", "it has changed"), id="conflict"),
         pytest.param(
-            Reply(
+            Response(
                 201,
                 {
                     "action": {
@@ -152,7 +154,7 @@ class TestHetzner(HTTPProviderContract):
     ],
 )
 def test_what_is_in_the_way_for_a_moment_is_told_as_passing(
-    fake: FakeHetzner, provider: Callable[[str], Hetzner], reply: Reply
+    fake: FakeHetzner, provider: Callable[[str], Hetzner], reply: Response
 ) -> None:
     fake.fault(reply, writing=True)
     with pytest.raises(ProviderBusy, match=r"an action is running|has changed|was not"):
@@ -168,7 +170,7 @@ def test_what_is_in_the_way_for_a_moment_is_told_as_passing(
     ids=["secondary", "protected"],
 )
 def test_what_stays_in_the_way_is_not(
-    fake: FakeHetzner, provider: Callable[[str], Hetzner], reply: Reply
+    fake: FakeHetzner, provider: Callable[[str], Hetzner], reply: Response
 ) -> None:
     fake.fault(reply, writing=True)
     with pytest.raises(ProviderError, match=r"the (zone|set) is") as refused:

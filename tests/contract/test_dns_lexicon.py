@@ -52,11 +52,6 @@ def onapp(server: OnApp, token: str = OnApp.token) -> Lexicon:
     return Lexicon("onapp", options)
 
 
-@pytest.fixture(autouse=True)
-def _no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-
-
 @pytest.fixture(scope="module")
 def shared_powerdns() -> Iterator[PowerDNS]:
     server = PowerDNS()

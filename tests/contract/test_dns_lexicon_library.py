@@ -29,7 +29,7 @@ from certd.api import (
 from certd.config.tables import TargetTable
 from certd.contract import FIRST
 from certd.settings import Surroundings
-from tests.dnsb_http import Request, Response, serving
+from tests.http_server import Request, Response, serving
 from tests.lexiconservers import ZONE
 
 RECORD = TxtRecord(ZONE, f"_acme-challenge.www.{ZONE}", FIRST, 60)

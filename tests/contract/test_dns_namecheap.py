@@ -19,11 +19,10 @@ from certd.api import (
     TxtRecord,
 )
 from certd.contract import FIRST, SECOND
-from certd.testing.dns import Account, DNSProviderContract
-from tests.dnsd_fake import Mishaps, Reply, direct, running
-from tests.dnsd_namecheap import ADDRESS, KEY, THERE, USER, ZONE, Server
-
-__all__ = ["direct"]
+from certd.testing.dns import Account
+from tests.fake_api import text
+from tests.fake_namecheap import ADDRESS, KEY, THERE, USER, ZONE, Server
+from tests.http_contract import HTTPProviderContract
 
 NAME = f"_acme-challenge.{ZONE}"
 
@@ -39,7 +38,7 @@ def record(value: str = FIRST, ttl: int = 60) -> TxtRecord:
 @pytest.fixture
 def fake() -> Iterator[Server]:
     server = Server()
-    with running(server):
+    with server.running():
         yield server
 
 
@@ -56,7 +55,7 @@ def account(fake: Server, provider: Namecheap) -> Account:
     return Account(provider, ZONE, fake.published, denied, (KEY, wrong))
 
 
-class TestNamecheap(Mishaps, DNSProviderContract): ...
+class TestNamecheap(HTTPProviderContract): ...
 
 
 @pytest.mark.parametrize("charset", ["text/xml; charset=utf-8", "text/xml", "application/xml"])
@@ -76,10 +75,10 @@ def test_everything_else_is_the_same_afterwards(
 
 def test_nothing_is_written_that_is_there_already(fake: Server, provider: Namecheap) -> None:
     provider.add_txt(record())
-    begun = len(fake.asked)
+    begun = len(fake.requests)
     provider.add_txt(record())
     provider.remove_txt(record(SECOND))
-    assert len(fake.asked) == begun + 2
+    assert len(fake.requests) == begun + 2
 
 
 def test_what_somebody_else_writes_meanwhile_stays(fake: Server, provider: Namecheap) -> None:
@@ -165,7 +164,7 @@ def test_all_pages_of_the_domains_are_read(fake: Server, provider: Namecheap) ->
 def test_its_errors_are_told_by_number(
     fake: Server, provider: Namecheap, number: str, error: type[ProviderError]
 ) -> None:
-    fake.instead = [fake.error(number, "in its words")]
+    fake.fault(fake.error(number, "in its words"))
     with pytest.raises(ProviderError, match=f"{number}: in its words") as refused:
         provider.add_txt(record())
     assert type(refused.value) is error
@@ -177,7 +176,7 @@ def test_an_address_that_is_not_whitelisted_is_named(provider: Namecheap) -> Non
 
 
 def test_405_means_too_many(fake: Server, provider: Namecheap) -> None:
-    fake.instead = [Reply(405, "<html></html>", "text/html")]
+    fake.fault(text(405, "<html></html>", "text/html"))
     with pytest.raises(ProviderBusy, match="too many"):
         provider.add_txt(record())
 
@@ -192,7 +191,7 @@ def test_405_means_too_many(fake: Server, provider: Namecheap) -> None:
     ],
 )
 def test_xml_of_another_kind_is_refused(fake: Server, provider: Namecheap, body: str) -> None:
-    fake.instead = [Reply(200, body, "text/xml")]
+    fake.fault(text(200, body, "text/xml"))
     with pytest.raises(ProviderError):
         provider.add_txt(record())
     assert sorted(fake.hosts) == sorted(THERE)

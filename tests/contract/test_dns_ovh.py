@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import fnmatch
 import hashlib
-import json
 import re
 import time
 from collections.abc import Iterator
@@ -25,10 +24,9 @@ from certd.api import (
     TxtRecord,
 )
 from certd.contract import FIRST, SECOND
-from certd.testing.dns import Account, DNSProviderContract
-from tests.dnsd_fake import Asked, Fake, Mishaps, Reply, as_json, direct, running
-
-__all__ = ["direct"]
+from certd.testing.dns import Account
+from tests.fake_api import FakeAPI, Request, Response
+from tests.http_contract import HTTPProviderContract
 
 ZONE = "example.com"
 KEY, SECRET, CONSUMER = (
@@ -45,7 +43,7 @@ RIGHTS = [
 ]
 
 
-class Server(Fake):
+class Server(FakeAPI):
     ahead = 7200  # seconds of its clock before ours
 
     def __init__(self) -> None:
@@ -70,59 +68,58 @@ class Server(Fake):
         ]
         return [one["target"].strip('"') for one in found]
 
-    def refused(self, status: int, code: str, message: str) -> Reply:
+    def refused(self, status: int, code: str, message: str) -> Response:
         names = {400: "400 Bad Request", 403: "403 Forbidden", 404: "404 Not Found"}
-        return as_json(status, {"errorCode": code, "httpCode": names[status], "message": message})
+        return Response(status, {"errorCode": code, "httpCode": names[status], "message": message})
 
-    def answer(self, asked: Asked) -> Reply:
+    def answer(self, request: Request) -> Response:
         now = int(time.time()) + self.ahead
-        if asked.target == "/1.0/auth/time":
-            return as_json(200, now)
-        headers = asked.headers
+        if request.target == "/1.0/auth/time":
+            return Response(200, now)
+        headers = request.headers
         if headers.get("X-Ovh-Application") != KEY:
             return self.refused(403, "INVALID_KEY", "This application key is invalid")
         if headers.get("X-Ovh-Consumer") != CONSUMER:
             return self.refused(403, "NOT_CREDENTIAL", "This credential does not exist")
         if abs(int(headers["X-Ovh-Timestamp"]) - now) > 30:
             return self.refused(400, "QUERY_TIME_OUT", "Query out of time")
-        url = self.url + asked.target
-        text = "+".join(
-            (SECRET, CONSUMER, asked.method, url, asked.body, headers["X-Ovh-Timestamp"])
-        )
-        if headers["X-Ovh-Signature"] != "$1$" + hashlib.sha1(text.encode()).hexdigest():
+        url = self.url + request.target
+        body, stamp = request.body.decode(), headers["X-Ovh-Timestamp"]
+        signed = "+".join((SECRET, CONSUMER, request.method, url, body, stamp))
+        if headers["X-Ovh-Signature"] != "$1$" + hashlib.sha1(signed.encode()).hexdigest():
             return self.refused(400, "INVALID_SIGNATURE", "Invalid signature")
-        path = asked.path.removeprefix("/1.0")
+        path = request.path.removeprefix("/1.0")
         if not any(
-            method == asked.method and fnmatch.fnmatchcase(path, right)
+            method == request.method and fnmatch.fnmatchcase(path, right)
             for method, right in self.rights
         ):
             return self.refused(403, "NOT_GRANTED_CALL", "This call has not been granted")
-        return self.obey(asked, path)
+        return self.obey(request, path)
 
-    def obey(self, asked: Asked, path: str) -> Reply:
-        if (asked.method, path) == ("GET", "/domain/zone"):
-            return as_json(200, [ZONE, "example.net"])
+    def obey(self, request: Request, path: str) -> Response:
+        if (request.method, path) == ("GET", "/domain/zone"):
+            return Response(200, [ZONE, "example.net"])
         match = re.fullmatch(r"/domain/zone/([^/]+)/(record|refresh)(?:/(\d+))?", path)
         if not match or match[1] != ZONE:
-            return as_json(
+            return Response(
                 404, {"class": "Client::NotFound", "message": "This service does not exist"}
             )
         if match[2] == "refresh":
             self.served = [dict(one) for one in self.records.values()]
-            return as_json(200, None)
+            return Response(200, None)
         if match[3]:
             number = int(match[3])
             if number not in self.records:
-                return as_json(404, {"message": "The requested object (id = …) does not exist"})
+                return Response(404, {"message": "The requested object (id = …) does not exist"})
             one = self.records[number]
-            if asked.method == "DELETE":
+            if request.method == "DELETE":
                 del self.records[number]
-                return as_json(200, None)
-            return as_json(200, one)
-        if asked.method == "GET":
-            wanted = {key: value for key, value in asked.query.items() if value}
+                return Response(200, None)
+            return Response(200, one)
+        if request.method == "GET":
+            wanted = {key: value for key, value in request.query.items() if value}
             assert wanted.keys() <= {"fieldType", "subDomain"}
-            return as_json(
+            return Response(
                 200,
                 [
                     number
@@ -130,12 +127,12 @@ class Server(Fake):
                     if all(one[key] == value for key, value in wanted.items())
                 ],
             )
-        body = json.loads(asked.body)
+        body = request.json
         if body.keys() - {"fieldType", "subDomain", "target", "ttl"} or body["ttl"] < 60:
-            return as_json(400, {"class": "Client::BadRequest", "message": "Invalid ttl"})
+            return Response(400, {"class": "Client::BadRequest", "message": "Invalid ttl"})
         if len(body["target"]) > 255:
-            return as_json(400, {"message": "Invalid target"})
-        return as_json(200, self.put(body["subDomain"], "TXT", body["target"], body["ttl"]))
+            return Response(400, {"message": "Invalid target"})
+        return Response(200, self.put(body["subDomain"], "TXT", body["target"], body["ttl"]))
 
 
 def reference(text: str) -> SecretReference:
@@ -145,7 +142,7 @@ def reference(text: str) -> SecretReference:
 @pytest.fixture
 def fake() -> Iterator[Server]:
     server = Server()
-    with running(server):
+    with server.running():
         yield server
 
 
@@ -160,7 +157,7 @@ def account(fake: Server, provider: OVH) -> Account:
     return Account(provider, ZONE, fake.published, denied, (SECRET, CONSUMER, "x" * 32))
 
 
-class TestOVH(Mishaps, DNSProviderContract): ...
+class TestOVH(HTTPProviderContract): ...
 
 
 @pytest.mark.parametrize(
@@ -187,7 +184,7 @@ def test_a_right_that_is_missing_is_named(
 
 
 def test_a_request_that_came_too_late_is_made_again(fake: Server, provider: OVH) -> None:
-    fake.instead = [as_json(200, int(time.time()))]  # not its time: our clock is behind it
+    fake.fault(Response(200, int(time.time())))  # not its time: our clock is behind it
     with pytest.raises(ProviderBusy, match="QUERY_TIME_OUT"):
         provider.add_txt(TxtRecord(ZONE, NAME, FIRST, 60))
     provider.add_txt(TxtRecord(ZONE, NAME, FIRST, 60))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator
 from dataclasses import replace
@@ -19,10 +18,9 @@ from certd.api import (
     TxtRecord,
 )
 from certd.contract import FIRST
-from certd.testing.dns import Account, DNSProviderContract
-from tests.dnsd_fake import Asked, Fake, Mishaps, Reply, as_json, direct, running
-
-__all__ = ["direct"]
+from certd.testing.dns import Account
+from tests.fake_api import FakeAPI, Request, Response, text
+from tests.http_contract import HTTPProviderContract
 
 ZONE = "example.com"
 NAME = f"_acme-challenge.{ZONE}"
@@ -30,7 +28,7 @@ KEY, SECRET = "pk1_5299b57125c8f3cdf347d2fe0e713311", "sk1_7d119e3f656b00ae04298
 PAGE = 3
 
 
-class Server(Fake):
+class Server(FakeAPI):
     def __init__(self) -> None:
         super().__init__()
         self.domains = [f"domain{number}.example" for number in range(2 * PAGE)]
@@ -53,6 +51,9 @@ class Server(Fake):
         }
         return str(self.last)
 
+    def is_write(self, request: Request) -> bool:
+        return "/create/" in request.path or "/delete/" in request.path
+
     def published(self, name: str) -> list[str]:
         return [
             one["content"]
@@ -60,11 +61,11 @@ class Server(Fake):
             if (one["name"], one["type"]) == (name, "TXT")
         ]
 
-    def answer(self, asked: Asked) -> Reply:
-        path = asked.path.removeprefix("/api/json/v3/")
-        body = json.loads(asked.body)
+    def answer(self, request: Request) -> Response:
+        path = request.path.removeprefix("/api/json/v3/")
+        body = request.json
         keys = (body.pop("apikey", ""), body.pop("secretapikey", ""))
-        if asked.method != "POST" or keys != (KEY, SECRET):
+        if request.method != "POST" or keys != (KEY, SECRET):
             return _error("Invalid API key. (002)")
         if path == "domain/listAll":
             start = int(body.get("start", "0"))
@@ -72,10 +73,10 @@ class Server(Fake):
                 {"domain": domain, "status": "ACTIVE", "tld": domain.rpartition(".")[2]}
                 for domain in self.domains[start : start + PAGE]
             ]
-            return as_json(200, {"status": "SUCCESS", "domains": domains})
+            return Response(200, {"status": "SUCCESS", "domains": domains})
         match = re.fullmatch(r"dns/(create|delete|retrieveByNameType)/([^/]+)(?:/(.*))?", path)
         if not match:
-            return Reply(404, "<html>404</html>", "text/html")
+            return text(404, "<html>404</html>", "text/html")
         what, domain, rest = match.groups()
         if domain == "no-access.example":
             return _error("Domain is not opted in to API access.")
@@ -83,28 +84,28 @@ class Server(Fake):
             return _error("Invalid domain.")
         return getattr(self, what)(rest or "", body)  # type: ignore[no-any-return]
 
-    def retrieveByNameType(self, rest: str, body: dict[str, str]) -> Reply:  # noqa: N802
+    def retrieveByNameType(self, rest: str, body: dict[str, str]) -> Response:  # noqa: N802
         kind, _, label = rest.partition("/")
         name = f"{label}.{ZONE}".lstrip(".")
         found = [one for one in self.records.values() if (one["name"], one["type"]) == (name, kind)]
-        return as_json(200, {"status": "SUCCESS", "cloudflare": "enabled", "records": found})
+        return Response(200, {"status": "SUCCESS", "cloudflare": "enabled", "records": found})
 
-    def create(self, rest: str, body: dict[str, str]) -> Reply:
+    def create(self, rest: str, body: dict[str, str]) -> Response:
         if body.keys() - {"name", "type", "content", "ttl", "prio"} or int(body["ttl"]) < 600:
             return _error("Create error: invalid parameter.")
         if body["content"] in self.published(f"{body['name']}.{ZONE}".lstrip(".")):
             return _error("Create error: We were unable to create the DNS record.")
         number = self.put(body["name"], body["type"], body["content"], body["ttl"])
-        return as_json(200, {"status": "SUCCESS", "id": number})
+        return Response(200, {"status": "SUCCESS", "id": number})
 
-    def delete(self, rest: str, body: dict[str, str]) -> Reply:
+    def delete(self, rest: str, body: dict[str, str]) -> Response:
         if not self.records.pop(rest, None):
             return _error("Invalid record ID.")
-        return as_json(200, {"status": "SUCCESS"})
+        return Response(200, {"status": "SUCCESS"})
 
 
-def _error(message: str) -> Reply:
-    return as_json(400, {"status": "ERROR", "message": message})
+def _error(message: str) -> Response:
+    return Response(400, {"status": "ERROR", "message": message})
 
 
 def reference(text: str) -> SecretReference:
@@ -114,7 +115,7 @@ def reference(text: str) -> SecretReference:
 @pytest.fixture
 def fake() -> Iterator[Server]:
     server = Server()
-    with running(server):
+    with server.running():
         yield server
 
 
@@ -129,7 +130,7 @@ def account(fake: Server, provider: Porkbun) -> Account:
     return Account(provider, ZONE, fake.published, denied, (KEY, SECRET, "sk1_another"))
 
 
-class TestPorkbun(Mishaps, DNSProviderContract): ...
+class TestPorkbun(HTTPProviderContract): ...
 
 
 def test_all_pages_of_the_domains_are_read(fake: Server, provider: Porkbun) -> None:
@@ -138,7 +139,8 @@ def test_all_pages_of_the_domains_are_read(fake: Server, provider: Porkbun) -> N
 
 def test_a_server_that_ignores_the_page_ends_it(fake: Server, provider: Porkbun) -> None:
     page = {"status": "SUCCESS", "domains": [{"domain": "Example.com"}]}
-    fake.instead = [as_json(200, page)] * 3
+    for _ in range(3):
+        fake.fault(Response(200, page))
     assert set(provider.zones()) == {ZONE}
 
 
@@ -151,13 +153,16 @@ def test_a_domain_without_api_access_is_told_where_to_switch_it_on(provider: Por
 @pytest.mark.parametrize(
     "reply",
     [
-        pytest.param(Reply(202, ""), id="202"),
+        pytest.param(Response(202, ""), id="202"),
         pytest.param(_error("Create error: We were unable to create the DNS record."), id="400"),
     ],
 )
-def test_what_comes_too_fast_is_tried_again(fake: Server, provider: Porkbun, reply: Reply) -> None:
-    nothing = as_json(200, {"status": "SUCCESS", "records": []})
-    fake.instead = [nothing, reply]
+def test_what_comes_too_fast_is_tried_again(
+    fake: Server, provider: Porkbun, reply: Response
+) -> None:
+    nothing = Response(200, {"status": "SUCCESS", "records": []})
+    fake.fault(nothing)
+    fake.fault(reply)
     with pytest.raises(ProviderBusy, match="too many requests"):
         provider.add_txt(TxtRecord(ZONE, NAME, FIRST, 60))
 

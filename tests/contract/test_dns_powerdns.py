@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
-import http.server
-import json
 import socket
-import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import dns.message
@@ -20,24 +16,21 @@ from certd_providers.rest import API, Answer
 from certd.api import (
     ConfigError,
     ProviderBusy,
-    ProviderDenied,
     ProviderError,
     Secret,
     SecretReference,
     TxtRecord,
 )
 from certd.testing import powerdns as servers
-from certd.testing.dns import Account, DNSProviderContract
+from certd.testing.dns import Account
+from tests.fake_api import FakeAPI
+from tests.http_contract import HTTPProviderContract
+from tests.http_server import Request, Response, forwarded, serving
 
 ZONE = "example.test"
 NAME = f"_acme-challenge.own.{ZONE}"
 WRONG = "another-key-altogether"
 RECORD = TxtRecord(ZONE, NAME, "value", 60)
-
-
-@pytest.fixture(autouse=True)
-def _no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
 
 
 @pytest.fixture(scope="module")
@@ -50,12 +43,29 @@ def _provider(url: str, key: str = servers.PowerDNS.key) -> PowerDNS:
     return PowerDNS(url, SecretReference("plain", Secret(key)))
 
 
-class TestPowerDNS(DNSProviderContract):
+class Front(FakeAPI):
+    """Before a real one."""
+
+    def __init__(self, behind: str) -> None:
+        super().__init__()
+        self._behind = behind
+
+    def answer(self, request: Request) -> Response:
+        return forwarded(self._behind, request)
+
+
+class TestPowerDNS(HTTPProviderContract):
     @pytest.fixture
-    def account(self, server: servers.PowerDNS) -> Account:
+    def fake(self, server: servers.PowerDNS) -> Iterator[Front]:
+        front = Front(server.url)
+        with front.running():
+            yield front
+
+    @pytest.fixture
+    def account(self, server: servers.PowerDNS, fake: Front) -> Account:
         secrets = (server.key, WRONG)
-        denied = _provider(server.url, WRONG)
-        return Account(_provider(server.url), ZONE, server.values, denied, secrets)
+        denied = _provider(fake.url, WRONG)
+        return Account(_provider(fake.url), ZONE, server.values, denied, secrets)
 
 
 def _sets(server: servers.PowerDNS, name: str) -> list[dict[str, Any]]:
@@ -163,65 +173,10 @@ def test_a_server_of_another_name_has_no_zones(server: servers.PowerDNS) -> None
 # What is not well
 
 
-class _Handler(http.server.BaseHTTPRequestHandler):
-    def _answer(self) -> None:
-        size = int(self.headers.get("Content-Length") or 0)
-        sent = json.loads(self.rfile.read(size)) if size else None
-        status, headers, body = self.server.reply(self.command, self.path, sent)  # type: ignore[attr-defined]
-        self.send_response(status)
-        for name, value in headers.items():
-            self.send_header(name, value)
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-    do_GET = do_PATCH = do_PUT = _answer  # noqa: N815 - http.server's names
-
-    def log_message(self, *_: object) -> None:
-        pass
-
-
-Reply = Callable[[str, str, Any], tuple[int, dict[str, str], bytes]]
-
-
-@contextlib.contextmanager
-def _fake(reply: Reply) -> Iterator[str]:
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), _Handler) as fake:
-        fake.reply = reply  # type: ignore[attr-defined]
-        threading.Thread(target=fake.serve_forever, args=(0.01,), daemon=True).start()
-        yield f"http://127.0.0.1:{fake.server_port}"
-        fake.shutdown()
-
-
-@pytest.mark.parametrize(
-    ("status", "body", "kind"),
-    [
-        (500, b'{"error": "Could not open the database"}', ProviderBusy),
-        (503, b"<html>the proxy</html>", ProviderBusy),
-        (429, b"slow down", ProviderBusy),
-        (401, b"Unauthorized", ProviderDenied),
-        (403, b"the proxy allows no such path", ProviderDenied),
-        (422, b'{"error": "no"}', ProviderError),
-        (200, b"<html>another service</html>", ProviderError),
-        (200, b"[]", ProviderError),
-    ],
-)
-def test_refusals(status: int, body: bytes, kind: type[ProviderError]) -> None:
-    with _fake(lambda *_: (status, {"Retry-After": "7"}, body)) as url:
-        for change in (_provider(url).add_txt, _provider(url).remove_txt):
-            with pytest.raises(ProviderError) as refused:
-                change(RECORD)
-            assert type(refused.value) is kind
-            assert refused.value.next
-            assert servers.PowerDNS.key not in str(refused.value)
-            if isinstance(refused.value, ProviderBusy):
-                assert refused.value.retry_after == 7
-
-
 @pytest.mark.parametrize("body", [b"<html>another service</html>", b'{"zones": []}', b'["a"]'])
 def test_a_list_of_zones_that_is_none(body: bytes) -> None:
     with (
-        _fake(lambda *_: (200, {}, body)) as url,
+        serving(lambda _: Response(200, body)) as url,
         pytest.raises(ProviderError, match="no list of zones"),
     ):
         _provider(url).zones()
@@ -233,15 +188,14 @@ def test_of_the_whole_zone_only_the_name_is_written() -> None:
     address = {"name": f"{NAME}.", "type": "A", "ttl": 9, "records": [{"content": "192.0.2.1"}]}
     mine = {"name": f"{NAME.title()}.", "type": "TXT", "ttl": 9, "records": [{"content": '"one"'}]}
 
-    def reply(method: str, _: str, body: Any) -> tuple[int, dict[str, str], bytes]:
-        if method == "PATCH":
-            sent.append(body)
-            return 204, {}, b""
+    def reply(request: Request) -> Response:
+        if request.method == "PATCH":
+            sent.append(request.json)
+            return Response(204)
         sets = [other, address, sent[0]["rrsets"][0] if sent else mine]
-        zone = {"name": f"{ZONE}.", "kind": "Native", "rrsets": sets}
-        return 200, {}, json.dumps(zone).encode()
+        return Response(200, {"name": f"{ZONE}.", "kind": "Native", "rrsets": sets})
 
-    with _fake(reply) as url:
+    with serving(reply) as url:
         _provider(url).add_txt(RECORD)
     [[change]] = [each["rrsets"] for each in sent]
     assert change["name"] == f"{NAME}."

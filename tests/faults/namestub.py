@@ -60,8 +60,10 @@ def says(code: dns.rcode.Rcode) -> Act:
 class NameStub:
     """Honest, until ``acts`` has something for a name; ``asked`` are name, kind and whether TCP."""
 
-    def __init__(self, zone: str, folder: Path) -> None:
+    def __init__(self, zone: str, folder: Path, host: str = HOST, port: int | None = None) -> None:
+        """``port``: of another one, at another address of this machine."""
         self.zone = zone
+        self.host = host
         self.file = folder / "records"
         self.file.touch()
         self._program = folder / "txt"
@@ -70,8 +72,8 @@ class NameStub:
         self.honest()
         self.asked: list[tuple[str, str, bool]] = []
         self._ports = Ports()
-        self.port = self._ports.take()
-        self.dns = f"{HOST}:{self.port}"
+        self.port = port or self._ports.take()
+        self.dns = f"{host}:{self.port}"
         servers = (socketserver.ThreadingUDPServer, _Datagram), (_TCP, _Stream)
         self._servers = [_made(kind, handler, self) for kind, handler in servers]
         self._threads = [
@@ -142,7 +144,7 @@ def _set(name: str, kind: str, texts: list[str]) -> dns.rrset.RRset:
 
 
 def _made(kind: Any, handler: Any, stub: NameStub) -> Any:
-    server = kind((HOST, stub.port), handler)
+    server = kind((stub.host, stub.port), handler)
     server.stub = stub
     return server
 

@@ -120,6 +120,17 @@ def refused(site: Site, warm: Warm, pebble: Pebble) -> None:
     assert len(pebble.ledger()) == 2
 
 
+def drifted(site: Site, warm: Warm, pebble: Pebble) -> None:
+    """Version 2 was verified, and somebody has put version 1 back in place."""
+    site.certificate("www", NAME, targets=["web"]).disk()
+    for words in ((), ("www", "--force"), ()):
+        assert warm.certd(site, "renew", *words).returncode == 0
+    current = site.folder / "web/www/current"
+    assert current.readlink().name == "2"
+    current.unlink()
+    current.symlink_to("versions/1")
+
+
 def refuse(ca: FaultyCA) -> None:
     """No order replaces anything, none has a lifetime or the profile that is listed, and each
     has to be finalized twice, with another key.

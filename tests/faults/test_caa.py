@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import timedelta
 
 import pytest
@@ -117,7 +117,7 @@ def test_records_that_allow_it_are_no_riddle(
 
 def test_the_nearest_set_is_the_relevant_one(zone: ChallTestSrv) -> None:
     host, _, port = zone.dns.partition(":")
-    server = host, int(port)
+    server = [(host, int(port))]
     assert look_up("a.b.example", server) == CAASet("a.b.example")
     zone.add_caa("b.example", "issue", "x.example")
     far = CAASet("b.example", (CAARecord(0, "issue", "x.example"),))
@@ -128,6 +128,15 @@ def test_the_nearest_set_is_the_relevant_one(zone: ChallTestSrv) -> None:
     zone.stop()
     with pytest.raises(Unresolved):
         look_up("a.b.example", server, 0.5)
+
+
+def test_of_several_resolvers_one_may_be_away(
+    zone: ChallTestSrv, free_port: Callable[[], int]
+) -> None:
+    host, _, port = zone.dns.partition(":")
+    zone.add_caa("b.example", "issue", "x.example")
+    servers = [(host, free_port()), (host, int(port))]
+    assert look_up("b.example", servers).owner == "b.example"
 
 
 ISSUE = CAARecord(0, "issue", "a.example")

@@ -124,8 +124,9 @@ def test_a_resolver_that_fails_is_told_and_the_ca_is_not(
     assert named.certd("renew").returncode == 1
     why = assert_not_asked(named, asked, ordered=False)
     assert f"where {PREFIX}.www.odd.test belongs is not known" in why
-    assert "SERVFAIL" in why
+    assert f"SERVFAIL, or no answer that can be used, from {world.stub.dns}" in why
     assert "resolver" in why
+    assert "the CA was not told" not in why  # it was not even asked for an order
     world.stub.honest()
     assert_goes_on(named, asked)
 

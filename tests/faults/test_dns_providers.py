@@ -11,10 +11,10 @@ import pytest
 
 from certd import due, react
 from certd.testing.proxy import FaultyCA
-from tests.dnsb_http import Lost, Request, Response, serving
 from tests.faults.driving import Driver
 from tests.faults.test_dns import assert_goes_on, assert_not_asked
 from tests.faults.world import PREFIX, World, by_dns, left, until, write
+from tests.http_server import Lost, Request, Response, serving
 from tests.site import Site
 
 PERMISSION = "correct user and password"

@@ -105,6 +105,14 @@ SCENARIOS = {
         deployed="rolled-back",
         least=15,
     ),
+    "another one found in place": Scenario(
+        scenes.drifted,
+        ("renew", "www"),
+        ("renew", "www"),
+        issues=False,
+        least=5,
+        passes=("rollout: look is kept",),
+    ),
     "renewal that the CA refuses as it is": Scenario(
         scenes.due,
         ("renew",),

@@ -15,9 +15,9 @@ import pytest
 
 from certd import config as configuration
 from certd.ca.clients import Clients
-from certd.ca.silence import LEFT_ALONE
 from certd.ca.wire import SILENCE
 from certd.engine.node import Node
+from certd.silence import LEFT_ALONE
 from certd.store import Store
 from certd.testing.exchanges import Exchange, Forward, Reply
 from certd.testing.proxy import FaultyCA

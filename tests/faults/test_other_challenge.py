@@ -142,6 +142,25 @@ def test_what_no_challenge_helps_against_is_not_tried_by_another(
     assert len(faulty.acted_on("new-order")) == 1
 
 
+def test_whoever_is_refused_for_caa_by_the_last_begins_anew_with_the_first(
+    site: Site, faulty: FaultyCA
+) -> None:
+    """CAA may permit the first only, where no look from here could tell."""
+    wanted(site, HTTP, TLS)
+    first, then = invalid("connection"), invalid("caa")
+    faulty.on(
+        "authorization",
+        lambda *way: (first if len(faulty.seen("new-order")) == 1 else then)(*way),
+    )
+    with Driver(site) as driver:
+        lineage = driver.attempt("www")
+        assert (lineage.failures, lineage.challenge) == (2, None)
+        faulty.honest()
+        told = watched(faulty)
+        assert driver.retry("www").current is not None
+    assert told == [HTTP]
+
+
 def test_the_next_ca_is_asked_only_when_all_have_failed(
     both: Site, faulty: FaultyCA, second: FaultyCA
 ) -> None:

@@ -93,7 +93,7 @@ def test_a_key_that_is_missing_where_one_should_be_is_no_such_certificate(site: 
     renew(site)
     (site.folder / "web/www/current/privkey.pem").unlink()
     with Driver(site) as driver:
-        assert driver._node.config.targets["web"].plugin.serving("www") is None
+        assert driver._node.config.targets["web"].plugin.serving("www") == ""
 
 
 def test_a_request_that_the_ca_refuses_is_not_replaced_by_another(

@@ -69,7 +69,7 @@ def test_both_are_issued_deployed_and_found_at_one_server(pair: Site, faulty: Fa
         status = pair.status()
         for name, kind in MEMBERS.items():
             assert status[name]["targets"][0]["state"] == "verified"
-            seen = verify.probe("127.0.0.1", port, NAME, 5.0, kind)
+            seen = verify.probe(verify.Way("127.0.0.1", port, NAME, 5.0, kind=kind))
             assert seen.fingerprint == status[name]["fingerprint"]
 
 

@@ -129,3 +129,37 @@ def test_what_a_budget_holds_has_not_failed(site: Site, faulty: FaultyCA) -> Non
     assert done.returncode == 0, done.stdout
     assert "not before" in done.stdout
     assert "test allows 1 within 1 h of new orders" in done.stdout
+
+
+@pytest.mark.parametrize(
+    "refusal",
+    [
+        pytest.param(ACT, id="until somebody acts"),
+        pytest.param(Reply.problem(400, "accountDoesNotExist", "who are you?"), id="for a day"),
+    ],
+)
+def test_what_is_being_issued_is_fetched_though_the_account_gets_no_new_order(
+    refusal: Reply, site: Site, faulty: FaultyCA
+) -> None:
+    """Also by another process: looking at it asks nothing new of the CA."""
+
+    def processing(_: Exchange, forward: Forward) -> Reply | None:
+        reply = forward()
+        if reply.status != 200 or reply.json().get("status") not in ("processing", "valid"):
+            return reply
+        return reply.but(status="processing", certificate=None)
+
+    faulty.on("order", processing)
+    faulty.on("finalize", processing)
+    site.certificate("other", "other.example.com")
+    with Driver(site) as driver:
+        assert driver.attempt("www").ordering
+        faulty.on("new-order", lambda _, __: refusal)
+        assert driver.attempt("other").failure is not None
+    faulty.honest()
+    with Driver(site) as driver:
+        wish = due.issuance(driver.spec("www"), driver.store.lineages.get("www"), driver.now())
+        assert wish.due(driver.now()), wish
+        assert driver.attempt("www").current is not None
+        assert driver.store.lineages.get("other").current is None
+    assert len(faulty.acted_on("finalize")) == 1

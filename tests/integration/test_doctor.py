@@ -22,6 +22,7 @@ from certd import doctor
 from certd.challenges import delegation, zonestate
 from certd.challenges.view import Vantage
 from certd.doctor import Asked, Findings, examine, lines
+from certd.due import BACKOFF
 from certd.model import CertificateSpec, Identifier
 from certd.testing import pebble as pebbles
 from certd.testing.bind import _HEAD, HOST, SECONDARY, Bind
@@ -29,7 +30,7 @@ from certd.testing.exchanges import Act, Reply
 from certd.testing.pebble import Pebble
 from certd.testing.proxy import FaultyCA
 from certd.testing.unbound import Unbound
-from tests.faults.driving import Driver
+from tests.faults.driving import Driver, invalid
 from tests.site import Site
 
 ACCOUNT = "https://ca.example/acct/1"
@@ -365,6 +366,58 @@ def test_an_account_that_caa_does_not_name_orders_nothing(site: Site, ca: Faulty
     assert f"our account there is {account}" in failure.why
     assert f'"ca.example; accounturi={account}"' in failure.next
     assert len(ca.acted_on("new-order")) == 1
+
+
+@pytest.mark.parametrize(
+    ("challenges", "by"),
+    [
+        pytest.param(["dns-01", "http-01"], "http-01", id="the second is permitted"),
+        pytest.param(["dns-01", "tls-alpn-01", "http-01"], "http-01", id="the third is"),
+        pytest.param(["http-01", "dns-01"], None, id="the first is"),
+        pytest.param(["dns-01", "tls-alpn-01"], "", id="none is"),
+    ],
+)
+def test_a_challenge_that_caa_permits_is_used_in_place_of_the_first(
+    challenges: list[str],
+    by: str | None,
+    site: Site,
+    ca: FaultyCA,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    site.certificate("www", "method.plain.test", challenge=challenges, self_check=True)
+    planned = site.certd("plan").stdout
+    with Driver(site) as driver:
+        lineage = driver.attempt("www")
+    if by == "":
+        assert lineage.failure is not None
+        assert "CAA does not let test certify method.plain.test" in lineage.failure.what
+        assert not ca.seen("new-order")
+        assert "in vain: CAA" in planned
+        return
+    assert lineage.current is not None
+    assert (lineage.failures, lineage.challenge) == (0, None)
+    assert len(ca.acted_on("new-order")) == 1
+    said = f"CAA lets test certify method.plain.test by {by}, not by dns-01"
+    assert (said in caplog.text) == (said in planned) == (by is not None)
+    assert "in vain" not in planned
+
+
+def test_where_caa_permits_only_what_has_just_failed_that_is_tried_again_soon(
+    site: Site, ca: FaultyCA
+) -> None:
+    site.certificate("www", "method.plain.test", challenge=["http-01", "dns-01"], self_check=True)
+    ca.on("authorization", invalid("connection"))
+    with Driver(site) as driver:
+        lineage = driver.attempt("www")
+        assert lineage.failure is not None
+        assert "by http-01 only, not by dns-01" in lineage.failure.what
+        assert "the CA could not validate method.plain.test" in lineage.failure.why
+        assert lineage.retry_at is not None
+        assert lineage.retry_at - driver.now() < 2 * BACKOFF[1]
+        ca.honest()
+        ca.on("directory", known_as("ca.example"))
+        assert driver.retry("www").current is not None
+    assert len(ca.acted_on("new-order")) == 2
 
 
 def test_the_next_ca_is_gone_on_to_if_caa_allows_it(

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from certd.cli.account_files import write
+from certd.cli.handing_out import write
 from certd.errors import CertdError
 from certd.known import Account, Failure, Park
 from certd.model import CertificateSpec, Identifier
@@ -95,8 +95,8 @@ def test_an_export_that_fails_leaves_nothing_in_the_next_ones_way(tmp_path: Path
     resource.setrlimit(resource.RLIMIT_FSIZE, (100, hard))
     try:
         with pytest.raises(CertdError, match=r"cannot write .*: File too large; name a file that"):
-            write(path, "x" * 200)
+            write(path, b"x" * 200)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-    write(path, "x" * 200)
+    write(path, b"x" * 200)
     assert path.read_text() == "x" * 200

@@ -45,6 +45,12 @@ def test_the_longest_name_that_fits_counts(write: Write) -> None:
     }
 
 
+def test_where_the_list_of_cas_is_wrong_only_that_is_told(write: Write) -> None:
+    text = MAIN + certificate("*.example.com", challenge='"dns-01"', dns='"main"', ca='"test"')
+    [told] = wrong(write(AGREED + text))
+    assert "[certificate.www] ca: expected a list" in told
+
+
 def test_all_settings_of_a_table(write: Write) -> None:
     text = (
         MAIN + 'zones = ["Example.com"]\nttl = 30\npropagation = "quorum"\ntimeout = 90\n'

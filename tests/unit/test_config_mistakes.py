@@ -343,7 +343,7 @@ targets = "web"
         pytest.param("[target.x]", "1: [target.x] type: missing: the type says", id="no type"),
         pytest.param(
             '[target.x]\ntype = "shlef"\nmode = "x"',
-            '2: [target.x] type: no such type: "shlef": installed: broken, clash, disk, mutable',
+            '2: [target.x] type: no such type: "shlef": installed: apache, broken, caddy, ',
             id="unknown type",
         ),
         pytest.param(

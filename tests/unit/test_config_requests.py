@@ -84,9 +84,17 @@ def test_the_name_in_any_form(names: list[str], subject: str, write: Write, tmp_
         pytest.param(
             [NAME],
             'targets = ["web"]\n[target.web]\ntype = "shelf"\npath = "/srv/{name}"\n',
-            '[certificate.www] targets: "web" cannot take a certificate without its key: a target '
-            "of type shelf needs both",
+            '[certificate.www] targets: "web" cannot take a certificate without its key: this '
+            "target of type shelf needs both",
             id="a target that needs the key",
+        ),
+        pytest.param(
+            [NAME],
+            'targets = ["web"]\n[target.web]\ntype = "disk"\npath = "/srv/{name}"\n'
+            'files = { "site.pem" = "combined" }\n',
+            '[certificate.www] targets: "web" cannot take a certificate without its key: this '
+            "target of type disk needs both",
+            id="a file that is to hold the key",
         ),
     ],
 )

@@ -13,6 +13,7 @@ from pydantic_core import PydanticUndefined
 from certd import plugins
 from certd.config import WELL_KNOWN, schema
 from certd.config.catables import Table
+from certd.config.endpoints import EndpointTable
 from certd.config.tables import MANY, SINGLE
 from certd.config.words import toml
 from tests import shelf
@@ -25,10 +26,10 @@ TABLES: dict[str, type[Table]] = {
 DISK = '### `type = "disk"`'
 
 
-def documented(heading: str) -> dict[str, str]:
+def documented(heading: str, first: str = "| key |") -> dict[str, str]:
     """The keys of the table under a heading, each with its default as the page has it."""
     section = re.split(r"^##", PAGE.split(f"{heading}\n", 1)[1], maxsplit=1, flags=re.MULTILINE)[0]
-    lines = section.split("| key |", 1)[1].split("\n\n", 1)[0].splitlines()[2:]
+    lines = section.split(first, 1)[1].split("\n\n", 1)[0].splitlines()[2:]
     rows = [[cell.strip() for cell in line.strip("| ").split(" | ")] for line in lines]
     assert all(len(row) == 5 for row in rows), heading
     return {row[0].strip("`"): row[2] for row in rows}
@@ -37,7 +38,9 @@ def documented(heading: str) -> dict[str, str]:
 def default(value: Any) -> str:
     if value in (PydanticUndefined, dataclasses.MISSING):
         return "required"
-    return "none" if value is None else f"`{toml(value)}`"
+    return (
+        "none" if value is None else f"`{toml(str(value) if isinstance(value, Path) else value)}`"
+    )
 
 
 @pytest.mark.parametrize("heading", TABLES)
@@ -46,10 +49,53 @@ def test_every_setting_is_documented_with_its_default(heading: str) -> None:
     assert documented(heading) == {key: default(info.default) for key, info in fields.items()}
 
 
-def test_every_setting_of_a_disk_target_is_documented_with_its_default() -> None:
-    disk = plugins.plugin_class("disk", plugins.deploy_targets())
-    fields = {field.name: default(field.default) for field in dataclasses.fields(disk)}
-    assert documented(DISK) == fields
+def test_every_setting_of_an_endpoint_is_documented_with_its_default() -> None:
+    rows = documented("### Endpoints", "| setting |")
+    fields = EndpointTable.model_fields
+    assert rows == {key: default(info.default) for key, info in fields.items()}
+
+
+def settings_of(kind: str) -> dict[str, str]:
+    """Of a target's type, each with its default as the page would have it."""
+    found = dataclasses.fields(plugins.plugin_class(kind, plugins.deploy_targets()))
+    return {
+        one.name: default(
+            one.default if one.default_factory is dataclasses.MISSING else one.default_factory()
+        )
+        for one in found
+    }
+
+
+# Types that have a common table, by its heading; those of servers have one of defaults besides.
+COMMON = {"acm": "at AWS", "cloudfront": "at AWS", "elb": "at AWS", "elbv2": "at AWS"}
+COMMON |= {"iam": "at AWS", "secretsmanager": "at AWS"}
+SERVERS = ("apache", "caddy", "dovecot", "haproxy", "nginx", "postfix", "traefik")
+
+
+@pytest.mark.parametrize("kind", sorted(set(plugins.deploy_targets()) - set(SERVERS)))
+def test_every_setting_of_a_target_is_documented_with_its_default(kind: str) -> None:
+    own = documented(f'### `type = "{kind}"`')
+    common = documented(f"### Targets {COMMON[kind]}") if kind in COMMON else {}
+    assert common | own == settings_of(kind)
+
+
+@pytest.mark.parametrize("kind", SERVERS)
+def test_every_default_of_a_servers_target_is_documented(kind: str) -> None:
+    section = PAGE.partition("### Targets of one server\n")[2].partition("\n## ")[0]
+    [row] = re.findall(rf"^\| `{kind}` \| (.*) \|$", section, re.MULTILINE)
+    test, reload, files, own = (cell.strip() for cell in row.split("|"))
+    settings, like = settings_of(kind), settings_of("disk")
+    assert (test or "`[]`", reload or "`[]`", files or "`{}`") == tuple(
+        settings[key] for key in ("test", "reload", "files")
+    )
+    names = set(re.findall(r"`(\w+)`", own))
+    assert names == settings.keys() - like.keys()
+    for name in names:
+        assert re.search(
+            rf"^\| `{name}` \({kind}\) \| .* \| {re.escape(settings[name])} \|",
+            section,
+            re.MULTILINE,
+        )
 
 
 def test_every_well_known_ca_is_documented() -> None:
@@ -76,4 +122,4 @@ def test_the_schema_tells_several_types_of_target_apart(
     shelf.install(tmp_path, "[certd.deploy_targets]\nshelf = tests.shelf:Shelf\n")
     monkeypatch.syspath_prepend(tmp_path)
     [table] = schema()["properties"]["target"]["patternProperties"].values()
-    assert table["discriminator"]["mapping"].keys() == {"disk", "shelf"}
+    assert table["discriminator"]["mapping"].keys() > {"disk", "shelf"}

@@ -363,6 +363,8 @@ def test_a_park_that_is_over_is_no_reason_any_more() -> None:
     assert held.at == ISSUED + DAY
     assert "no CA of its list may be asked" in held.reason
     assert due.issuance(SPEC, parked(ISSUED), ISSUED).reason == "no certificate yet"
+    issuing = replace(parked(ISSUED + DAY), ordering=True, placed=True, issuing=True)
+    assert due.issuance(SPEC, issuing, ISSUED).due(ISSUED)
 
 
 def test_the_next_look_is_the_earliest_of_all() -> None:
@@ -498,3 +500,24 @@ def test_whatever_the_ca_suggests_a_certificate_is_renewed_before_it_expires(
         decision = due.renewal(certificate, known, renew_after)
         assert decision.at <= certificate.not_after - lifetime * 0.04
     assert info.start <= info.selected <= info.end
+
+
+@pytest.mark.parametrize(
+    ("kept", "denied", "left"),
+    [
+        pytest.param(None, False, ["http-01", "dns-01", "tls-alpn-01"], id="all"),
+        pytest.param("dns-01", False, ["dns-01", "tls-alpn-01"], id="the first has failed"),
+        pytest.param("other", False, ["http-01", "dns-01", "tls-alpn-01"], id="no longer wanted"),
+        pytest.param(None, True, ["http-01", "tls-alpn-01"], id="the provider refuses"),
+        pytest.param("dns-01", True, ["tls-alpn-01"], id="both"),
+    ],
+)
+def test_the_challenges_that_an_order_may_be_proved_by(
+    kept: str | None, denied: bool, left: list[str]
+) -> None:
+    every = ("http-01", "dns-01", "tls-alpn-01")
+    spec = replace(SPEC, challenges=every, dns=(("www.example.com", "main"),))
+    parks = {"dns main": Park(None, FAILURE)} if denied else {}
+    found = due.challenges(spec, Lineage("www", challenge=kept, parks=parks))
+    assert list(found) == left
+    assert due.challenge(spec, Lineage("www", challenge=kept, parks=parks)) == left[0]

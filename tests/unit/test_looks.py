@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from collections.abc import Iterator
-from dataclasses import dataclass
+from contextlib import closing
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
 
+from certd import config as configuration
 from certd.config import TargetSettings
 from certd.errors import TargetBusy, TargetError, Unseen
-from certd.model import Bundle
+from certd.model import Bundle, Managed
 from certd.store import Store
-from tests.rollouts import Plugin, step, store_with_www
+from tests.rollouts import Plugin, complete, step, store_with_www
+from tests.site import Site
 
 
 @pytest.fixture
@@ -108,3 +113,38 @@ def test_what_cannot_be_looked_at_is_not_deployed_again(store: Store) -> None:
 def test_who_never_is_to_be_looked_at_is_not(store: Store) -> None:
     settings = TargetSettings("web", "plugin", Place().plugin(), look_every=None)
     assert step(store, settings)["web"].retry_at is None
+
+
+def test_what_the_service_renews_itself_is_shown_and_not_touched(tmp_path: Path) -> None:
+    """Asked once for all certificates of the target, and again when it is looked at."""
+    asked = []
+
+    @dataclass(frozen=True)
+    class Service(Plugin):
+        def managed(self) -> list[Managed]:
+            asked.append(1)
+            ends = datetime(2027, 1, 31, 12, tzinfo=UTC)
+            return [Managed("arn:1", ("a.example", "b.example"), ends, "ISSUED")]
+
+    site = Site(tmp_path / "site", None).disk()
+    site.certificate("www", "www.example.com", targets=["web"])
+    with closing(Store.open(site.state)) as store:
+        settings = configuration.load(site.path)
+        store.lineages.take_over(settings.certificates, settings.digest, settings.table_digests)
+        store.leases.claim(["www"])
+        complete(store)
+        target = replace(settings.targets["web"], plugin=Service(lambda bundle: None))
+        step(store, target)
+        store.lineages.retry_now("www", datetime.now(UTC), force=False)
+        step(store, target)
+    assert len(asked) == 1
+    text = site.certd("status").stdout
+    assert "at web, not certd's: a.example, b.example: ISSUED, expires 2027-01-31 (arn:1)" in text
+    [shown] = json.loads(site.certd("status", "--json").stdout)["managed"]
+    assert shown == {
+        "target": "web",
+        "id": "arn:1",
+        "names": ["a.example", "b.example"],
+        "not_after": "2027-01-31T12:00:00Z",
+        "status": "ISSUED",
+    }

@@ -17,9 +17,9 @@ from certd.ca import net
 from certd.ca.net import Network, Reply
 from certd.ca.problem import Problem, glimpse, problem_of, retry_after
 from certd.ca.reading import Answer, WireError
-from certd.ca.silence import AGAIN, LEFT_ALONE
 from certd.ca.wire import Wire
 from certd.errors import CAError, ConfigError
+from certd.silence import AGAIN, LEFT_ALONE
 
 NOW = datetime(2026, 1, 1, 12, 0, 0, tzinfo=UTC)
 URL = "https://ca.example/order/1"

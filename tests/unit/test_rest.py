@@ -7,7 +7,7 @@ from certd_providers import rest
 from certd_providers.godaddy import GoDaddy
 
 from certd.api import ProviderBusy, ProviderError, Secret, SecretReference
-from tests.dnsb_http import Request, Response, serving
+from tests.http_server import Request, Response, serving
 
 
 def test_no_part_of_a_secret_is_told_where_long_words_are_cut() -> None:

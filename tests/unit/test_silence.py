@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from certd.ca.silence import LEFT_ALONE, Silences
+from certd.silence import LEFT_ALONE, Silences
 
 NEW_ORDER = "https://ca.example/new-order"
 RENEWAL = "https://ca.example/renewal-info"

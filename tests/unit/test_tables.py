@@ -45,8 +45,5 @@ def test_the_table_has_every_built_in_plugin_and_no_other(
 
 @pytest.mark.parametrize("entry", built_in("certd.deploy_targets").values(), ids=lambda e: e.name)
 def test_every_setting_of_a_target_is_described(entry: EntryPoint) -> None:
-    plugin = entry.load()
-    settings = {field.name: field for field in dataclasses.fields(plugin)}
-    assert rows(section(HERE / "deploy/README.md", f"## `{entry.name}`")) == set(settings)
-    for name, field in settings.items():
-        assert field.metadata.get("description"), name
+    for field in dataclasses.fields(entry.load()):
+        assert field.metadata.get("description"), field.name

@@ -25,12 +25,13 @@ from certd.api import Secret
 from certd.budget import NO_LIMITS, Limit
 from certd.ca.resources import CAChallenge
 from certd.challenges import background
-from certd.challenges.view import Vantage, View
+from certd.challenges.view import Vantage, View, vantage
 from certd.cli.main import group
-from certd.config import Config, DNSSettings
+from certd.config import Config, DNSSettings, ListenAddress
 from certd.config.values import HTTPSettings
 from certd.engine import changing
 from certd.engine.changing import LOCKS, Changing
+from certd.engine.publishing import Showing
 from certd.engine.zones import Zones
 from certd.errors import ChallengeError, ProviderBusy, ProviderDenied, ProviderError
 from certd.known import Failure, Lineage, Order, Park
@@ -440,6 +441,18 @@ def test_the_wait_for_another_process_has_an_end(desk: Desk) -> None:
         assert "by another certd" in failure(change)
 
 
+@pytest.mark.usefixtures("quick")
+def test_a_call_of_our_own_that_hangs_is_nobody_elses(desk: Desk, back: threading.Event) -> None:
+    main = account("main", Memory(hanging={"add"}, back=back))
+    desk.store.records.publish("www", "main", record("www"), NOW)
+    first = desk.zones.change("add", main, record("www"), 0.2)
+    assert "does not come to an end" in failure(first)
+    second = desk.zones.change("add", main, record("www"), 0.2)
+    text = failure(second)
+    assert "has not come to an end with an earlier call" in text
+    assert "another certd" not in text
+
+
 def test_whoever_waits_for_the_rate_is_not_late(
     desk: Desk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -454,6 +467,47 @@ def test_whoever_waits_for_the_rate_is_not_late(
     plugin.errors.append(ProviderBusy("is busy"))
     desk.zones.change("add", main, some[1], 0.6).result(LONG)
     assert {name for name, _ in plugin.has} == {one.name for one in some}
+
+
+@pytest.mark.parametrize(
+    ("names", "rate", "patience"),
+    [
+        pytest.param(1, None, LONG, id="no rate"),
+        pytest.param(100, Limit(1, timedelta(seconds=10)), LONG + 1000, id="a slow one"),
+        pytest.param(1, Limit(20, timedelta(seconds=20)), LONG + 1, id="a quick one"),
+    ],
+)
+def test_the_order_is_kept_for_as_long_as_its_records_take_by_the_rate(
+    desk: Desk, names: int, rate: Limit | None, patience: float
+) -> None:
+    """Given back earlier, all of them would be written from the first one on again, and again."""
+    hosts = tuple(Identifier("dns", f"{number}.{ZONE}") for number in range(names))
+    desk.follow(account("main", Memory(), rate=rate), account("other", Memory(), timeout=1.0))
+    wanted = {"www": replace(spec("www", "main"), identifiers=hosts)}
+    showing = Showing(desk.config, desk.store, lambda _: None, desk.zones)
+    shown = showing.publisher(replace(desk.config, certificates=wanted))
+    assert shown.patience("www") == patience
+    assert shown.patience("unknown") == 0.0
+
+
+@pytest.mark.parametrize(
+    ("own", "general", "asked"),
+    [
+        pytest.param(("192.0.2.1", "192.0.2.2"), ("192.0.2.9", 53), ["1", "2"], id="its own"),
+        pytest.param((), ("192.0.2.9", 53), ["9"], id="that of all"),
+        pytest.param((), None, [], id="this machine's"),
+    ],
+)
+def test_from_where_an_accounts_zones_are_looked_at(
+    desk: Desk, own: tuple[str, ...], general: tuple[str, int] | None, asked: list[str]
+) -> None:
+    """A network that has zones of its own sees others than the CA does: public ones are asked."""
+    table = account("main", Memory(), resolvers=tuple(ListenAddress(host, 53) for host in own))
+    resolver = ListenAddress(*general) if general else None
+    config = replace(desk.config, resolver=resolver, name_server_port=5353)
+    found = vantage(config, table)
+    assert [host.removeprefix("192.0.2.") for host, _ in found.resolvers] == asked
+    assert found.port == 5353
 
 
 # -- room for few values ------------------------------------------------------------------------
@@ -627,6 +681,7 @@ def test_without_its_table_a_record_is_withdrawn_once_it_is_gone(
     [
         pytest.param(ProviderError("said no", "", ""), timedelta(minutes=1), id="refused"),
         pytest.param(DENIED, DAY, id="the credential"),
+        pytest.param(ProviderBusy("is busy", "", "", 3600.0), DAY / 24, id="as long as it says"),
     ],
 )
 def test_a_removal_that_fails_is_shown_and_tried_again(
@@ -648,6 +703,41 @@ def test_a_removal_that_fails_is_shown_and_tried_again(
     desk.store.lineages.retry_now("www", now(), force=False)  # lifts what holds for all
     desk.swept()
     assert (stuck(desk.state), plugin.has, desk.store.records.all()) == ([], set(), [])
+
+
+@pytest.mark.parametrize(
+    ("failures", "answers", "over"),
+    [
+        pytest.param(4, {"ns1": (), "ns2": ("other",)}, True, id="gone, and refused for a day"),
+        pytest.param(3, {"ns1": (), "ns2": ("other",)}, False, id="gone, not refused for long"),
+        pytest.param(4, {"ns1": (), "ns2": ("value",)}, False, id="still there"),
+        pytest.param(4, {"ns1": (), "ns2": None}, False, id="one does not say"),
+        pytest.param(4, {}, False, id="nobody to ask"),
+        pytest.param(4, None, False, id="not known where it belongs"),
+    ],
+)
+def test_what_a_provider_cannot_remove_is_over_once_it_is_gone(
+    desk: Desk,
+    monkeypatch: pytest.MonkeyPatch,
+    failures: int,
+    answers: dict[str, tuple[str, ...] | None] | None,
+    over: bool,
+) -> None:
+    """The zone was given up, or moved to another account: it would be refused for ever."""
+
+    async def values(*_: object) -> dict[str, tuple[str, ...] | None]:
+        if answers is None:
+            raise ChallengeError("it is in no zone", "", "")
+        return answers
+
+    monkeypatch.setattr(View, "values", values)
+    desk.follow(account("main", Memory(errors=[ProviderError("has no such zone", "", "")])))
+    desk.unwanted("main", record("www"))
+    for _ in range(failures):
+        [kept] = desk.store.records.all()
+        desk.store.records.later(kept, Failure("x", "y", "z", NOW), NOW)
+    desk.swept()
+    assert (desk.store.records.all() == []) is over
 
 
 @pytest.mark.parametrize("as_json", [False, True], ids=["text", "json"])
@@ -738,6 +828,27 @@ def test_what_is_seen_before_the_order_leads_to_the_next_challenge_at_once(
     lineage = store.lineages.get("www")
     assert lineage.challenge is None
     assert not due.issuance(wanted, lineage, NOW).due(NOW)
+
+
+@pytest.mark.parametrize(
+    ("asked", "waits"),
+    [
+        pytest.param(None, due.BACKOFF[0], id="it does not say"),
+        pytest.param(3600.0, timedelta(hours=1), id="an hour"),
+        pytest.param(1e20, DAY, id="for ever"),
+    ],
+)
+def test_a_busy_provider_is_not_asked_before_it_says(
+    desk: Desk, asked: float | None, waits: timedelta
+) -> None:
+    error = ProviderBusy("[dns.main] is busy", "HTTP 429", "", asked)
+    for challenges, wait in [(("dns-01",), waits), (("dns-01", "http-01"), timedelta(0))]:
+        wanted = spec("www", "main", challenges=challenges)
+        desk.store.lineages.take_over({"www": wanted}, "digest")
+        desk.store.leases.claim(["www"])
+        attempt = Attempt(wanted, "test", NO_LIMITS, None)
+        desk.store.lineages.keep_failure("www", None, 0, None)
+        assert setback.keep(attempt, error, desk.store, 0.0, NOW) == NOW + wait
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,158 @@
+"""Docker's Engine API over its unix socket: plain HTTP, with nothing but the standard library."""
+
+from __future__ import annotations
+
+import http.client
+import io
+import json
+import socket
+import tarfile
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlencode
+
+from certd.api import TargetBusy, TargetError, plain, said
+
+VERSION = "/v1.41"  # of Docker 20.10, and what Podman's service speaks
+LARGEST = 8 * 2**20  # bytes of an answer
+SECONDS = 30.0  # of silence
+
+
+class _Connection(http.client.HTTPConnection):
+    def __init__(self, path: Path, seconds: float) -> None:
+        super().__init__("localhost", timeout=seconds)
+        self._path = path
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.sock.settimeout(self.timeout)
+        self.sock.connect(str(self._path))
+
+
+@dataclass(frozen=True, slots=True)
+class Engine:
+    """``what`` opens every error."""
+
+    path: Path
+    what: str
+
+    def containers(self, name: str | None, label: str | None) -> list[str]:
+        """The ids of those that run; names are whole, labels as in ``app=web``."""
+        if name is not None:
+            found = json.loads(self.call("GET", f"/containers/{name}/json"))
+            if not found["State"]["Running"]:
+                why, todo = f"container {name} does not run", "start it"
+                raise TargetError(self.what, why, todo)
+            return [found["Id"]]
+        filters = json.dumps({"label": [label], "status": ["running"]})
+        ids = [
+            one["Id"] for one in json.loads(self.call("GET", "/containers/json", filters=filters))
+        ]
+        if not ids:
+            why = f"no container that runs has the label {label}"
+            raise TargetError(self.what, why, "start one, or correct label")
+        return sorted(ids)
+
+    def put(
+        self, container: str, folder: str, entries: Collection[tuple[tarfile.TarInfo, bytes]]
+    ) -> None:
+        """Unpack these below a folder that is there."""
+        buffer = io.BytesIO()
+        with tarfile.open(fileobj=buffer, mode="w") as archive:
+            for entry, data in entries:
+                entry.size = len(data)
+                archive.addfile(entry, io.BytesIO(data))
+        path = f"/containers/{container}/archive"
+        self.call("PUT", path, buffer.getvalue(), path=folder, noOverwriteDirNonDir="1")
+
+    def get(self, container: str, path: str) -> tarfile.TarFile | None:
+        """What is there; None if nothing is."""
+        data = self.call("GET", f"/containers/{container}/archive", accept={404}, path=path)
+        try:
+            return tarfile.open(fileobj=io.BytesIO(data)) if data else None
+        except tarfile.TarError:
+            raise TargetError(self.what, f"what came for {path} is no archive") from None
+
+    def run(self, container: str, argv: Collection[str], seconds: float, user: str = "") -> None:
+        """Run a program in it to its end.
+
+        Raises:
+            TargetError: it failed, or took longer. The API has no way to end it then.
+        """
+        body = {"AttachStdout": True, "AttachStderr": True, "Cmd": list(argv), "User": user}
+        made = json.loads(self.call("POST", f"/containers/{container}/exec", body))
+        start = {"Detach": False, "Tty": False}
+        program = next(iter(argv))
+        try:
+            output = self.call("POST", f"/exec/{made['Id']}/start", start, seconds)
+        except TargetBusy as busy:
+            why = f"{program} did not end within {seconds:g} s"
+            raise TargetError(self.what, why, "see why it hangs") from busy
+        code = json.loads(self.call("GET", f"/exec/{made['Id']}/json"))["ExitCode"]
+        if code != 0:
+            why = f"{program} ended with status {code} in it{said(_unframed(output))}"
+            raise TargetError(
+                self.what, why, "run it there by hand (docker exec) to see what it lacks"
+            )
+
+    def call(
+        self,
+        method: str,
+        path: str,
+        /,
+        body: bytes | Mapping[str, Any] | None = None,
+        seconds: float = SECONDS,
+        accept: Collection[int] = (),
+        **query: str,
+    ) -> bytes:
+        """One request; b"" for a status in ``accept``.
+
+        Raises:
+            TargetError, TargetBusy: what it refuses, and why.
+        """
+        headers = {"Content-Type": "application/x-tar", "Connection": "close"}
+        if body is not None and not isinstance(body, bytes):
+            headers["Content-Type"], body = "application/json", json.dumps(body).encode()
+        target = f"{VERSION}{path}?{urlencode(query)}" if query else VERSION + path
+        connection = _Connection(self.path, seconds)
+        try:
+            connection.request(method, target, body, headers)
+            answer = connection.getresponse()
+            data = answer.read(LARGEST + 1)
+        except PermissionError:
+            todo = "let certd's user use the socket, as members of group docker may"
+            raise TargetError(self.what, f"{self.path}: permission denied", todo) from None
+        except (OSError, http.client.HTTPException) as error:
+            why = f"{self.path}: no answer ({type(error).__name__})"
+            raise TargetBusy(self.what, why, "look whether the engine runs") from error
+        finally:
+            connection.close()
+        if answer.status in accept:
+            return b""
+        if len(data) > LARGEST:
+            raise TargetError(self.what, "the engine does not end its answer")
+        if answer.status >= 400:
+            raise self._refused(answer.status, data)
+        return data
+
+    def _refused(self, status: int, data: bytes) -> TargetError:
+        try:
+            words = str(json.loads(data)["message"])
+        except (ValueError, KeyError, TypeError):
+            words = ""
+        why = plain(f"HTTP {status}: {words}" if words else f"HTTP {status}")
+        if status >= 500 or status == 429:
+            return TargetBusy(self.what, why, "it is tried again by itself")
+        todo = "let what lies before the engine pass it" if status in (401, 403) else ""
+        return TargetError(self.what, why, todo or "correct what it names")
+
+
+def _unframed(stream: bytes) -> bytes:
+    """The text of both streams: parts with a head of eight bytes, the last four its length."""
+    text = b""
+    while len(stream) >= 8:
+        end = 8 + int.from_bytes(stream[4:8], "big")
+        text, stream = text + stream[8:end], stream[end:]
+    return text

@@ -1,0 +1,99 @@
+"""Traefik, by a file of its dynamic configuration: it looks at that, never at certificates.
+
+    # traefik.yml                            # what certd writes: /etc/traefik/dynamic/www.yml
+    providers:                               tls:
+      file:                                    certificates:
+        directory: /etc/traefik/dynamic          - certFile: …/www/versions/7/fullchain.pem
+                                                   keyFile: …/www/versions/7/privkey.pem
+
+The file names a version, not ``current``, so that Traefik reads both files of one whenever it
+looks. One that is the operator's (its first line is not certd's) names ``current`` and is touched:
+https://github.com/traefik/traefik/issues/3272. Traefik then reads certificates again, after
+``providersThrottleDuration``; one it cannot load is left out, and a default of its own served.
+https://doc.traefik.io/traefik/https/tls/ and …/providers/file/
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from certd.api import Bundle, ConfigError, TargetError, failpoint
+from certd_deploy.disk import Disk
+from certd_deploy.settings import PLACEHOLDER
+
+_OURS = "# Written by certd for "
+_SUFFIXES = (".yml", ".yaml")
+
+
+def _check(configuration: Path) -> None:
+    if configuration.suffix not in _SUFFIXES:
+        raise ConfigError(
+            f'"{configuration}" is no YAML file', "", "end its name with .yml, as Traefik needs it"
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Traefik(Disk):
+    """Files, and one of Traefik's dynamic configuration that names them."""
+
+    configuration: Path = field(
+        default=Path("/etc/traefik/dynamic/{name}.yml"),
+        metadata={
+            "description": "file of the dynamic configuration that certd writes, or touches if "
+            "somebody else has written it; {name} is the certificate's name",
+            "check": _check,
+        },
+    )
+
+    @property
+    def keyless(self) -> bool:
+        return False  # the file names a key
+
+    def _try(self, bundle: Bundle) -> None:
+        Disk._try(self, bundle)
+        file = Path(str(self.configuration).replace(PLACEHOLDER, bundle.name))
+        try:
+            first = file.read_text().partition("\n")[0] if file.exists() else ""
+            if first and not first.startswith(_OURS):
+                os.utime(file)
+            elif first in ("", _OURS + bundle.name):
+                version = Path(os.path.realpath(self._path(bundle.name) / "current"))
+                _write(file, f"{_OURS}{bundle.name}\n{_tls(version)}")
+            else:
+                raise TargetError(
+                    f"version {bundle.version} is not in place",
+                    f"{file} is that of certificate {first.removeprefix(_OURS)}",
+                    f"write {PLACEHOLDER} in configuration, or remove the file",
+                )
+        except (OSError, ValueError) as error:
+            raise TargetError(
+                f"version {bundle.version} is not in place: Traefik cannot be told",
+                f"{file}: {getattr(error, 'strerror', None) or error}",
+                "make the folder, and let certd's user write there; under systemd also name it "
+                "in ReadWritePaths=",
+            ) from error
+        failpoint("traefik: configuration written")
+
+
+def _tls(version: Path) -> str:
+    """JSON, which is YAML too: no name needs quoting of another kind."""
+    pair = {"certFile": f"{version}/fullchain.pem", "keyFile": f"{version}/privkey.pem"}
+    return json.dumps({"tls": {"certificates": [pair]}}, indent=2) + "\n"
+
+
+def _write(file: Path, text: str) -> None:
+    """At one instant; the unfinished one has a name that Traefik does not read."""
+    unfinished = file.with_name(f".{file.name}.tmp")
+    with contextlib.suppress(FileNotFoundError):
+        unfinished.unlink()
+    descriptor = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o644)
+    with open(descriptor, "w", encoding="utf-8") as stream:
+        stream.write(text)
+        stream.flush()
+        os.fchmod(stream.fileno(), 0o644)  # whatever the umask: Traefik is another user
+        os.fsync(descriptor)
+    unfinished.replace(file)
