@@ -66,6 +66,7 @@ class Daemon:
         self._node = Node(config, store, _say)
         store.lineages.take_over(config.certificates, config.digest, config.table_digests)
         self._node.listen(systemd.listen_sockets())
+        self._node.distribute()
         gc.freeze()  # modules and configuration stay: the collector need not look at them again
         self._node.start()
         scheduler = self._scheduler()

@@ -13,7 +13,7 @@ from certd.deploying import LAST_RESORT as LAST_RESORT
 from certd.deploying import NEVER as NEVER
 from certd.deploying import TargetDecision as TargetDecision
 from certd.deploying import targets
-from certd.known import Lineage, RenewalInfo
+from certd.known import Lineage, RenewalInfo, Version
 from certd.model import (
     WRITTEN,
     Certificate,
@@ -36,6 +36,10 @@ DAY = timedelta(days=1)
 MOST_A_DAY = 3
 HOLD = timedelta(hours=8)
 
+
+# A hub, which is another certd, tells at once what it has; it is asked so often all the same.
+HUB_LOOK = timedelta(minutes=15)
+PATIENCE = 3  # questions in a row without an answer, until a hub that is away is a failure
 
 STOPPED = "stopped until you act"
 
@@ -69,7 +73,7 @@ def plan(spec: CertificateSpec, lineage: Lineage, now: datetime) -> Plan:
     return Plan(
         spec.name,
         issuance(spec, lineage, now),
-        _ask(lineage, now),
+        None if spec.pulled else _ask(lineage, now),
         tuple(targets(spec, lineage, now)),
         next_key(spec, lineage, now),
     )
@@ -78,7 +82,9 @@ def plan(spec: CertificateSpec, lineage: Lineage, now: datetime) -> Plan:
 def issuance(spec: CertificateSpec, lineage: Lineage, now: datetime) -> Decision:
     """When the next version is to be got from the CA, and why then."""
     wish = _wish(spec, lineage, now)
-    if lineage.placed:
+    if spec.pulled and lineage.ordering:
+        wish = Decision(now, "an order from before is given up")
+    elif lineage.placed:
         wish = Decision(now, "an order is under way at the CA")
     elif lineage.ordering:  # it is gone on with, but the CA has never heard of it
         wish = Decision(now, wish.reason if wish.due(now) else "an order was begun")
@@ -147,21 +153,50 @@ def over(spec: CertificateSpec, lineage: Lineage, now: datetime) -> bool:
 def _wish(spec: CertificateSpec, lineage: Lineage, now: datetime) -> Decision:
     if lineage.current is None:
         return Decision(now, "no certificate yet")
+    if spec.pulled:
+        return _pulled(spec, lineage, lineage.current, now)
     certificate = lineage.current.certificate
     if (revoked := lineage.revocation) and revoked.final:
         return Decision(now, f"version {revoked.number} {revoked}")
     if lineage.forced:
         return Decision(now, "renewal asked for by the operator")
-    if changes := _changes(certificate.identifiers, spec.identifiers):
-        return Decision(now, f"the names have changed: {changes}")
-    if lineage.current.key_type != spec.key_type:
-        change = f"{lineage.current.key_type} to {spec.key_type}"
-        return Decision(now, f"the key type has changed from {change}")
-    if lacking := [usage for usage in spec.usages if usage not in certificate.usages]:
-        return Decision(now, f"it is to be for a TLS {' and '.join(lacking)} as well")
-    if lineage.current.wishes != spec.wishes:
-        return Decision(now, _wished(lineage.current.wishes, spec.wishes))
+    if why := unlike(spec, lineage.current):
+        return Decision(now, why)
     return renewal(certificate, lineage.renewal, spec.renew_after)
+
+
+def unlike(spec: CertificateSpec, version: Version) -> str:
+    """Why this version is not what is wanted; "" where it is, whatever its age."""
+    certificate = version.certificate
+    if changes := _changes(certificate.identifiers, spec.identifiers):
+        return f"the names have changed: {changes}"
+    if version.key_type != spec.key_type and not spec.pulled:  # a hub's is what it has ordered
+        return f"the key type has changed from {version.key_type} to {spec.key_type}"
+    if lacking := [usage for usage in spec.usages if usage not in certificate.usages]:
+        return f"it is to be for a TLS {' and '.join(lacking)} as well"
+    if version.wishes != spec.wishes:
+        return _wished(version.wishes, spec.wishes)
+    return ""
+
+
+def _pulled(spec: CertificateSpec, lineage: Lineage, current: Version, now: datetime) -> Decision:
+    """When the hub that it comes from is asked whether it has another."""
+    if why := unlike(spec, current):
+        return Decision(now, why)
+    return Decision(lineage.ask_again or now, f"{spec.cas[0]} may have another")
+
+
+def pressing(spec: CertificateSpec, lineage: Lineage, now: datetime) -> bool:
+    """Whether its failure is more than that a hub is away for a while."""
+    if not spec.pulled or lineage.current is None or lineage.failures >= PATIENCE:
+        return True
+    return renewal(lineage.current.certificate, None).at <= now
+
+
+def last_resort(certificate: Certificate) -> datetime:
+    """When the last of its lifetime begins, in which no window and no wish counts."""
+    lifetime = certificate.not_after - certificate.not_before
+    return certificate.not_after - lifetime * LAST_RESORT
 
 
 def _changes(have: tuple[Identifier, ...], wanted: tuple[Identifier, ...]) -> str:
@@ -194,7 +229,7 @@ def renewal(
     ten days. The last 5 % of the lifetime overrules any window.
     """
     lifetime = certificate.not_after - certificate.not_before
-    last = certificate.not_after - lifetime * LAST_RESORT
+    last = last_resort(certificate)
     if info is not None:
         if info.selected <= last:
             why = f", explained at {info.explanation_url}" if info.explanation_url else ""

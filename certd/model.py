@@ -79,6 +79,7 @@ class CertificateSpec:
     # Which [dns] tables write its records: (name, table), the longest name first, "*" last.
     dns: tuple[tuple[str, str], ...] = ()
     rules: tuple[TargetRule, ...] = ()  # of those among ``targets`` that have any
+    pulled: bool = False  # from another certd, which alone orders it: see ``certd.pulling``
     # The other of a pair from one table; the store need not know.
     sibling: str | None = field(default=None, compare=False)
 

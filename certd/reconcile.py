@@ -27,6 +27,7 @@ from certd.looks import Look
 from certd.model import CertificateSpec
 from certd.ordering import Say
 from certd.preflight import refuse
+from certd.pulling import Pulling
 from certd.quota import Quota
 from certd.rollout import Rollout
 from certd.setback import Attempt
@@ -84,7 +85,9 @@ class Reconciler:
         self._client = client
         self._publisher = publisher
         self._config = config
-        self._rollout = Rollout(config.targets, self._store, self._clock, self._draw, self._say)
+        tools = self._clock, self._draw, self._say
+        self._rollout = Rollout(config.targets, self._store, *tools)
+        self._pulling = Pulling(config, self._store, publisher, *tools)
 
     def step(self, name: str) -> Look | None:
         """Do what is due now. None: the certificate is settled, and given back to the store."""
@@ -191,6 +194,10 @@ class Reconciler:
         self, spec: CertificateSpec, issuance: Issuance | None, lineage: Lineage | None
     ) -> Look | None:
         """One step of the order; None when it is over, well or not."""
+        if spec.pulled:
+            self._forget(spec.name)
+            self._pulling.step(spec)
+            return None
         if issuance is None and lineage is not None:
             ca = ordering.whom(spec, lineage, self._store, self._clock())
             if in_the_way(self._twins, self._store, spec, lineage, ca):

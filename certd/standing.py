@@ -162,7 +162,7 @@ def _state(plan: due.Plan, spec: CertificateSpec, lineage: Lineage, now: datetim
     if (
         any(one.failure and one.pending(now) for one in lineage.revocations)
         or plan.issue.at >= due.NEVER
-        or lineage.failure
+        or (lineage.failure and due.pressing(spec, lineage, now))
         or any(name in have and have[name].failure for name in spec.targets)
     ):
         return "failing"
@@ -170,7 +170,7 @@ def _state(plan: due.Plan, spec: CertificateSpec, lineage: Lineage, now: datetim
         return "issuing"
     if lineage.current is None:
         return "new"
-    if plan.issue.due(now):
+    if plan.issue.due(now) and not spec.pulled:  # a hub is only asked whether it has another
         return "due"
     return "deploying" if plan.behind else "ok"
 

@@ -45,6 +45,7 @@ IMPORTED = (
     "certd.cli.check",
     "certd.cli.db",
     "certd.cli.plan",
+    "certd.cli.pull",
     "certd.cli.renew",
     "certd.cli.revoke",
     "certd.cli.run",

@@ -60,6 +60,12 @@ class Clients:
             return client
 
     def _client(self, name: str, settings: CASettings) -> Issuer:
+        if settings.hub is not None:
+            raise ConfigError(
+                f"{name} is no CA",
+                "it is another certd, which has what it has ordered itself",
+                "whatever is asked of a CA, an account or a revocation, is asked for there",
+            )
         if settings.lifetime is not None and self._local is not None:
             return self._local(name, settings.lifetime)
         network = _network(settings, self._silence)

@@ -7,8 +7,10 @@ server that drips a byte now and then cannot hold a thread.
 
 from __future__ import annotations
 
+import contextlib
 import re
 import select
+import socket
 import ssl
 import threading
 import time
@@ -54,7 +56,7 @@ class Wire:
         """Hang up, for all threads; a later exchange connects anew."""
         with self._lock:
             for connection in self._all:
-                connection.close()
+                connection.hang_up()
 
     def exchange(
         self, method: str, url: str, body: bytes | None, headers: Mapping[str, str]
@@ -112,6 +114,14 @@ class _Connection:
         if self._socket is not None:
             self._socket.close()
             self._socket = None
+
+    def hang_up(self) -> None:
+        """Close it for whoever waits in another thread too: without this he would wait on."""
+        tls = self._socket
+        if tls is not None:
+            with contextlib.suppress(OSError):
+                socket.socket.shutdown(tls, socket.SHUT_RDWR)
+        self.close()
 
     def __del__(self) -> None:
         self.close()  # its thread has ended, as spare ones do

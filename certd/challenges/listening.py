@@ -14,7 +14,7 @@ SPARE_FILES = 512  # descriptors that the rest of the daemon needs below RLIMIT_
 BACKLOG = 4096  # the kernel lowers it to net.core.somaxconn
 _PROBE_SECONDS = 1.0  # to an address of this very machine
 
-PORTS = {"http": 80, "tls_alpn": 443}  # where CAs ask, by table
+PORTS = {"http": 80, "tls_alpn": 443, "distribution": 8443}  # where others ask, by table
 
 # By table: what to do about a web server at the port, the socket unit, and how to do without.
 _WAYS_OUT = {
@@ -28,6 +28,11 @@ _WAYS_OUT = {
         "protocol acme-tls/1 on to another port, and set that in [tls_alpn] listen",
         "certd-tls.socket",
         'use challenge = "http-01"',
+    ),
+    "distribution": (
+        "choose another port in [distribution] listen",
+        "",
+        "choose a port above 1023 in [distribution] listen",
     ),
 }
 
@@ -121,11 +126,11 @@ def _explained(error: OSError, host: str, port: int, who: str, table: str) -> Ch
             f"find it with `ss -ltnp 'sport = :{port}'`; if it is a web server that stays, {stays}",
         )
     if refused:
+        by_unit = unit and f"enable the systemd socket unit (systemctl enable --now {unit}), or "
         return ChallengeError(
             what,
             f"only a privileged process may take port {port}",
-            f"enable the systemd socket unit (systemctl enable --now {unit}), or give certd "
-            f"CAP_NET_BIND_SERVICE, or {instead}",
+            f"{by_unit}give certd CAP_NET_BIND_SERVICE, or {instead}",
         )
     return ChallengeError(what, error.strerror or str(error), f"correct listen in [{table}]")
 

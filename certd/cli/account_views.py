@@ -36,6 +36,8 @@ def list_(context: click.Context, as_json: bool) -> int:
         store.close()
     names: dict[str, list[str]] = {directory: [] for directory in accounts}
     for name, settings in config.cas.items():
+        if settings.hub is not None:
+            continue  # it is no CA, and has no accounts
         names.setdefault(settings.directory, []).append(name)
     found: list[dict[str, Any]] = [
         {

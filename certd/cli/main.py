@@ -32,6 +32,7 @@ COMMANDS = (
     "check",
     "plan",
     "renew",
+    "pull",
     "run",
     "status",
     "show",

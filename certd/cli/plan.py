@@ -40,7 +40,8 @@ def command(context: click.Context, everything: bool, offline: bool) -> int:
         for line in _preflight(config_path(context), found):
             say(line)
     if not acts:
-        later = [entry.plan.issue.at for entry in found.entries if not _failed(entry, found.now)]
+        ordered = [entry for entry in found.entries if not entry.spec.pulled]
+        later = [entry.plan.issue.at for entry in ordered if not _failed(entry, found.now)]
         following = f"; the next renewal is due {instant(min(later))}" if later else ""
         say(f"nothing to do now for {count(len(found.entries), 'certificate')}{following}")
     if line := _waiting(found):
@@ -138,6 +139,9 @@ def _lines(found: Overview) -> Iterator[tuple[str, bool]]:
             verb = "renew" if entry.lineage.current else "issue"
             names = ", ".join(name.value for name in spec.identifiers[:4])
             ca = (due.askable(spec, entry.lineage, found.now) or spec.cas)[0]
+            if spec.pulled:
+                yield f"{spec.name}: ask {ca} for it: {plan.issue.reason}", True
+                continue
             names += " …" if len(spec.identifiers) > 4 else ""
             line = f"{spec.name}: {verb} for {names} at {ca}: {plan.issue.reason}"
             yield line, True
@@ -145,7 +149,8 @@ def _lines(found: Overview) -> Iterator[tuple[str, bool]]:
                 yield f"{spec.name}: then deploy to {target}", True
             continue
         when = f"{instant(plan.issue.at)} ({ahead(plan.issue.at, found.now)})"
-        yield f"{spec.name}: renew {when}: {plan.issue.reason}", False
+        verb = "ask for it" if spec.pulled else "renew"
+        yield f"{spec.name}: {verb} {when}: {plan.issue.reason}", False
         if plan.ask:
             now = plan.ask.due(found.now)
             when = "" if now else f" {instant(plan.ask.at)}"

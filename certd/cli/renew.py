@@ -5,14 +5,12 @@ from __future__ import annotations
 import gc
 import logging
 import signal
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 import click
 
 from certd.cli.options import command as certd_command
 from certd.cli.options import config_path, log_to_stderr, say
+from certd.cli.progress import shown, tell
 from certd.errors import ConfigError
 
 
@@ -66,7 +64,7 @@ def command(
     store = Store.open(config.state, config.seal)
     gc.freeze()  # modules and configuration stay: the collector need not look at them again
     try:
-        with _progress() as progress:
+        with shown() as progress:
             if dry_run:
                 outcomes = oneshot.rehearse(config, store, chosen, progress)
             else:
@@ -80,41 +78,4 @@ def command(
                     node.stop()
     finally:
         store.close()
-    failed = [outcome for outcome in outcomes if outcome.kind == "failed"]
-    for outcome in failed if quiet else outcomes:
-        mark = "FAILED " if outcome.kind == "failed" else ""
-        say(f"{outcome.name}: {mark}{outcome.text}")
-    if not outcomes and not quiet:
-        say("no certificate is configured")
-    return int(bool(failed))
-
-
-class _Quiet:
-    """Says nothing: on a pipe there is the result only."""
-
-    def __call__(self, name: str, text: str) -> None:
-        pass
-
-
-class _Terminal:
-    """A line for each step, under a line that moves while there is waiting."""
-
-    def __init__(self) -> None:
-        from rich.console import Console
-
-        self.console = Console(stderr=True, highlight=False)
-        self.status = self.console.status("asking what is due")
-
-    def __call__(self, name: str, text: str) -> None:
-        self.console.print(f"[dim]{name}:[/dim] {text}")
-        self.status.update(f"working on {name}")
-
-
-@contextmanager
-def _progress() -> Iterator[_Quiet | _Terminal]:
-    if not (sys.stdout.isatty() and sys.stderr.isatty()):
-        yield _Quiet()
-        return
-    terminal = _Terminal()
-    with terminal.status:
-        yield terminal
+    return tell(outcomes, quiet=quiet)

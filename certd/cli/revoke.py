@@ -62,6 +62,9 @@ def command(
     config = configuration.load(config_path(context))
     store = Store.open(config.state, config.seal)
     try:
+        if (spec := config.certificates.get(name)) and spec.pulled:
+            why = f"it comes from {spec.cas[0]}, another certd, which has its account"
+            raise ConfigError(f"{name} is not revoked here", why, f"`certd revoke {name}` there")
         wanted = {name: version_of(store, name, number)}
         other = _second(config, name) if number is None else None
         if other and (found := store.revocations.find(other, None)):

@@ -14,7 +14,9 @@ from certd.config.authorities import CASettings, EABSettings
 from certd.config.findings import BadConfig, Finding
 from certd.config.source import Source, certd_at_a_glance, read, state_at_a_glance
 from certd.config.values import (
+    ClientSettings,
     Config,
+    DistributionSettings,
     DNSSettings,
     Endpoint,
     Hooks,
@@ -30,8 +32,10 @@ __all__ = [
     "WELL_KNOWN",
     "BadConfig",
     "CASettings",
+    "ClientSettings",
     "Config",
     "DNSSettings",
+    "DistributionSettings",
     "EABSettings",
     "Endpoint",
     "Finding",

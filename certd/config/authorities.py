@@ -40,6 +40,14 @@ class EABSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class HubSettings:
+    """What this machine shows to another certd, to get certificates from it."""
+
+    certificate: Path  # PEM, with its chain
+    key: Path
+
+
+@dataclass(frozen=True, slots=True)
 class CASettings:
     """One ``[ca.NAME]`` table, with what is well known of that name filled in."""
 
@@ -68,12 +76,19 @@ class CASettings:
         return self.lifetime is not None
 
     @property
+    def acme(self) -> bool:
+        """Whether it is an ACME server: no CA of our own, and no other certd."""
+        return not self.local and self.hub is None
+
+    @property
     def way(self) -> tuple[object, ...]:
         """How it is reached, where anything is said of that."""
         way = (self.proxy, self.proxy_password, self.source_address, self.min_tls)
         return () if way == (None, None, None, "1.2") else way
 
     eab: EABSettings | None = field(default=None, repr=False)  # see Config.table_digests
+    # Another certd, at ``directory``: it issues nothing, but has what it has ordered itself.
+    hub: HubSettings | None = field(default=None, repr=False)
 
     @property
     def unbound(self) -> bool:

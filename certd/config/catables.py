@@ -6,7 +6,17 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from certd.config.fields import URL, CALimit, ProxyURL, Reference, RootBundle, Source, Wish
+from certd.config.fields import (
+    URL,
+    CALimit,
+    FilePath,
+    Origin,
+    ProxyURL,
+    Reference,
+    RootBundle,
+    Source,
+    Wish,
+)
 
 SHORTEST_LEAF, LONGEST_LEAF = 60.0, 90 * 86400.0  # seconds
 
@@ -29,8 +39,8 @@ class EABTable(Table):
 class CATable(Table):
     """A CA; a well-known one needs no directory."""
 
-    type: Literal["acme", "local"] | None = Field(
-        None, description="an ACME server, or a CA of certd's own"
+    type: Literal["acme", "local", "certd"] | None = Field(
+        None, description="an ACME server, a CA of certd's own, or another certd"
     )
     directory: URL | None = Field(
         None, description="URL of its ACME directory; known for the well-known names"
@@ -73,3 +83,12 @@ class CATable(Table):
     eab: EABTable | None = Field(
         None, description="binds the account to a customer's, where the CA asks for that"
     )
+    server: Origin | None = Field(
+        None,
+        description="where the other certd distributes its certificates",
+        examples=["https://hub.example.com:8443"],
+    )
+    certificate: FilePath | None = Field(
+        None, description="client certificate to be shown there, with its chain"
+    )
+    key: FilePath | None = Field(None, description="private key of that certificate")

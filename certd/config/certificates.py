@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any, get_args
 
-from certd.config import dns, identifiers
+from certd.config import dns, hubs, identifiers
 from certd.config.findings import shown
 from certd.config.local import local_cas
 from certd.config.page import Page
@@ -31,14 +31,18 @@ def certificates(page: Page) -> dict[str, CertificateSpec]:
     """Every certificate whose table is right; what is wrong is noted on the page."""
     targets, own = page.tables("target"), local_cas(page)
     cas = {**WELL_KNOWN, **page.tables("ca"), **dict.fromkeys(own)}
+    others = hubs.hubs(page)
     specs: dict[str, CertificateSpec] = {}
     for name, written in page.named("certificate"):
         location = ("certificate", name)
         raw = without_pair(page, location, written)
         table: CertificateTable | None = page.check(location, raw, _WORDING)
         found = enumerate(table.names) if table else _readable(raw.get("names"))
-        asked = _strings({"ca": [DEFAULT_CA], **raw}, "ca")
-        ours = bool(asked) and own.issuperset(asked)
+        named = _strings({"ca": [DEFAULT_CA], **raw}, "ca")
+        hub = next((ca for ca in named if ca in others), None)
+        ours = hub is not None or (bool(named) and own.issuperset(named))
+        if hub is not None:
+            hubs.check_certificate(page, location, written, hub)
         challenges = table.challenge if table else _challenges(raw)
         names, challenged = dict(found), () if ours else challenges
         _check_names(page, (*location, "names"), names)
@@ -49,7 +53,8 @@ def certificates(page: Page) -> dict[str, CertificateSpec]:
         _check_usage(page, location, raw, ours=ours)
         page.check_references((*location, "targets"), _strings(raw, "targets"), "target", targets)
         page.check_references((*location, "ca"), _strings(raw, "ca"), "ca", cas)
-        _check_profiles(page, location, raw, ours=ours)
+        if hub is None:
+            _check_profiles(page, location, raw, ours=ours)
         request = own_request(page, location, table, raw) if table and table.csr else None
         if table is not None:
             specs[name] = CertificateSpec(
@@ -70,6 +75,7 @@ def certificates(page: Page) -> dict[str, CertificateSpec]:
                 backup_key=table.backup_key,
                 csr=request[0] if request else None,
                 dns=chosen,
+                pulled=hub is not None,
             )
             if len(both := members(name, written)) > 1:
                 specs[both[1]] = replace(

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from datetime import timedelta
 from typing import Any
 
+from certd.config import hubs
 from certd.config.authorities import CASettings
 from certd.config.catables import CATable
 from certd.config.page import Page
@@ -42,6 +43,7 @@ def check_keys(page: Page, name: str, raw: Mapping[str, Any]) -> None:
         why = "an ACME server decides that by itself"
         todo = 'leave it out, or write type = "local" for a CA of certd\'s own'
         _refuse(page, name, raw, ("lifetime",), why, todo)
+        hubs.refuse_keys(page, name, raw)
 
 
 def _refuse(

@@ -1,14 +1,17 @@
-"""How a CA is reached, as the configuration writes it: proxies, addresses of this machine."""
+"""How others are reached, as the configuration writes it: hosts, proxies, addresses of ours."""
 
 from __future__ import annotations
 
+import re
 import socket
 from ipaddress import ip_address
 from urllib.parse import unquote, urlsplit
 
 from certd.config.findings import shown
-from certd.config.identifiers import host_port
+from certd.config.identifiers import host_port, identifier
 from certd.errors import ConfigError, NotHere
+
+_ORIGIN = re.compile(r"https://[!-~]{1,280}")
 
 
 def proxy(text: str) -> tuple[str, int, str | None]:
@@ -65,3 +68,32 @@ def check_address(address: str) -> None:
         what = f"{address} is no address of this machine"
         todo = "correct it, or give this machine the address"
         raise NotHere(what, error.strerror or str(error), todo) from None
+
+
+def https_origin(text: str) -> str:
+    """Where another certd is: an ``https`` URL of a host and a port, and nothing behind them."""
+    try:
+        url = urlsplit(text)
+        right = url.scheme == "https" and bool(url.hostname) and url.port != 0
+        right = right and url.path in ("", "/") and "@" not in url.netloc
+    except ValueError:
+        right = False
+    if not right or not _ORIGIN.fullmatch(text):
+        raise ConfigError(
+            f"{shown(text)} is not the https URL of a host and a port",
+            "",
+            'write it as "https://hub.example.com:8443"',
+        )
+    return text.rstrip("/")
+
+
+def host_name(text: str) -> str:
+    """A DNS name, and no wildcard.
+
+    Raises:
+        ConfigError: it is another thing.
+    """
+    found = identifier(text)
+    if found.type != "dns" or found.value.startswith("*."):
+        raise ConfigError(f"{shown(text)} is not a DNS name of one machine", "", "name one")
+    return found.value

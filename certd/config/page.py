@@ -35,6 +35,10 @@ class Page:
         """Note a mistake at ``location``, the path of keys and list elements to it."""
         self.findings.append(self._finding(location, what, why, next))
 
+    def lack(self, location: Location, what: str, why: str = "", next: str = "") -> None:
+        """Note something that this machine lacks: no mistake of the file itself."""
+        self.lacking.append(self._finding(location, what, why, next))
+
     def _finding(self, location: Location, what: str, why: str, next: str) -> Finding:
         depth = 1 if location[0] in SINGLE else 2 if location[0] in MANY else 0
         table, rest = location[:depth], location[depth:]
@@ -98,8 +102,7 @@ class Page:
             for detail in error.errors(include_url=False):
                 self.add(location + detail["loc"], *wording.words(detail))
         for key, lack in surroundings.lacking:
-            where = (*location, key)
-            self.lacking.append(self._finding(where, lack.what, lack.why, lack.next))
+            self.lack((*location, key), lack.what, lack.why, lack.next)
         for key, warning in surroundings.warnings:
             where = (*location, key)
             self.warnings.append(self._finding(where, warning.what, warning.why, warning.next))

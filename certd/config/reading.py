@@ -12,10 +12,11 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from certd.budget import Limits
-from certd.config import identifiers, kinds, local
+from certd.config import hubs, identifiers, kinds, local
 from certd.config.authorities import CASettings, EABSettings
 from certd.config.catables import CATable, EABTable
 from certd.config.certificates import certificates
+from certd.config.distribution import distribution
 from certd.config.dns import check_room, providers
 from certd.config.findings import BadConfig, shown
 from certd.config.kinds import Group, Kind
@@ -52,6 +53,7 @@ def config(source: Source, path: Path) -> Config:
     http, tls_alpn, built = _http(page), _tls_alpn(page), targets(page)
     dns, specs = providers(page), certificates(page)
     cas = _cas(page, _used(page))
+    hub, clients = distribution(page, specs)
     _check_contacts(page, cas)
     check_targets(page, specs, built)
     check_room(page, specs, dns)
@@ -72,6 +74,8 @@ def config(source: Source, path: Path) -> Config:
         resolver=certd.resolver,
         name_server_port=certd.name_server_port,
         seal=certd.seal,
+        distribution=hub,
+        clients=clients,
         lacking=tuple(page.lacking),
         warnings=tuple(page.warnings),
     )
@@ -162,6 +166,12 @@ def _cas(page: Page, used: set[str]) -> dict[str, CASettings]:
     if LOCAL in used:
         cas[LOCAL] = local.settings(LOCAL)
     for name, raw in page.named("ca"):
+        if hubs.is_hub(raw):
+            hubs.check_keys(page, name, raw)
+            right = {key: value for key, value in raw.items() if key != "eab"}
+            cas[name] = hubs.settings(page, name, page.check(("ca", name), right, _CA))
+            _check_proxy(page, cas[name])
+            continue
         local.check_keys(page, name, raw)
         eab = _eab(page, name, raw)
         raw = {key: value for key, value in raw.items() if key != "eab"}

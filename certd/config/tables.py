@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, Field, create_model
 
 from certd.config.catables import CATable, Table
+from certd.config.clienttables import ClientTable, DistributionTable
 from certd.config.endpoints import Served
 from certd.config.fields import (
     Challenges,
@@ -239,12 +240,14 @@ SINGLE: Mapping[str, type[Table]] = {
     "certd": CertdTable,
     "http": HTTPTable,
     "tls_alpn": TLSALPNTable,
+    "distribution": DistributionTable,
 }
 MANY: Mapping[str, type[Table]] = {
     "ca": CATable,
     "target": TargetTable,
     "dns": DNSTable,
     "certificate": CertificateTable,
+    "client": ClientTable,
 }
 
 # Why a setting is needed, for those that have no default.
@@ -254,6 +257,9 @@ NEEDED: Mapping[tuple[str, str], str] = {
     ("certificate", "names"): "a certificate is for one name at least",
     ("target", "type"): "the type says what kind of target it is",
     ("dns", "provider"): "it says whom to ask for records",
+    ("distribution", "listen"): "it says where the other machines ask",
+    ("distribution", "certificate"): "the other machines know this one by it",
+    ("client", "certificates"): "a client gets what is named here, and nothing else",
 }
 
 _SAFE_NAME = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
@@ -269,6 +275,8 @@ def root_model(targets: Any, providers: Any) -> type[BaseModel]:
         "target": (dict[_SAFE_NAME, targets], {}),
         "dns": (dict[_SAFE_NAME, providers], {}),
         "certificate": (dict[_SAFE_NAME, CertificateTable], {}),
+        "distribution": (DistributionTable | None, None),
+        "client": (dict[_SAFE_NAME, ClientTable], {}),
     }
     assert set(definitions) == {*SINGLE, *MANY}  # noqa: S101 - one list of tables, not two
     return create_model("certd configuration", __base__=Table, **definitions)

@@ -140,6 +140,29 @@ class DNSSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class DistributionSettings:
+    """``[distribution]``: where other machines get their certificates from this certd.
+
+    ``clients`` is the CA of our own whose client certificates are taken; None: those that
+    lead to ``roots``.
+    """
+
+    listen: tuple[ListenAddress, ...]
+    certificate: str  # of this certd, which the clients are shown
+    clients: str | None = None
+    roots: Path | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ClientSettings:
+    """One ``[client.NAME]`` table: a machine, known by a DNS name in its certificate."""
+
+    name: str
+    host: str
+    certificates: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Config:
     """A whole configuration, valid in itself: every name it refers to exists.
 
@@ -161,6 +184,8 @@ class Config:
     name_server_port: int = 53  # at which zones' own name servers are asked
     seal: SecretReference | None = None  # where the key is that seals the database's secrets
     resolver: ListenAddress | None = None  # the DNS server for looks of our own; None: the system
+    distribution: DistributionSettings | None = None  # to other machines
+    clients: Mapping[str, ClientSettings] = field(default_factory=dict)
     lacking: tuple[Finding, ...] = ()  # what this machine lacks of it; see certd.errors.NotHere
     warnings: tuple[Finding, ...] = ()  # what is right, but better done otherwise
 
@@ -193,7 +218,7 @@ class Config:
 
     def is_examined(self, name: str, ca: str, challenge: str) -> bool:
         """Whether its names' zones are looked at before this CA gets an order for them."""
-        if ca in self.cas and self.cas[ca].local:
+        if ca in self.cas and not self.cas[ca].acme:
             return False  # it wants no proof
         return challenge in BY_DNS or self.looks_first(name, ca)
 
@@ -212,6 +237,7 @@ class Config:
         }
         for name, settings in self.cas.items():
             more = *settings.way, *digested(settings.eab)
+            more += (settings.hub,) if settings.hub else ()
             tables[f"ca {name}"] = (settings, settings.lifetime or self.contact, *more)
         digests = {
             table: hashlib.sha256(repr(settings).encode()).hexdigest()
@@ -232,7 +258,7 @@ class Config:
 
     def is_challenged(self, name: str) -> bool:
         """Whether a CA of this certificate may want to see that its names are ours."""
-        return not all(self.cas[ca].local for ca in self.certificates[name].cas)
+        return any(self.cas[ca].acme for ca in self.certificates[name].cas)
 
     def needs_http(self, name: str) -> bool:
         """Whether it cannot be had without an answer at port 80."""
@@ -255,7 +281,11 @@ class Config:
         return [name for name, ca in self.cas.items() if ca.local and name in self._used()]
 
     def _used_cas(self) -> list[str]:
-        return [name for name, ca in self.cas.items() if name in self._used() and not ca.local]
+        return [name for name, ca in self.cas.items() if name in self._used() and ca.acme]
+
+    def pulled(self, hub: str) -> list[str]:
+        """The certificates that come from that other certd."""
+        return [name for name, spec in self.certificates.items() if spec.pulled and hub in spec.cas]
 
     def _used(self) -> set[str]:
         return {ca for spec in self.certificates.values() for ca in spec.cas}

@@ -16,6 +16,8 @@ from certd import crls, revocation, standing
 from certd.ca.clients import Clients
 from certd.ca.local import LocalCA
 from certd.config import Config, refused_names
+from certd.engine.distributing import Distribution
+from certd.engine.following import Followers
 from certd.engine.local import LocalEngine
 from certd.engine.publishing import Showing
 from certd.engine.zones import Zones
@@ -65,6 +67,8 @@ class Node:
         self.zones = Zones(config, store, say, self._hurry, clock, attended=attended)
         self._showing = Showing(config, store, self._served, self.zones)
         self._clients = self._clients_of(config)
+        self._followers = Followers(store, self.take_due, clock, draw)
+        self._distribution: Distribution | None = None
         self.reconciler = Reconciler(
             config,
             store,
@@ -90,6 +94,16 @@ class Node:
         self._showing.listen_by_tls(passed.tls_alpn)
         if passed.http or self.config.listens:
             self._showing.listen(self.config, passed.http)
+
+    def distribute(self) -> None:
+        """Give other machines their certificates, if that is configured.
+
+        Raises:
+            ChallengeError: an address cannot be had.
+        """
+        if self.config.distribution is not None:
+            self._distribution = Distribution(self.config, self.config.distribution, self.store)
+            self._distribution.start()
 
     def start(self) -> None:
         """Start the threads."""
@@ -137,9 +151,10 @@ class Node:
 
     def keep_watching(self) -> None:
         """Do so again and again, from now on, in a thread of its own: a CA or a server of lists
-        that keeps silent holds up nothing else.
+        that keeps silent holds up nothing else. And follow the hubs from which certificates come.
         """
         self._watcher.start()
+        self._followers.follow(self.config)
 
     def _keep_watching(self) -> None:
         while not self._stopping.is_set():
@@ -174,12 +189,24 @@ class Node:
         self.zones.follow(config)
         self.reconciler.follow(config, self._clients, self.publisher(config))
         self.config = config
+        self._distribute_as(config)
+        if self._watcher.is_alive():
+            self._followers.follow(config)
         _warn(config)
+
+    def _distribute_as(self, config: Config) -> None:
+        if self._distribution is not None:
+            self._distribution.follow(config)
+        elif config.distribution is not None:
+            log.warning("[distribution] is new: restart certd to listen there")
 
     def stop(self, seconds: float = STOP_SECONDS) -> bool:
         """Begin nothing new, end what runs; False when something still ran after ``seconds``."""
         deadline = time.monotonic() + seconds
         self._stopping.set()
+        if self._distribution is not None:
+            self._distribution.stop()
+        self._followers.stop()
         stopped = self.engine.stop(seconds)
         if self._watcher.is_alive():
             self._watcher.join(max(0.0, min(WATCH_SECONDS, deadline - time.monotonic())))

@@ -48,12 +48,14 @@ def renew(
         ChallengeError: something must be issued and the CA's questions cannot be answered.
     """
     store = node.store
-    if new_key:
-        _refuse_new_key(node.config, names)
+    pulled = [name for name in names if node.config.certificates[name].pulled]
+    if new_key or force:
+        _refuse_new(node.config, names, key=new_key)
     before = _lineages(node, names)
     if named:
         for name in names:
             store.lineages.retry_now(name, now(), force=force, new_key=new_key)
+        store.lineages.ask_hub(pulled, now())
     # After the operator's word is kept, whatever happens now; before it is decided what is due.
     node.watch(WATCH)
     lineages = _lineages(node, names)
@@ -86,9 +88,16 @@ def renew(
     return [_outcome(node, name, before[name], after[name]) for name in names]
 
 
-def _refuse_new_key(config: Config, names: Collection[str]) -> None:
+def _refuse_new(config: Config, names: Collection[str], *, key: bool) -> None:
     for name in names:
-        if config.certificates[name].csr:
+        spec = config.certificates[name]
+        if spec.pulled:
+            raise ConfigError(
+                f"{name} is not ordered here",
+                f"it comes from {spec.cas[0]}, another certd",
+                f"`certd renew --force {name}` there, and it is here within seconds",
+            )
+        if key and spec.csr:
             raise ConfigError(
                 f"{name} cannot have a new key of certd's",
                 "its signing request is yours, and so is its key",
@@ -141,11 +150,15 @@ def _outcome(node: Node, name: str, before: Lineage, after: Lineage) -> Outcome:
     where = ", ".join(spec.targets) or "no target"
     if before.current is None or before.current.number != current.number:
         verb = "renewed" if before.current else "issued"
+        if spec.pulled:
+            verb = f"fetched from {spec.cas[0]}"
         if node.reconciler.adopted.get(name) == current.number:
             verb = "taken back in from its targets"
         return Outcome(name, "done", f"{verb}, version {current.number}, {expiry}; at {where}")
     if _changes(before, spec) != _changes(after, spec):
         return Outcome(name, "done", f"deployed, version {current.number}, {expiry}; at {where}")
+    if spec.pulled:
+        return Outcome(name, "nothing", f"{spec.cas[0]} has nothing newer; {expiry}")
     when = f"{decision.at:%Y-%m-%d %H:%M}Z"
     return Outcome(name, "nothing", f"not due before {when}: {decision.reason}; {expiry}")
 
@@ -182,7 +195,7 @@ def rehearse(config: Config, store: Store, names: Iterable[str], say: Say) -> li
             specs[name] = replace(spec, targets=(), cas=staged_cas)
         else:
             text = _no_rehearsal(name, first)
-            outcomes.append(Outcome(name, "nothing" if first.local else "failed", text))
+            outcomes.append(Outcome(name, "failed" if first.acme else "nothing", text))
     if specs:
         empty = Store.in_memory()
         empty.tokens = store.tokens.apart("rehearsal ")
@@ -209,6 +222,8 @@ def _no_rehearsal(name: str, ca: CASettings) -> str:
             f"dry run: nothing to rehearse: {ca.name} is certd's own CA, and has no limits: "
             f"`certd renew {name}` may be tried"
         )
+    if ca.hub:
+        return f"dry run: nothing to rehearse: it comes from {ca.name}, where it is ordered"
     if ca.unrehearsed:
         other = f"{ca.name}-staging"
         return (

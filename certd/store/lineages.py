@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from types import MappingProxyType
@@ -17,7 +17,7 @@ from certd.store import parks, revocations, rows, wanted
 from certd.store.database import Database
 from certd.store.envelope import of_version
 from certd.store.following import follow
-from certd.store.leases import HELD, Leases
+from certd.store.leases import HELD, Leases, batched
 from certd.store.schema import lineage, meta, next_key, order, park, target, version
 from certd.store.seal import Seal
 
@@ -154,6 +154,16 @@ class Lineages:
         What expires next is looked at first, for it may be that there is not room for all.
         """
         self._database.write(lambda connection: connection.execute(_ASK_ALL, {"now": now}))
+
+    def ask_hub(self, names: Collection[str], now: datetime) -> None:
+        """The hub that these come from may have others: it is asked at once."""
+        change = sa.update(lineage).values(ask_again=now, retry_at=None, due_at=now)
+
+        def work(connection: sa.Connection) -> None:
+            for some in batched(list(names)):
+                connection.execute(change.where(lineage.c.name.in_(some)))
+
+        self._database.write(work)
 
     def ask_ca_again(self, ca: str, now: datetime) -> None:
         """The account there is another, or is put right: who was put off asks again."""

@@ -31,6 +31,10 @@ _CURRENT = sa.select(lineage.c.name, lineage.c.current).where(
     lineage.c.configured, lineage.c.current.is_not(None)
 )
 
+_FINGERPRINTS = sa.select(lineage.c.name, version.c.fingerprint).where(
+    lineage.c.configured, version.c.lineage == lineage.c.name, version.c.number == lineage.c.current
+)
+
 
 class Versions:
     def __init__(self, database: Database, leases: Leases, seal: Seal) -> None:
@@ -47,6 +51,11 @@ class Versions:
         """The number of each configured certificate's current version, if it has one."""
         return {row.name: row.current for row in self._database.read(lambda c: c.execute(_CURRENT))}
 
+    def fingerprints(self) -> dict[str, str]:
+        """That of each configured certificate's current version, if it has one."""
+        found = self._database.read(lambda c: c.execute(_FINGERPRINTS).all())
+        return {row.name: row.fingerprint for row in found}
+
     def adopt(
         self,
         found: Bundle,
@@ -55,14 +64,15 @@ class Versions:
         targets: Iterable[str],
         now: datetime,
         wishes: str = "",
+        directory: str | None = None,
     ) -> int:
         """Make this the current version; returns its number, whatever ``found`` says.
 
-        Who issued it is what an earlier version of the same issuer says, else ``ca``, at a
-        directory that is not known. ``targets`` have it in place: they are ``applied``, for
-        whether it is served is still to be seen. An order under way is over: a target has
-        what it was to bring, or something newer. Its key stays in its row. ``wishes`` are
-        those of now, for it cannot be told to which it was made.
+        Who issued it is ``ca`` where its ``directory`` is given. Else it is what an earlier version
+        of the same issuer says, or ``ca`` at a directory that is not known. ``targets`` have it
+        in place: they are ``applied``, for whether it is served is still to be seen. An order
+        under way is over: a target has what it was to bring, or something newer. Its key stays in
+        its row. ``wishes`` are those of now, for it cannot be told to which it was made.
         """
         name, clean = found.name, fresh(found.leaf_pem, now)
 
@@ -71,7 +81,8 @@ class Versions:
             number = _number(connection, found)
             if number is None:
                 keys = self._seal.keys(connection)
-                number = _insert(connection, found, key_type, ca, wishes, now, keys)
+                whom = (ca, directory) if directory else _whom(connection, found, ca)
+                number = _insert(connection, found, key_type, whom, wishes, now, keys)
             connection.execute(
                 sa.update(lineage).where(lineage.c.name == name).values(current=number, **clean)
             )
@@ -99,11 +110,21 @@ def _number(connection: sa.Connection, found: Bundle) -> int | None:
     return number
 
 
+def _whom(connection: sa.Connection, found: Bundle, ca: str) -> tuple[str, str | None]:
+    """Who has issued it, and the directory, as far as is known."""
+    known = connection.execute(
+        sa.select(version.c.ca, version.c.directory)
+        .where(version.c.lineage == found.name, version.c.issuer == found.certificate.issuer)
+        .order_by(version.c.number.desc())
+    ).first()
+    return (known.ca, known.directory) if known else (ca, None)
+
+
 def _insert(
     connection: sa.Connection,
     found: Bundle,
     key_type: str,
-    ca: str,
+    whom: tuple[str, str | None],
     wishes: str,
     now: datetime,
     keys: Keys,
@@ -111,17 +132,12 @@ def _insert(
     mine = version.c.lineage == found.name
     newest = connection.execute(sa.select(sa.func.max(version.c.number)).where(mine)).scalar()
     number = int(newest or 0) + 1
-    known = connection.execute(
-        sa.select(version.c.ca, version.c.directory)
-        .where(mine, version.c.issuer == found.certificate.issuer)
-        .order_by(version.c.number.desc())
-    ).first()
     connection.execute(
         sa.insert(version).values(
             lineage=found.name,
             number=number,
-            ca=known.ca if known else ca,
-            directory=known.directory if known else None,
+            ca=whom[0],
+            directory=whom[1],
             key_type=key_type,
             wishes=wishes or None,
             key_pem=keys.seal(found.key_pem, of_version(found.name, number)),

@@ -42,6 +42,8 @@ def spec_text(spec: CertificateSpec) -> str:
         rest["dns"] = spec.dns
     if spec.rules:
         rest["rules"] = [[one.target, one.after, one.window] for one in spec.rules]
+    if spec.pulled:
+        rest["pulled"] = True
     return f"{identifiers_text(spec.identifiers)}\n{json.dumps(rest)}"
 
 
@@ -77,4 +79,5 @@ def _rest(text: str) -> tuple[Any, ...]:
             TargetRule(target, tuple(after), tuple(window))
             for target, after, window in it.get("rules", ())
         ),
+        it.get("pulled", False),
     )

@@ -14,7 +14,8 @@ from pathlib import Path
 
 from certd.cli.main import COMMANDS
 from certd.testing.pebble import Pebble
-from certd.testing.processes import Child
+from certd.testing.processes import Child, Ports
+from tests.machines import Hub
 from tests.site import Site
 
 # In this order: each finds what those before it have left.
@@ -37,6 +38,7 @@ WALK = (
     ("revoke www --yes", "revoked"),
     ("seal key {folder}/key", ""),
     ("plugins rfc2136", "credential"),
+    ("pull --help", "another certd"),  # for which see below
     ("dns persist --help", "records"),  # which are somebody's to publish
 )
 
@@ -59,6 +61,16 @@ def test_every_command_does_its_work_from_cold(pebble: Pebble, tmp_path: Path) -
         assert said in cold(site, *words.format(folder=site.folder).split()), words
     # The daemon is below; `certd demo` starts a CA of its own, and is for `make demo`.
     assert {words.split()[0] for words, _ in WALK} == set(COMMANDS) - {"run", "demo"}
+
+
+def test_what_one_certd_gives_another_pulls_from_cold(tmp_path: Path) -> None:
+    with Ports() as ports:
+        hub = Hub(tmp_path, ports)
+        machine = hub.machine("web1", "www")
+        with Child(hub.site.argv("run"), hub.site.folder / "certd.log") as daemon:
+            daemon.wait_until(hub.answers)
+            assert "www: fetched from hub, version 1" in cold(machine.site, "pull")
+        assert machine.serves("www")
 
 
 def test_the_daemon_does_its_work_from_cold(pebble: Pebble, tmp_path: Path) -> None:
