@@ -16,7 +16,6 @@ from weakref import WeakValueDictionary
 from certd import due, ordering, renewal, setback
 from certd.adoption import adopt
 from certd.authorize import Authorizations
-from certd.budget import NO_LIMITS, Limits
 from certd.ca.issuer import Issuer
 from certd.config import Config
 from certd.consulting import consult
@@ -251,7 +250,7 @@ class Reconciler:
             # Before the limits are: an order that the CA would refuse costs none of them.
             profile = order.profile if order else ordering.profile(spec, client, self._say)
             # One that was begun may have been made all the same: it counts twice then.
-            if self._quota.held(spec, lineage, client, self._limits(ca), now):
+            if self._quota.held(spec, lineage, client, self._config.limits(ca), now):
                 return None
             order = order or ordering.begin(spec, client, self._store, lineage, profile, now)
             lineage = self._store.lineages.get(spec.name)  # CAA may permit another challenge only
@@ -294,11 +293,7 @@ class Reconciler:
         caa = consult(
             spec, ca, error, server, self._client, lambda one: uri(one.directory_url), method
         )
-        attempt = Attempt(spec, ca, self._limits(ca), issuance, caa)
+        attempt = Attempt(spec, ca, self._config.limits(ca), issuance, caa)
         again = setback.keep(attempt, error, self._store, self._draw(), self._clock())
         clean_up(spec.name, self._store, self._publisher)
         return again
-
-    def _limits(self, ca: str) -> Limits:
-        settings = self._config.cas.get(ca)
-        return settings.limits if settings else NO_LIMITS

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Literal
 
 from certd.api import DeployTarget, DNSProvider
-from certd.budget import Limit
+from certd.budget import NO_LIMITS, Limit, Limits
 from certd.config.authorities import CASettings, digested, joined
 from certd.config.findings import Finding, dotted
 from certd.config.hsts import HSTS
@@ -215,6 +215,11 @@ class Config:
         if spec is None or settings is None:
             return False
         return settings.public if spec.self_check is None else spec.self_check
+
+    def limits(self, ca: str) -> Limits:
+        """Of a CA, which may be one that was configured once."""
+        settings = self.cas.get(ca)
+        return settings.limits if settings else NO_LIMITS
 
     def is_examined(self, name: str, ca: str, challenge: str) -> bool:
         """Whether its names' zones are looked at before this CA gets an order for them."""

@@ -22,7 +22,7 @@ from typing import Any, ClassVar
 from urllib.parse import quote
 
 from certd_providers.googleaccount import GoogleAPI, reasons
-from certd_providers.rest import ADDRESS
+from certd_providers.urls import ADDRESS
 
 from certd.api import (
     Bundle,

@@ -21,7 +21,7 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar, NamedTuple
 
 from certd_providers.googleaccount import GoogleAPI
-from certd_providers.rest import ADDRESS
+from certd_providers.urls import ADDRESS
 
 from certd.api import Bundle, ConfigError, Pair, ProviderError, TargetError, failpoint, fingerprint
 from certd_deploy.crc32c import crc32c

@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Any, ClassVar
 from urllib.parse import quote
 
-from certd_providers.rest import API, Answer, check_url
+from certd_providers.rest import API, Answer
+from certd_providers.urls import check_url
 
 from certd.api import (
     Bundle,

@@ -30,7 +30,8 @@ from pathlib import Path
 from typing import ClassVar
 from urllib.parse import urlencode
 
-from certd_providers.rest import API, check_url
+from certd_providers.rest import API
+from certd_providers.urls import check_url
 
 from certd.api import Bundle, SecretReference, TargetError, failpoint
 from certd_deploy.asking import as_target, check_roots

@@ -21,7 +21,8 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 from certd.api import ProviderError, SecretReference, TxtRecord
-from certd_providers.rest import API, DENIED, check_url
+from certd_providers.rest import API, DENIED
+from certd_providers.urls import check_url
 
 _PARTS = ("username", "password", "subdomain", "fulldomain")
 

@@ -24,7 +24,8 @@ from certd.api import (
     SecretReference,
     plain,
 )
-from certd_providers.rest import CONNECT, READ, check_url
+from certd_providers.rest import CONNECT, READ
+from certd_providers.urls import check_url
 
 BUSY = re.compile(
     "ConcurrentModification|DependencyThrottle|EntityTemporarilyUnmodifiable"

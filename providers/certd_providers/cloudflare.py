@@ -18,8 +18,9 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 from certd.api import ProviderError, SecretReference, TxtRecord
-from certd_providers.rest import ADDRESS, API, Answer, bearer
+from certd_providers.rest import API, Answer, bearer
 from certd_providers.txt import quoted, unquoted
+from certd_providers.urls import ADDRESS
 
 MINIMUM_TTL = 60  # seconds
 PAGE = 50  # zones or records

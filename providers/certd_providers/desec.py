@@ -20,9 +20,10 @@ from typing import Any, ClassVar
 from requests.utils import parse_header_links
 
 from certd.api import SecretReference, TxtRecord
-from certd_providers.rest import ADDRESS, API, Answer, bearer
+from certd_providers.rest import API, Answer, bearer
 from certd_providers.sets import until_it_stays
 from certd_providers.txt import quoted, unquoted
+from certd_providers.urls import ADDRESS
 
 _PERMISSION = (
     "make a token at desec.io (Token Management) with a default policy that lets it write nothing,"

@@ -17,8 +17,9 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 from certd.api import SecretReference, TxtRecord
-from certd_providers.rest import ADDRESS, API, bearer
+from certd_providers.rest import API, bearer
 from certd_providers.txt import unquoted
+from certd_providers.urls import ADDRESS
 
 MINIMUM_TTL = 30  # seconds
 PAGE = 200  # zones or records

@@ -16,7 +16,8 @@ from dataclasses import dataclass, field
 from typing import ClassVar
 
 from certd.api import ProviderError, SecretReference, TxtRecord
-from certd_providers.rest import ADDRESS, API
+from certd_providers.rest import API
+from certd_providers.urls import ADDRESS
 
 ABOVE = ".duckdns.org"
 

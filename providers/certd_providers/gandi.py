@@ -18,9 +18,10 @@ from functools import partial
 from typing import ClassVar
 
 from certd.api import SecretReference, TxtRecord
-from certd_providers.rest import ADDRESS, API, bearer
+from certd_providers.rest import API, bearer
 from certd_providers.sets import until_it_stays
 from certd_providers.txt import quoted, unquoted
+from certd_providers.urls import ADDRESS
 
 MINIMUM_TTL = 300  # seconds
 PAGE = 100  # domains

@@ -19,8 +19,9 @@ from typing import Any, ClassVar
 from urllib.parse import parse_qsl, urlsplit
 
 from certd.api import SecretReference, TxtRecord
-from certd_providers.rest import ADDRESS, API, bearer
+from certd_providers.rest import API, bearer
 from certd_providers.txt import unquoted
+from certd_providers.urls import ADDRESS
 
 MINIMUM_TTL = 600  # seconds
 PAGE = 100  # records

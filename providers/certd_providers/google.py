@@ -19,8 +19,8 @@ from urllib.parse import quote
 
 from certd.api import ProviderError, TxtRecord
 from certd_providers.googleaccount import GoogleAccount, GoogleAPI
-from certd_providers.rest import ADDRESS
 from certd_providers.txt import quoted, unquoted
+from certd_providers.urls import ADDRESS
 
 NAME = "Google Cloud DNS"
 OVERTAKEN = frozenset((409, 412))

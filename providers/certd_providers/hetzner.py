@@ -16,8 +16,9 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 from certd.api import SecretReference, TxtRecord
-from certd_providers.rest import ADDRESS, API, bearer
+from certd_providers.rest import API, bearer
 from certd_providers.txt import quoted, unquoted
+from certd_providers.urls import ADDRESS
 
 MINIMUM_TTL = 60  # seconds
 PAGE = 50  # zones

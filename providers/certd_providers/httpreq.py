@@ -17,7 +17,8 @@ from dataclasses import dataclass, field
 from typing import ClassVar
 
 from certd.api import ConfigError, ProviderError, SecretReference, TxtRecord
-from certd_providers.rest import API, check_url
+from certd_providers.rest import API
+from certd_providers.urls import check_url
 
 
 def _check_mode(mode: str) -> None:

@@ -27,7 +27,8 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 from certd.api import ConfigError, ProviderError, SecretReference, TxtRecord, plain
-from certd_providers.rest import API, check_url
+from certd_providers.rest import API
+from certd_providers.urls import check_url
 
 SHORTEST_TTL, LONGEST_TTL = 60, 60000  # seconds
 TYPES = {"A", "AAAA", "ALIAS", "CAA", "CNAME", "MX", "MXE", "NS", "TXT", "URL", "URL301", "FRAME"}

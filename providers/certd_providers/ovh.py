@@ -24,7 +24,8 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 from certd.api import ConfigError, ProviderError, SecretReference, TxtRecord
-from certd_providers.rest import API, Answer, check_url
+from certd_providers.rest import API, Answer
+from certd_providers.urls import check_url
 
 ENDPOINTS = {
     "ovh-eu": "https://eu.api.ovh.com/1.0",

@@ -20,7 +20,8 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 from certd.api import ProviderError, SecretReference, TxtRecord
-from certd_providers.rest import ADDRESS, API
+from certd_providers.rest import API
+from certd_providers.urls import ADDRESS
 
 SHORTEST_TTL = 600  # seconds
 TOO_FAST = "unable to create the DNS record"

@@ -16,9 +16,10 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 from certd.api import ProviderError, SecretReference, TxtRecord
-from certd_providers.rest import API, check_url
+from certd_providers.rest import API
 from certd_providers.sets import WRITES, undone
 from certd_providers.txt import quoted, unquoted
+from certd_providers.urls import check_url
 
 COPIES = frozenset({"slave", "consumer", "secondary"})  # kinds of zones that come from elsewhere
 TELLING = frozenset({"master", "producer", "primary"})  # those that have secondaries to notify
