@@ -29,6 +29,8 @@ WALK = (
     ("status --json", '"state": "ok"'),
     ("status", "www"),
     ("show www", "version"),
+    ("verify www", "in place"),
+    ("export www --format fullchain", "-----BEGIN CERTIFICATE-----"),
     ("account show test", "thumbprint"),
     ("account rollover test", "has another key"),
     ("db backup", "certd-"),

@@ -462,9 +462,13 @@ def test_status_and_plan_of_a_certificate(issued: Site) -> None:
             "version": 1,
             "serving": 1,
             "last_error": None,
+            "reason": None,
             "next_attempt": None,
+            "next_look": entry["targets"][0]["next_look"],
         }
     ]
+    look = datetime.fromisoformat(entry["targets"][0]["next_look"]) - datetime.now(UTC)
+    assert timedelta(hours=5) < look < timedelta(hours=7)
     table = result(issued.certd("status"))
     assert "web verified" in table
     assert result(issued.certd("plan")).startswith("nothing to do now for 1 certificate; the next")
