@@ -8,6 +8,7 @@ deployment is repeated without issuing again, and goes on after a crash where it
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -68,8 +69,20 @@ class Rollout:
         ready = [item for item in plan if item.decision.due(now)]
         ours = [item for item in ready if self.knows(item.target)]
 
+        busy: set[str] = set()
+
         def act(item: TargetDecision) -> TargetState:
-            return self.act(lineage, item.target, item.decision.reason)
+            busy.add(item.target)
+            try:
+                state = self.act(lineage, item.target, item.decision.reason)
+            finally:
+                busy.discard(item.target)
+            # Another may be busy for an hour: what is not served is not to stay for so long.
+            while busy and state.phase == "applied" and state.retry_at and not state.failure:
+                time.sleep(max((state.retry_at - self._clock()).total_seconds(), 0.0))
+                seen = replace(lineage, targets={item.target: state})
+                state = self.act(seen, item.target)
+            return state
 
         states = {state.target: state for state in together(act, ours)}
         return replace(lineage, targets={**lineage.targets, **states}), len(ours) == len(ready)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
@@ -137,3 +138,29 @@ def test_a_new_version_begins_its_tries_anew(store: Store, place: Place) -> None
     assert state.failures == 1
     assert state.retry_at is not None
     assert state.retry_at - datetime.now(UTC) < timedelta(minutes=2)
+
+
+def test_who_must_go_back_does_not_wait_for_who_is_slow(store: Store, place: Place) -> None:
+    """A hook of another target may take an hour."""
+    is_back, waited = threading.Event(), []
+
+    class Slow(Place):
+        def deploy(self, bundle: Bundle) -> None:
+            if bundle.version == 2:
+                waited.append(is_back.wait(10))
+
+    class Back(Place):
+        def deploy(self, bundle: Bundle) -> None:
+            if bundle.version == 1 and 2 in self.versions:
+                is_back.set()
+            super().deploy(bundle)
+
+    slow, bad = settings(Slow()), Back()
+    targets = replace(slow, name="slow"), replace(settings(bad), verify_timeout=0.3)
+    step(store, *targets)
+    complete(store)
+    bad.trouble = Unseen("web cannot be reached")
+    states = step(store, *targets)
+    assert waited == [True]
+    assert states["web"].phase == "rolled-back"
+    assert states["slow"].phase == "verified"
