@@ -13,7 +13,7 @@ from certd.deploying import LAST_RESORT as LAST_RESORT
 from certd.deploying import NEVER as NEVER
 from certd.deploying import TargetDecision as TargetDecision
 from certd.deploying import served as served
-from certd.deploying import targets
+from certd.deploying import targets as targets
 from certd.known import Lineage, RenewalInfo
 from certd.model import (
     WRITTEN,

@@ -116,6 +116,21 @@ def test_what_is_to_be_put_right_in_a_window_or_turn_says_when(site: Site) -> No
     assert f"failed and waiting: www; the next attempt is due {when}" in planned.stdout
 
 
+def test_until_its_window_opens_a_target_is_to_serve_what_it_has(site: Site) -> None:
+    site.disk().certificate("www", NAME, targets=["web"]).renew()
+    opens = datetime.now(UTC) + timedelta(days=2)
+    site.disk(window=f"{opens:%a} 02:00-03:00")
+    site.renew("www", "--force")
+    looked = site.certd("verify")
+    assert looked.returncode == 0, looked.stdout
+    assert "www at web is to serve version 1, until a newer one is deployed: its window" in (
+        looked.stdout
+    )
+    assert serial(site, "web") in looked.stdout
+    (site.folder / "web/www/current").unlink()
+    assert site.certd("verify").returncode == 1
+
+
 @pytest.mark.parametrize(
     ("settings", "said"),
     [
