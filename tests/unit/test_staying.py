@@ -13,9 +13,9 @@ from certd import looking, verify
 from certd.config import Endpoint, Hooks, TargetSettings
 from certd.config.hsts import parse
 from certd.errors import TargetError, Unseen
-from certd.known import TargetState
+from certd.known import Failure, TargetState
 from certd.looking import Sight
-from certd.model import Bundle
+from certd.model import Bundle, CertificateSpec
 from certd.store import Store
 from tests.rollouts import complete, step, store_with_www
 
@@ -164,3 +164,16 @@ def test_who_must_go_back_does_not_wait_for_who_is_slow(store: Store, place: Pla
     assert waited == [True]
     assert states["web"].phase == "rolled-back"
     assert states["slow"].phase == "verified"
+
+
+def test_what_only_lacks_its_hook_is_deployed_again_where_the_target_has_changed(
+    store: Store, place: Place
+) -> None:
+    """A daemon that has not read yet what `certd renew` has must not hide the change."""
+    spec = CertificateSpec("www", (), ("test",), targets=("web",))
+    store.lineages.take_over({"www": spec}, "newer", {"target web": "new"})
+    state = TargetState("web", "applied", 1, failure=Failure("hook", "", "", datetime.now(UTC)))
+    store.lineages.keep_target("www", state, "old")
+    assert store.lineages.get("www").targets["web"].phase == "pending"
+    store.lineages.keep_target("www", replace(state, phase="rolled-back"), "old")
+    assert store.lineages.get("www").targets["web"].phase == "rolled-back"
