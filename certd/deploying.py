@@ -28,6 +28,7 @@ class TargetDecision:
     target: str
     act: Literal["deploy", "verify", "hook", "look"]
     decision: Decision
+    waits: str = ""  # for what, where its turn or its window has not come
 
 
 def targets(spec: CertificateSpec, lineage: Lineage, now: datetime) -> Iterator[TargetDecision]:
@@ -54,28 +55,34 @@ def targets(spec: CertificateSpec, lineage: Lineage, now: datetime) -> Iterator[
         else:
             wish = Decision(at, "to be deployed")
         if rule := rules.get(name):
-            wish = _in_turn(wish, rule, spec, lineage, now)
-        yield TargetDecision(name, "deploy", wish)
+            yield _in_turn(wish, rule, spec, lineage, now)
+        else:
+            yield TargetDecision(name, "deploy", wish)
 
 
 def _in_turn(
     wish: Decision, rule: TargetRule, spec: CertificateSpec, lineage: Lineage, now: datetime
-) -> Decision:
+) -> TargetDecision:
     """When it may be deployed there: after those that come first, and in its window."""
+
+    def decided(at: datetime, why: str = "", waits: str = "") -> TargetDecision:
+        reason = "; ".join(filter(None, (wish.reason, why or waits)))
+        return TargetDecision(rule.target, "deploy", Decision(at, reason), waits)
+
     first = [name for name in rule.after if name in spec.targets and not served(lineage, name)]
     if first:
-        return Decision(NEVER, f"{wish.reason}; it waits for {', '.join(first)}")
+        return decided(NEVER, waits=f"it waits for {', '.join(first)}")
     at = max(wish.at, now)
     opens = maintenance.opens(rule.window, at)
     if opens == at:
-        return wish
+        return decided(wish.at)
     until = lineage.targets.get(rule.target, _UNTOUCHED).until
     assert lineage.current is not None  # noqa: S101 - whoever asks has looked
     facts = lineage.current.certificate
     if until and opens > until - (facts.not_after - facts.not_before) * LAST_RESORT:
         why = f"{OUTSIDE}, for what it serves ends {until:%F}, before that opens"
-        return Decision(wish.at, f"{wish.reason}; {why}")
-    return Decision(opens, f"{wish.reason}; its window opens then")
+        return decided(wish.at, why)
+    return decided(opens, waits="its window opens then")
 
 
 def served(lineage: Lineage, target: str) -> bool:

@@ -12,7 +12,8 @@ from datetime import datetime, timedelta
 from certd.deploying import LAST_RESORT as LAST_RESORT
 from certd.deploying import NEVER as NEVER
 from certd.deploying import TargetDecision as TargetDecision
-from certd.deploying import targets
+from certd.deploying import served as served
+from certd.deploying import targets as targets
 from certd.known import Lineage, RenewalInfo, Version
 from certd.model import (
     WRITTEN,

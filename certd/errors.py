@@ -117,7 +117,8 @@ class TargetBusy(Untouched):
 
 
 class Unfit(TargetError):
-    """The certificate is served, but not as the policy of its endpoint wants (``tls``, ``hsts``).
+    """The certificate is served, but not as the policy of its endpoint wants (``tls``, ``hsts``),
+    or that could not be judged.
 
     The version before would not be served in any other way.
     """

@@ -219,12 +219,17 @@ def _hsts(endpoint: Endpoint, way: verify.Way) -> TargetError | None:
     try:
         served = verify.header(way, way.sni or endpoint.host)
     except TargetError as error:
-        return error
+        return _unjudged(error)
     if not (lacks := endpoint.hsts.lacks(served)):
         return None
     what = f"{way.where} does not serve the HSTS header that is wanted"
     todo = "correct the header in the server's configuration, or hsts in verify = […]"
     return Unfit(what, f'it serves "{served}": {lacks}', todo)
+
+
+def _unjudged(error: TargetError) -> Unfit:
+    """The certificate itself was seen: it is not to be taken back for this."""
+    return Unfit(error.what, error.why, error.next)
 
 
 def _skipped(sight: Sight, others: Sequence[Sight]) -> Sight:
@@ -245,7 +250,7 @@ def _judge(bundle: Bundle, sight: Sight) -> Sight:
     try:
         found = verify.violations(way, endpoint.tls)
     except TargetError as error:
-        return replace(sight, trouble=error)
+        return replace(sight, trouble=_unjudged(error))
     if not found:
         return sight
     what = f'{way.where} does not follow Mozilla\'s "{endpoint.tls}" guideline'

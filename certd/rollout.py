@@ -8,6 +8,7 @@ deployment is repeated without issuing again, and goes on after a crash where it
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -33,6 +34,7 @@ from certd.looking import look
 from certd.model import Bundle, CertificateSpec
 from certd.ordering import Say
 from certd.others import note_others
+from certd.putback import also, put_back
 from certd.store import Store
 from certd.together import together
 
@@ -67,8 +69,20 @@ class Rollout:
         ready = [item for item in plan if item.decision.due(now)]
         ours = [item for item in ready if self.knows(item.target)]
 
+        busy: set[str] = set()
+
         def act(item: TargetDecision) -> TargetState:
-            return self.act(lineage, item.target, item.decision.reason)
+            busy.add(item.target)
+            try:
+                state = self.act(lineage, item.target, item.decision.reason)
+            finally:
+                busy.discard(item.target)
+            # Another may be busy for an hour: what is not served is not to stay for so long.
+            while busy and state.phase == "applied" and state.retry_at and not state.failure:
+                time.sleep(max((state.retry_at - self._clock()).total_seconds(), 0.0))
+                seen = replace(lineage, targets={item.target: state})
+                state = self.act(seen, item.target)
+            return state
 
         states = {state.target: state for state in together(act, ours)}
         return replace(lineage, targets={**lineage.targets, **states}), len(ours) == len(ready)
@@ -95,10 +109,12 @@ class Rollout:
         state = lineage.targets.get(name, TargetState(name))
         settings = self._targets[name]
         bundle = self._store.lineages.bundle(lineage.name, number)
-        if state.version == number and state.phase == "verified":
+        if state.version != number:  # what failed before was another's
+            state = replace(state, version=number, phase="pending", failures=0, failure=None)
+        if state.phase == "verified":
             return self._look_again(bundle, settings, state)
         try:
-            if state.version != number or state.phase != "applied":
+            if state.phase != "applied":
                 if OUTSIDE in why:
                     log.warning("%s: target %s: %s", lineage.name, name, why)
                 state = self._deploy(bundle, settings, state)
@@ -112,8 +128,6 @@ class Rollout:
             return self._roll_back(bundle, settings, state, bug(error))
 
     def _deploy(self, bundle: Bundle, settings: TargetSettings, state: TargetState) -> TargetState:
-        if state.version != bundle.version:
-            state = replace(state, version=bundle.version, failures=0, failure=None)
         _refuse_bad(bundle, self._clock())
         state = replace(state, phase="pending", retry_at=None)
         self._keep(bundle.name, state)
@@ -138,16 +152,19 @@ class Rollout:
         try:
             look(bundle, settings)
         except Unfit as error:  # neither time nor the version before would help
-            return self._again(bundle, settings, state, error)
-        except TargetError:
+            return self._again(bundle, settings, _served(bundle, state), error)
+        except TargetError as error:
             now = self._clock()
             patience = timedelta(seconds=settings.verify_timeout)
+            if state.failure and isinstance(error, Unseen | TargetBusy):
+                # It was seen served, and is only not yet all that it is to be.
+                return self._again(bundle, settings, state, error)
             if state.since is None or now - state.since >= patience:
                 raise
             # Servers take milliseconds or seconds to reload: look as often as it has lasted.
             pause = min(max(now - state.since, PROBE_PAUSE_MIN), PROBE_PAUSE_MAX)
             return replace(state, retry_at=now + pause)
-        hooks = settings.hooks
+        hooks, state = settings.hooks, _served(bundle, state)
         try:
             hook.run("post_hook", hooks.after, bundle, settings.name, hooks.timeout, "verified")
         except HookFailed as error:
@@ -158,12 +175,10 @@ class Rollout:
         state = replace(
             state,
             phase="verified",
-            serving=bundle.version,
             failures=0,
             failure=None,
             retry_at=self._next_look(settings, now),
             since=now,
-            until=bundle.certificate.not_after,
         )
         self._keep(bundle.name, state)
         failpoint("rollout: verified is kept")
@@ -243,12 +258,12 @@ class Rollout:
         if state.serving is not None and state.serving != bundle.version and touched:
             before = self._store.lineages.bundle(bundle.name, state.serving)
             if before.certificate.not_after > now:
-                second = _put_back(before, settings)
+                second = put_back(before, settings)
                 if second is None:
                     state = replace(state, phase="rolled-back")
                     what += f" (version {state.serving} is in place again)"
                 else:
-                    why = "; ".join(filter(None, (why, _also(before, error, second))))
+                    why = "; ".join(filter(None, (why, also(before, error, second))))
         failpoint("rollout: rolled back")
         hooks = settings.hooks
         try:
@@ -274,23 +289,6 @@ def _refuse_bad(bundle: Bundle, now: datetime) -> None:
         ) from error
 
 
-def _put_back(before: Bundle, settings: TargetSettings) -> CertdError | None:
-    """Deploy what was served before; what went wrong with that, if anything did."""
-    try:
-        settings.plugin.deploy(before)
-    except StoreError:
-        raise
-    except CertdError as error:
-        return error
-    except Exception as error:  # as in act: a plugin may raise anything
-        log.exception("%s: target %s", before.name, settings.name)
-        return bug(error)
-    return None
-
-
-def _also(before: Bundle, first: CertdError, second: CertdError) -> str:
-    """That the way back failed too, and why, where that is not said already."""
-    said = f"putting version {before.version} back failed too"
-    if (second.what, second.why) == (first.what, first.why):
-        return said
-    return ": ".join(filter(None, (said, second.what, second.why)))
+def _served(bundle: Bundle, state: TargetState) -> TargetState:
+    """With the bundle for what comes back if the next one fails."""
+    return replace(state, serving=bundle.version, until=bundle.certificate.not_after)

@@ -122,10 +122,13 @@ def _failed(entry: Entry, now: datetime) -> list[datetime]:
 
 
 def _failed_targets(entry: Entry, now: datetime) -> list[datetime]:
+    """One that waits for another target waits for whatever is done first."""
+    failed = {state.target for state in entry.targets() if state.failure}
+    times = [item.decision.at for item in entry.plan.targets if item.act != "look"]
     return [
-        item.decision.at
+        min(times) if item.decision.at >= due.NEVER else item.decision.at
         for item in entry.plan.targets
-        if item.decision.at > now and entry.lineage.targets[item.target].failure
+        if item.decision.at > now and item.target in failed
     ]
 
 

@@ -7,7 +7,7 @@ from datetime import datetime
 
 from certd.cli.options import ahead, instant
 from certd.cli.overview import Overview
-from certd.due import NEVER, STOPPED
+from certd.due import NEVER, STOPPED, TargetDecision
 from certd.known import Revocation
 from certd.standing import Entry
 
@@ -26,10 +26,12 @@ def troubles(found: Overview) -> Iterator[str]:
         for one in lineage.revocations:
             if one.failure and one.pending(found.now):
                 yield _unrevoked(spec.name, one, found.now)
-        for item in entry.targets():
-            if item.failure:
-                where = f"{spec.name} at {item.target}"
-                yield f"\n{where}: {item.failure}\n  {_again(item.retry_at, found.now)}"
+        waiting = {item.target: item for item in entry.plan.targets if item.waits}
+        for state in entry.targets():
+            if state.failure:
+                item = waiting.get(state.target)
+                again = _turn(item, found.now) if item else _again(state.retry_at, found.now)
+                yield f"\n{spec.name} at {state.target}: {state.failure}\n  {again}"
         yield from _waiting(entry, found.now)
     for one in found.left:
         yield _unrevoked(f"{one.name}, which is not configured any more", one, found.now)
@@ -39,10 +41,14 @@ def _waiting(entry: Entry, now: datetime) -> Iterator[str]:
     """Targets with which nothing is wrong, but whose turn or window has not come."""
     for item in entry.plan.targets:
         state = entry.lineage.targets.get(item.target)
-        at, why = item.decision.at, item.decision.reason
-        if item.act == "deploy" and at > now and not (state and state.failure):
-            when = f" ({instant(at)}, {ahead(at, now)})" if at < NEVER else ""
-            yield f"\n{entry.spec.name} at {item.target}: {why}{when}"
+        if item.waits and not (state and state.failure):
+            why = item.decision.reason.removesuffix(item.waits)
+            yield f"\n{entry.spec.name} at {item.target}: {why}{_turn(item, now)}"
+
+
+def _turn(item: TargetDecision, now: datetime) -> str:
+    at = item.decision.at
+    return item.waits + (f" ({instant(at)}, {ahead(at, now)})" if at < NEVER else "")
 
 
 def _account(asked: str) -> str:

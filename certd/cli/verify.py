@@ -7,16 +7,19 @@ import logging
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import click
 
+from certd import due
 from certd.cli.options import command as certd_command
 from certd.cli.options import config_path, count, log_to_stderr, say
 from certd.cli.status import table
 from certd.config import Config, TargetSettings
 from certd.errors import CertdError, bug
+from certd.known import Lineage
 from certd.looking import Sight, look
 from certd.model import Bundle, Certificate
 from certd.secrets import Secret
@@ -33,7 +36,8 @@ class _Looked:
 
     name: str
     target: str
-    bundle: Bundle | None
+    bundle: Bundle | None = None
+    waits: str = ""  # for what, if a newer version is to be deployed there later
     sights: list[Sight] = field(default_factory=list)
     failure: CertdError | None = None
 
@@ -69,6 +73,10 @@ def command(context: click.Context, names: tuple[str, ...], as_json: bool) -> in
         for one, sight in sights:
             if sight.trouble:
                 say(f"\n{one.name} at {one.target}: {sight.trouble}")
+        for one in looked:
+            if one.waits and one.bundle:
+                version = f"version {one.bundle.version}, until a newer one is deployed"
+                say(f"\n{one.name} at {one.target} is to serve {version}: {one.waits}")
     wrong = sum(sight.trouble is not None for _, sight in sights)
     if not as_json:
         all_of_it = f"{wrong} not" if wrong else "all is"
@@ -79,33 +87,44 @@ def command(context: click.Context, names: tuple[str, ...], as_json: bool) -> in
 def _looked(config: Config, names: list[str]) -> Iterator[_Looked]:
     from certd.store.glance import glance
 
-    seen = glance(config.state)
+    seen, now = glance(config.state), datetime.now(UTC)
     lineages = {one.name: one for one in (*seen.left, *(there for _, there in seen.wanted))}
-    todo: list[tuple[str, TargetSettings, Bundle | None]] = []
+    todo: list[tuple[TargetSettings, _Looked]] = []
     for name in names:
-        current = lineages[name].current if name in lineages else None
-        made = _bundle(config.state, name, current.number, current.certificate) if current else None
-        todo += [(name, config.targets[one], made) for one in config.certificates[name].targets]
+        spec, lineage = config.certificates[name], lineages.get(name, Lineage(name))
+        current = lineage.current.number if lineage.current else None
+        waits = {item.target: item.waits for item in due.targets(spec, lineage, now)}
+        for target in spec.targets:
+            one = _Looked(name, target, waits=waits.get(target, ""))
+            state = lineage.targets.get(target)
+            # Until its turn or window has come, what it has is what it should have.
+            number = (state and state.serving) if one.waits else current
+            one.waits = one.waits if number != current else ""
+            one.bundle = _bundle(config.state, name, number) if number else None
+            todo.append((config.targets[target], one))
     with ThreadPoolExecutor(_MOST_AT_ONCE) as pool:
         yield from pool.map(_look, todo)
 
 
-def _bundle(state: Path, name: str, number: int, leaf: Certificate) -> Bundle:
+def _bundle(state: Path, name: str, number: int) -> Bundle:
     """Without its key, so that no seal has to be opened: whoever looks needs none."""
+    from certd import x509
     from certd.store.glance import pems
 
-    return Bundle(name, number, *pems(state, name, number), Secret(""), leaf)
+    leaf, chain = pems(state, name, number)
+    return Bundle(name, number, leaf, chain, Secret(""), x509.facts(x509.read_chain(leaf)[0]))
 
 
-def _look(item: tuple[str, TargetSettings, Bundle | None]) -> _Looked:
-    name, settings, bundle = item
-    looked = _Looked(name, settings.name, bundle)
-    if bundle is None:
-        what, todo = "there is no certificate yet", f"`certd renew {name}` gets it"
-        looked.failure = CertdError(what, "", todo)
+def _look(item: tuple[TargetSettings, _Looked]) -> _Looked:
+    settings, looked = item
+    if looked.bundle is None:
+        what, todo = "there is no certificate yet", f"`certd renew {looked.name}` gets it"
+        if looked.waits:
+            what, todo = "nothing was deployed there yet", "see `certd status`"
+        looked.failure = CertdError(what, looked.waits, todo)
         return looked
     try:
-        look(bundle, settings, looked.sights)
+        look(looked.bundle, settings, looked.sights)
     except CertdError as error:
         # What is wrong is in the sights, where there are any.
         looked.failure = None if looked.sights else error

@@ -147,7 +147,7 @@ def _outcome(node: Node, name: str, before: Lineage, after: Lineage) -> Outcome:
     if current is None:
         return Outcome(name, "failed", "there is no certificate, and no reason is known")
     expiry = f"valid until {current.certificate.not_after:%Y-%m-%d %H:%M}Z"
-    where = ", ".join(spec.targets) or "no target"
+    where = _where(spec, after)
     if before.current is None or before.current.number != current.number:
         verb = "renewed" if before.current else "issued"
         if spec.pulled:
@@ -160,7 +160,27 @@ def _outcome(node: Node, name: str, before: Lineage, after: Lineage) -> Outcome:
     if spec.pulled:
         return Outcome(name, "nothing", f"{spec.cas[0]} has nothing newer; {expiry}")
     when = f"{decision.at:%Y-%m-%d %H:%M}Z"
-    return Outcome(name, "nothing", f"not due before {when}: {decision.reason}; {expiry}")
+    return Outcome(
+        name,
+        "nothing",
+        f"not due before {when}: {decision.reason}; {expiry}{_waiting(spec, after)}",
+    )
+
+
+def _where(spec: CertificateSpec, lineage: Lineage) -> str:
+    """The targets that serve it, and for what the others wait."""
+    there = [name for name in spec.targets if due.served(lineage, name)]
+    none = "no target yet" if spec.targets else "no target"
+    return (", ".join(there) or none) + _waiting(spec, lineage)
+
+
+def _waiting(spec: CertificateSpec, lineage: Lineage) -> str:
+    waiting = [item for item in due.plan(spec, lineage, now()).targets if item.waits]
+    return "".join(
+        f"; {item.target}: {item.decision.reason}"
+        + (f" ({item.decision.at:%Y-%m-%d %H:%M}Z)" if item.decision.at < due.NEVER else "")
+        for item in waiting
+    )
 
 
 def _changes(lineage: Lineage, spec: CertificateSpec) -> list[object]:

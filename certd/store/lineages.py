@@ -246,7 +246,8 @@ class Lineages:
         def work(connection: sa.Connection) -> None:
             self._leases.guard(connection, name)
             kept = connection.execute(_META, {"name": f"target {state.target}"}).scalar()
-            if digest and kept not in (None, digest) and not state.failure:
+            done = state.phase in ("applied", "verified")
+            if digest and kept not in (None, digest) and done:
                 values["phase"] = "pending"
             changed = connection.execute(
                 _KEEP_TARGET, {"name": name, "which": state.target, **values}

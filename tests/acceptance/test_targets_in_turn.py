@@ -81,8 +81,13 @@ def test_a_window_is_waited_for(site: Site) -> None:
     opens = now + timedelta(days=2)
     site.disk(window=f"{opens:%a} 02:00-03:00")
     done = site.certificate("www", NAME, targets=["web"]).renew()
+    waits = "version 1 is not there; its window opens then"
+    when = f"{opens:%Y-%m-%d} 02:00Z"
     assert "www: issued, version 1" in done.stdout
+    assert f"; at no target yet; web: {waits} ({when})" in done.stdout
+    assert f"; web: {waits} ({when})" in site.renew().stdout
     assert not (site.folder / "web").exists()
+    assert site.certd("plan").stdout.startswith("nothing to do now for 1 certificate")
     shown = states(site)["web"]
     assert shown["reason"] == "version 1 is not there; its window opens then"
     assert shown["next_attempt"] == f"{opens:%Y-%m-%d}T02:00:00Z"
@@ -91,6 +96,39 @@ def test_a_window_is_waited_for(site: Site) -> None:
     site.disk(window=["daily 00:00-24:00", f"{opens:%a} 02:00-03:00"])
     site.renew()
     assert serial(site, "web")
+
+
+def test_what_is_to_be_put_right_in_a_window_or_turn_says_when(site: Site) -> None:
+    """Not "now", and not "stopped"."""
+    site.disk("canary").disk("web", after=["canary"])
+    site.certificate("www", NAME, targets=["canary", "web"]).renew()
+    opens = datetime.now(UTC) + timedelta(days=2)
+    (site.folder / "web/www/current").unlink()
+    site.disk("canary", window=f"{opens:%a} 02:00-03:00")
+    found = site.certd("renew", "www")
+    assert "web: web has no certificate in place" in found.stdout
+    shown = site.certd("status").stdout
+    when = f"{opens:%Y-%m-%d} 02:00Z"
+    assert f"www at canary: to be deployed; its window opens then ({when}, in " in shown
+    assert "\n  it waits for canary\n" in shown
+    assert "next attempt now" not in shown
+    planned = site.certd("plan")
+    assert f"failed and waiting: www; the next attempt is due {when}" in planned.stdout
+
+
+def test_until_its_window_opens_a_target_is_to_serve_what_it_has(site: Site) -> None:
+    site.disk().certificate("www", NAME, targets=["web"]).renew()
+    opens = datetime.now(UTC) + timedelta(days=2)
+    site.disk(window=f"{opens:%a} 02:00-03:00")
+    site.renew("www", "--force")
+    looked = site.certd("verify")
+    assert looked.returncode == 0, looked.stdout
+    assert "www at web is to serve version 1, until a newer one is deployed: its window" in (
+        looked.stdout
+    )
+    assert serial(site, "web") in looked.stdout
+    (site.folder / "web/www/current").unlink()
+    assert site.certd("verify").returncode == 1
 
 
 @pytest.mark.parametrize(

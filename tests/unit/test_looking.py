@@ -218,19 +218,17 @@ def test_the_hsts_header_is_compared(serve: Serve, answer: str, why: str) -> Non
 
 
 @pytest.mark.parametrize(
-    ("answer", "kind", "why"),
+    ("answer", "why"),
     [
-        ("SSH-2.0-x\r\n", TargetError, "it does not speak HTTP: SSH-2.0-x"),
-        ("HTTP/1.1 200 OK\r\n" + "a: b\r\n" * 300, TargetError, "more than 200 header fields"),
-        ("HTTP/1.1 200 OK\r\na: " + "b" * 20000, TargetError, "a line of more than"),
-        ("HTTP/1.1 200 OK\r\n", Unseen, "the connection was closed before"),
-        ("", Unseen, "the connection was closed before"),
+        ("SSH-2.0-x\r\n", "it does not speak HTTP: SSH-2.0-x"),
+        ("HTTP/1.1 200 OK\r\n" + "a: b\r\n" * 300, "more than 200 header fields"),
+        ("HTTP/1.1 200 OK\r\na: " + "b" * 20000, "a line of more than"),
+        ("HTTP/1.1 200 OK\r\n", "the connection was closed before"),
+        ("", "the connection was closed before"),
     ],
 )
-def test_what_is_no_answer_by_http_is_told(
-    serve: Serve, answer: str, kind: type[TargetError], why: str
-) -> None:
+def test_what_is_no_answer_by_http_is_told(serve: Serve, answer: str, why: str) -> None:
     wanted = Endpoint("127.0.0.1", serve(answer=answer), hsts=parse("max-age=100"))
     error = trouble(target(wanted))
-    assert type(error) is kind
+    assert type(error) is Unfit
     assert why in error.why
