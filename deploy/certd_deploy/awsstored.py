@@ -60,7 +60,7 @@ class Stored(AWSTarget):
     def tidy(self, lineage: str, keep: Collection[str]) -> None:
         """Remove old versions from the store, but for these ARNs or ids."""
         if self.store == "iam":  # ACM has but the one
-            with self.client(service="iam") as client:
+            with iam.nothing_put_back(), self.client(service="iam") as client:
                 iam.prune(client, iam.listed(client, self.path, lineage), keep)
 
     def leaf(self, arn: str) -> str:
