@@ -153,6 +153,11 @@ def test_what_is_no_pair_is_not_served_and_is_put_right(target: Docker, site: Si
         pytest.param(
             {"exec": ("hang",), "exec_timeout": 0.2}, "hang did not end within 0.2 s", id="hangs"
         ),
+        pytest.param(
+            {"exec": ("tail", "-f"), "exec_timeout": 0.2},
+            "tail did not end within 0.2 s",
+            id="writes all the time",
+        ),
     ],
 )
 def test_what_goes_wrong_is_told(
@@ -184,6 +189,13 @@ def test_an_engine_that_is_away_or_unwell_is_busy(target: Docker, site: Site) ->
             target.deploy(bundle())
     site.engine.refuses = lambda method, path: said(403, "no") if method == "PUT" else None
     with pytest.raises(TargetError, match="403: no; let what lies before the engine pass it"):
+        target.deploy(bundle())
+
+
+@pytest.mark.parametrize("data", [b"<html>", b"[]", b"{}", b"null", b""])
+def test_what_is_no_engine_is_told(target: Docker, site: Site, data: bytes) -> None:
+    site.engine.refuses = lambda method, path: (200, data)
+    with pytest.raises(TargetError, match="answers what certd does not understand"):
         target.deploy(bundle())
 
 
