@@ -26,7 +26,6 @@ from certd.testing.chains import bundle
 from certd.x509 import facts, pair_matches, read_chain
 
 
-
 class Pair(NamedTuple):
     """What a server that looks now would take up, as PEM."""
 

@@ -39,10 +39,7 @@ def _check_container(name: str) -> None:
 
 
 def _check_path(path: str) -> None:
-    if not path.startswith("/"):
-        why = "it is in a container, where nothing is relative to this configuration"
-        raise ConfigError(f'"{path}" is relative', why, "write the whole path")
-    settings.check_path(Path(path))
+    settings.check_path_elsewhere("in a container", path)
 
 
 def _check_signal(name: str) -> None:

@@ -118,7 +118,12 @@ class Exec:
         """What it wrote to its standard output, the last of it."""
         variables = {"CERTD_NAME": name, **variables}
         try:
-            ended = run_program(argv, variables, self.program_timeout, given and document(given))
+            ended = run_program(
+                argv,
+                variables,
+                self.program_timeout,
+                document(given) if given is not None else None,
+            )
         except OSError as error:
             why = f"it cannot be started: {error.strerror}"
             raise TargetError(what, why, "correct argv and look, or install the program") from error

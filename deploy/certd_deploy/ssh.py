@@ -49,11 +49,6 @@ def _check_host(host: str) -> None:
         raise ConfigError(f"{host!r} is no host", "", "write its name or address; port is apart")
 
 
-def _check_port(port: int) -> None:
-    if not 0 < port < 65536:
-        raise ConfigError(f"{port} is no port", "", "write a number from 1 to 65535")
-
-
 def _check_host_key(key: str) -> None:
     if not _HOST_KEY.fullmatch(key):
         todo = "write the line of its /etc/ssh/ssh_host_ed25519_key.pub, as in ssh-ed25519 AAAA…"
@@ -61,10 +56,7 @@ def _check_host_key(key: str) -> None:
 
 
 def _check_path(path: str) -> None:
-    if not path.startswith("/"):
-        why = "it is on another machine, where nothing is relative to this configuration"
-        raise ConfigError(f'"{path}" is relative', why, "write the whole path")
-    settings.check_path(Path(path))
+    settings.check_path_elsewhere("on another machine", path)
 
 
 def _check_id(number: int) -> None:
@@ -114,7 +106,7 @@ class SSH:
             example="ssh-ed25519 AAAA…",
         ),
     )  # fmt: skip
-    port: int = field(default=22, metadata=_setting(_check_port, "port of its SSH server"))
+    port: int = field(default=22, metadata=_setting(settings.check_port, "port of its SSH server"))
     key: SecretReference | None = field(
         default=None,
         metadata=_setting(None, "private key to log in with, in any form of OpenSSH's"),

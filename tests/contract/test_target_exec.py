@@ -166,9 +166,7 @@ def test_how_it_ends_says_what_it_means(
     assert failed.value.next
 
 
-@pytest.mark.parametrize(
-    "text", ["exit 1", "exit 77", "sleep 9"], ids=["fails", "denied", "hangs"]
-)
+@pytest.mark.parametrize("text", ["exit 1", "exit 77", "sleep 9"], ids=["fails", "denied", "hangs"])
 def test_a_program_that_writes_what_it_was_given_does_not_show_the_key(
     script: Script, text: str
 ) -> None:
