@@ -108,10 +108,18 @@ class Docker:
         },
     )
     owner: int = field(
-        default=0, metadata={"description": "number of the user that the files are of"}
+        default=0,
+        metadata={
+            "description": "number of the user that the files are of",
+            "check": settings.check_id_elsewhere,
+        },
     )
     group: int = field(
-        default=0, metadata={"description": "number of the group that the files are of"}
+        default=0,
+        metadata={
+            "description": "number of the group that the files are of",
+            "check": settings.check_id_elsewhere,
+        },
     )
 
     def __post_init__(self) -> None:

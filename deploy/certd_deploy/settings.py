@@ -49,6 +49,11 @@ def check_path_elsewhere(where: str, path: str) -> None:
     check_path(Path(path))
 
 
+def check_id_elsewhere(number: int) -> None:
+    if not 0 <= number <= _MOST:
+        raise ConfigError(f"{number} is no number of a user or group", "", "`id` there says it")
+
+
 def check_port(port: int) -> None:
     if not 0 < port < 65536:
         raise ConfigError(f"{port} is no port", "", "write a number from 1 to 65535")

@@ -41,7 +41,6 @@ _T = TypeVar("_T")
 _SECONDS = 30.0  # for the connection, and for all that is done to files
 _MOST_OUTPUT = 64 * 1024  # bytes kept of what the command writes, the last ones
 _HOST_KEY = re.compile(r"(ssh|ecdsa|sk)-[a-z0-9@.-]+ [A-Za-z0-9+/=]+( .*)?")
-_MOST_ID = 2**32 - 2  # of user and group numbers
 
 
 def _check_host(host: str) -> None:
@@ -57,11 +56,6 @@ def _check_host_key(key: str) -> None:
 
 def _check_path(path: str) -> None:
     settings.check_path_elsewhere("on another machine", path)
-
-
-def _check_id(number: int) -> None:
-    if not 0 <= number <= _MOST_ID:
-        raise ConfigError(f"{number} is no number of a user or group", "", "`id` there says it")
 
 
 def _check_reload(argv: tuple[str, ...]) -> None:
@@ -123,10 +117,12 @@ class SSH:
         metadata=_setting(settings.check_mode, "mode of the private key, in octal", example="0640"),
     )
     owner: int | None = field(
-        default=None, metadata=_setting(_check_id, "number of the user that the files are of")
+        default=None,
+        metadata=_setting(settings.check_id_elsewhere, "number of the user that the files are of"),
     )
     group: int | None = field(
-        default=None, metadata=_setting(_check_id, "number of the group that the files are of")
+        default=None,
+        metadata=_setting(settings.check_id_elsewhere, "number of the group that the files are of"),
     )
     reload: tuple[str, ...] = field(
         default=(),

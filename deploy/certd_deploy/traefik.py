@@ -60,10 +60,12 @@ class Traefik(Disk):
         Of a file that somebody else has written nothing is known but that it is there.
         """
         there = Disk.serving(self, name)
+        if not there:
+            return there
         try:
             text = self._file(name).read_text()
         except (OSError, ValueError) as error:
-            return None if there and cannot_tell(error) else ""
+            return None if cannot_tell(error) else ""
         leads = text == self._text(name) if text.startswith(_OURS) else bool(text)
         return there if leads else ""
 

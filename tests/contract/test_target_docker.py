@@ -241,6 +241,8 @@ def test_killed_anywhere_a_pair_is_in_place_and_the_next_run_goes_on(
         ("signal", "hup"),
         ("exec_timeout", 0.0),
         ("mode", "0644"),
+        ("owner", -1),
+        ("group", 2**32),
     ],
 )
 def test_a_setting_that_cannot_be_is_refused(setting: str, value: object) -> None:
