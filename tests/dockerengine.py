@@ -39,7 +39,7 @@ class Container:
     signals: list[str] = field(default_factory=list)
     programs: dict[str, Program] = field(default_factory=dict)
     ran: list[list[str]] = field(default_factory=list)
-    copies: int = 0
+    copies: int = 0  # of keys
 
     def at(self, path: str) -> Path:
         assert path.startswith("/"), path
@@ -130,8 +130,8 @@ class Engine:
             )
         if kind != "application/x-tar":
             return said(400, "not a tar archive")
-        container.copies += 1
         with tarfile.open(fileobj=io.BytesIO(body)) as archive:
+            container.copies += any(name.endswith("/privkey.pem") for name in archive.getnames())
             for entry in archive:
                 there = folder / entry.name
                 is_folder = there.is_dir() and not there.is_symlink()
