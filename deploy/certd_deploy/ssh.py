@@ -297,7 +297,9 @@ class SSH:
                     await process.wait_closed()
             except TimeoutError:
                 process.kill()
-                process.close()
+                # Not the channel alone, whose end is waited for: OpenSSH passes no signal to
+                # a forced command, nor to what sudo has made root's, and that may run for ever.
+                connection.close()
                 why = (
                     f"{self.reload[0]} did not end within {self.reload_timeout:g} s{said(written)}"
                 )
