@@ -196,7 +196,7 @@ def test_until_the_edges_have_it_nobody_can_tell(
         there = distribution()
         on_its_way.setattr(there, "advance", lambda: None, raising=False)
         on_its_way.setattr(there, "status", "InProgress")
-        assert target.serving("www") == ""
+        assert target.serving("www") is None
         target.deploy(one)
     assert target.serving("www") == one.certificate.fingerprint
 
