@@ -39,7 +39,7 @@ class Container:
     signals: list[str] = field(default_factory=list)
     programs: dict[str, Program] = field(default_factory=dict)
     ran: list[list[str]] = field(default_factory=list)
-    copies: int = 0
+    copies: int = 0  # of keys
 
     def at(self, path: str) -> Path:
         assert path.startswith("/"), path
@@ -66,6 +66,11 @@ class Engine:
         container.programs = {"mv": _mv, "rm": _rm}
         self.containers[name] = container
         return container
+
+    def slowly(self, path: str) -> bool:
+        """Whether this is a program that writes something all the time, and does not end."""
+        found = re.search(r"/exec/([^/]+)/start$", path)
+        return found is not None and self.execs[found[1]][1][0] == "tail"
 
     def answer(self, method: str, target: str, kind: str, body: bytes) -> Answer:
         parts = urlsplit(target)
@@ -125,8 +130,8 @@ class Engine:
             )
         if kind != "application/x-tar":
             return said(400, "not a tar archive")
-        container.copies += 1
         with tarfile.open(fileobj=io.BytesIO(body)) as archive:
+            container.copies += any(name.endswith("/privkey.pem") for name in archive.getnames())
             for entry in archive:
                 there = folder / entry.name
                 is_folder = there.is_dir() and not there.is_symlink()
@@ -193,6 +198,14 @@ def running(engine: Engine, path: Path) -> Iterator[None]:
         def do_GET(self) -> None:
             body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
             kind = self.headers.get("Content-Type", "")
+            if engine.slowly(self.path):
+                self.send_response(200)
+                self.end_headers()
+                with contextlib.suppress(ConnectionError):
+                    for _ in range(50):
+                        self.wfile.write(bytes([1, 0, 0, 0, 0, 0, 0, 1]) + b".")
+                        time.sleep(0.05)
+                return
             status, data = engine.answer(self.command, self.path, kind, body)
             with contextlib.suppress(ConnectionError):
                 self.send_response(status)

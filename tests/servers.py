@@ -29,7 +29,6 @@ from certd.testing.tls import mint
 
 DAMAGES = ["another's key", "half a key", "half a leaf", "half a chain", "no leaf"]
 PATIENCE = 30.0  # seconds for a server to take up what it was told to
-CHANGES = 10  # of the certificate under load
 CLIENTS = 4
 
 
@@ -153,8 +152,10 @@ class ServerContract(TargetContract):
 class UnderLoad(ServerContract):
     """Of servers whose reload loses no connection."""
 
+    changes: ClassVar[int] = 10  # of the certificate, under load
+
     def test_no_handshake_fails_while_certificates_change(self, target: DeployTarget) -> None:
-        bundles = [bundle("www", number) for number in range(1, CHANGES + 2)]
+        bundles = [bundle("www", number) for number in range(1, self.changes + 2)]
         target.deploy(bundles[0])
         self.assert_served(bundles[0])
         done, seen, failures = threading.Event(), set[str](), list[str]()

@@ -25,8 +25,6 @@ from certd.api import Pair as APIPair
 from certd.testing.chains import bundle
 from certd.x509 import facts, pair_matches, read_chain
 
-DEPLOYMENTS = 20  # watched, to catch an instant of a key without its certificate
-
 
 class Pair(NamedTuple):
     """What a server that looks now would take up, as PEM."""
@@ -45,6 +43,8 @@ class TargetContract:
     secrets: ClassVar[tuple[str, ...]] = ()  # credentials of the target, which nothing may show
     tells: ClassVar[bool] = True  # what is in place
     one_place: ClassVar[bool] = False  # it has room for one certificate, whatever its name
+    # Watched, to catch an instant of a key without its certificate; fewer where each takes long.
+    deployments: ClassVar[int] = 20
 
     def in_place(self, target: Any, name: str) -> Pair | None:
         """The pair that a server would take up now, read as servers read; None: there is none.
@@ -173,7 +173,7 @@ class TargetContract:
     def test_at_no_instant_is_there_a_key_without_its_certificate(
         self, target: DeployTarget
     ) -> None:
-        bundles = [bundle("www", number) for number in range(1, DEPLOYMENTS + 1)]
+        bundles = [bundle("www", number) for number in range(1, self.deployments + 1)]
         keys = {wanted.certificate.fingerprint: wanted.key_pem for wanted in bundles}
         target.deploy(bundles[0])
         done, wrong, looks = threading.Event(), list[str](), 0
@@ -200,4 +200,4 @@ class TargetContract:
             done.set()
             watcher.join()
         assert wrong == []
-        assert looks >= DEPLOYMENTS - 1
+        assert looks >= self.deployments - 1

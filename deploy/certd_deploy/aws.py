@@ -9,10 +9,10 @@ from typing import ClassVar, TypeVar
 
 from certd_providers.aws import AWS
 from cryptography.hazmat.primitives.asymmetric.types import CertificatePublicKeyTypes
-from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from cryptography.x509 import load_pem_x509_certificate
 
 from certd.api import Bundle, CertdError, TargetBusy, TargetError
+from certd_deploy.pem import pair_fingerprint
 
 PATIENCE = 45.0  # seconds in which every part of AWS has heard of what was uploaded, as a rule
 PAUSE = 0.5  # seconds between the first two looks; then ever longer
@@ -46,15 +46,11 @@ def check_pair(bundle: Bundle) -> CertificatePublicKeyTypes:
     Raises:
         TargetError: key and certificate do not belong together.
     """
-    what, todo = "nothing is sent to AWS", f"`certd renew {bundle.name} --force` gets another"
-    try:
-        key = load_pem_private_key(bundle.key_pem.reveal().encode(), None).public_key()
-        leaf = load_pem_x509_certificate(bundle.leaf_pem.encode()).public_key()
-    except (TypeError, ValueError):  # their texts may have what was read
-        raise TargetError(what, "key or certificate cannot be read", todo) from None
-    if key != leaf:
-        raise TargetError(what, "the private key does not belong to the certificate", todo)
-    return leaf
+    if not pair_fingerprint(bundle.leaf_pem, bundle.key_pem.reveal()):
+        why = "private key and certificate are no pair, or cannot be read"
+        todo = f"`certd renew {bundle.name} --force` gets another"
+        raise TargetError("nothing is sent to AWS", why, todo)
+    return load_pem_x509_certificate(bundle.leaf_pem.encode()).public_key()
 
 
 def once_known(call: Callable[[], T], unknown: type[Exception]) -> T:

@@ -10,6 +10,7 @@ from typing import NamedTuple
 from certd.api import Bundle, ConfigError, TargetError
 from certd_deploy import acm, iam
 from certd_deploy.aws import AWSTarget
+from certd_deploy.settings import check_port
 
 _IAM_NAME = re.compile(r"arn:[\w-]+:iam::\d+:server-certificate/(?:.*/)?([^/]+)", re.ASCII)
 _ACM = re.compile(r"arn:[\w-]+:acm:", re.ASCII)
@@ -26,11 +27,6 @@ def check_store(store: str) -> None:
     if store not in ("iam", "acm"):
         todo = 'write "acm", or "iam" for server certificates'
         raise ConfigError(f'there is no store "{store}"', "", todo)
-
-
-def check_port(port: int) -> None:
-    if not 0 < port < 65536:
-        raise ConfigError(f"{port} is no port", "", "443 is that of HTTPS")
 
 
 STORE = {"description": 'where the certificate is kept: "acm" or "iam"', "check": check_store}
@@ -60,7 +56,7 @@ class Stored(AWSTarget):
     def tidy(self, lineage: str, keep: Collection[str]) -> None:
         """Remove old versions from the store, but for these ARNs or ids."""
         if self.store == "iam":  # ACM has but the one
-            with self.client(service="iam") as client:
+            with iam.nothing_put_back(), self.client(service="iam") as client:
                 iam.prune(client, iam.listed(client, self.path, lineage), keep)
 
     def leaf(self, arn: str) -> str:

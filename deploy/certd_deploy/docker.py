@@ -39,10 +39,7 @@ def _check_container(name: str) -> None:
 
 
 def _check_path(path: str) -> None:
-    if not path.startswith("/"):
-        why = "it is in a container, where nothing is relative to this configuration"
-        raise ConfigError(f'"{path}" is relative', why, "write the whole path")
-    settings.check_path(Path(path))
+    settings.check_path_elsewhere("in a container", path)
 
 
 def _check_signal(name: str) -> None:
@@ -111,10 +108,18 @@ class Docker:
         },
     )
     owner: int = field(
-        default=0, metadata={"description": "number of the user that the files are of"}
+        default=0,
+        metadata={
+            "description": "number of the user that the files are of",
+            "check": settings.check_id_elsewhere,
+        },
     )
     group: int = field(
-        default=0, metadata={"description": "number of the group that the files are of"}
+        default=0,
+        metadata={
+            "description": "number of the group that the files are of",
+            "check": settings.check_id_elsewhere,
+        },
     )
 
     def __post_init__(self) -> None:
@@ -129,7 +134,7 @@ class Docker:
         wanted = (bundle.fullchain_pem, bundle.key_pem.reveal())
         for container in engine.containers(self.container, self.label):
             if self._pair(engine, container, bundle.name) != wanted:
-                self._put(engine, container, bundle)
+                self._put(engine, container, bundle, wanted)
             failpoint("docker: in place")
             self._reload(container, bundle)
             failpoint("docker: taken up")
@@ -164,7 +169,10 @@ class Docker:
     def _pair(self, engine: Engine, container: str, name: str) -> tuple[str, str] | None:
         """The chain and the key that ``current`` leads to."""
         link = self._link(engine, container, name)
-        archive = engine.get(container, f"{self._path(name)}/{link}") if link else None
+        return self._read(engine, container, f"{self._path(name)}/{link}") if link else None
+
+    def _read(self, engine: Engine, container: str, folder: str) -> tuple[str, str] | None:
+        archive = engine.get(container, folder)
         if archive is None:
             return None
         with archive:
@@ -184,16 +192,19 @@ class Docker:
             first = archive.next()
             return first.linkname if first is not None and first.issym() else None
 
-    def _put(self, engine: Engine, container: str, bundle: Bundle) -> None:
+    def _put(self, engine: Engine, container: str, bundle: Bundle, wanted: tuple[str, str]) -> None:
         path, before = self._path(bundle.name), self._link(engine, container, bundle.name)
         # By its content, for after the loss of the database numbers come again.
         version = f"{bundle.version}-{bundle.certificate.fingerprint[:16]}"
         above, own = posixpath.split(path)
         folders = [own, f"{own}/versions", f"{own}/versions/{version}"]
         entries = [(self._entry(one, tarfile.DIRTYPE, FOLDER_MODE), b"") for one in folders]
-        for name, content in contents(bundle, int(self.mode, 8), self.owner, self.group).items():
-            entry = self._entry(f"{folders[-1]}/{name}", tarfile.REGTYPE, content.mode)
-            entries.append((entry, content.data))
+        # The chain is unpacked last: with it all is there, from a run that was killed.
+        if self._read(engine, container, f"{path}/versions/{version}") != wanted:
+            files = contents(bundle, int(self.mode, 8), self.owner, self.group)
+            for name, content in files.items():
+                entry = self._entry(f"{folders[-1]}/{name}", tarfile.REGTYPE, content.mode)
+                entries.append((entry, content.data))
         link = self._entry(f"{own}/.current.tmp", tarfile.SYMTYPE, 0o777)
         link.linkname = f"versions/{version}"
         engine.put(container, above, [*entries, (link, b"")])

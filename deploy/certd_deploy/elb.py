@@ -25,8 +25,9 @@ from typing import Any, ClassVar
 
 from certd.api import Bundle, ConfigError, TargetError, failpoint
 from certd_deploy.aws import check_pair, once_known
-from certd_deploy.awsstored import STORE, Balancer, check_port
+from certd_deploy.awsstored import STORE, Balancer
 from certd_deploy.elbpolicies import KIND, check_policy, policy
+from certd_deploy.settings import check_port
 
 _FRONT = ("HTTPS", "SSL")
 _BACK = {"HTTPS": ("HTTP", "HTTPS"), "SSL": ("TCP", "SSL")}

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import io
 import json
 import socket
 import tarfile
-from collections.abc import Collection, Mapping
+import time
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +19,7 @@ from certd.api import TargetBusy, TargetError, plain, said
 
 VERSION = "/v1.41"  # of Docker 20.10, and what Podman's service speaks
 LARGEST = 8 * 2**20  # bytes of an answer
-SECONDS = 30.0  # of silence
+SECONDS = 30.0  # for a request and its answer
 
 
 class _Connection(http.client.HTTPConnection):
@@ -41,15 +43,17 @@ class Engine:
     def containers(self, name: str | None, label: str | None) -> list[str]:
         """The ids of those that run; names are whole, labels as in ``app=web``."""
         if name is not None:
-            found = json.loads(self.call("GET", f"/containers/{name}/json"))
-            if not found["State"]["Running"]:
+            with self._understood():
+                found = json.loads(self.call("GET", f"/containers/{name}/json"))
+                runs, id = found["State"]["Running"], str(found["Id"])
+            if not runs:
                 why, todo = f"container {name} does not run", "start it"
                 raise TargetError(self.what, why, todo)
-            return [found["Id"]]
+            return [id]
         filters = json.dumps({"label": [label], "status": ["running"]})
-        ids = [
-            one["Id"] for one in json.loads(self.call("GET", "/containers/json", filters=filters))
-        ]
+        with self._understood():
+            found = json.loads(self.call("GET", "/containers/json", filters=filters))
+            ids = [str(one["Id"]) for one in found]
         if not ids:
             why = f"no container that runs has the label {label}"
             raise TargetError(self.what, why, "start one, or correct label")
@@ -82,15 +86,17 @@ class Engine:
             TargetError: it failed, or took longer. The API has no way to end it then.
         """
         body = {"AttachStdout": True, "AttachStderr": True, "Cmd": list(argv), "User": user}
-        made = json.loads(self.call("POST", f"/containers/{container}/exec", body))
+        with self._understood():
+            made = json.loads(self.call("POST", f"/containers/{container}/exec", body))["Id"]
         start = {"Detach": False, "Tty": False}
         program = next(iter(argv))
         try:
-            output = self.call("POST", f"/exec/{made['Id']}/start", start, seconds)
+            output = self.call("POST", f"/exec/{made}/start", start, seconds)
         except TargetBusy as busy:
             why = f"{program} did not end within {seconds:g} s"
             raise TargetError(self.what, why, "see why it hangs") from busy
-        code = json.loads(self.call("GET", f"/exec/{made['Id']}/json"))["ExitCode"]
+        with self._understood():
+            code = json.loads(self.call("GET", f"/exec/{made}/json"))["ExitCode"]
         if code != 0:
             why = f"{program} ended with status {code} in it{said(_unframed(output))}"
             raise TargetError(
@@ -107,7 +113,7 @@ class Engine:
         accept: Collection[int] = (),
         **query: str,
     ) -> bytes:
-        """One request; b"" for a status in ``accept``.
+        """One request, all of it within this time; b"" for a status in ``accept``.
 
         Raises:
             TargetError, TargetBusy: what it refuses, and why.
@@ -117,10 +123,18 @@ class Engine:
             headers["Content-Type"], body = "application/json", json.dumps(body).encode()
         target = f"{VERSION}{path}?{urlencode(query)}" if query else VERSION + path
         connection = _Connection(self.path, seconds)
+        deadline = time.monotonic() + seconds
         try:
             connection.request(method, target, body, headers)
-            answer = connection.getresponse()
-            data = answer.read(LARGEST + 1)
+            socket = connection.sock  # the connection lets go of it when the answer begins
+            data = bytearray()
+            with connection.getresponse() as answer:
+                while len(data) <= LARGEST:
+                    # A program that writes all the time would never be silent for so long.
+                    socket.settimeout(max(deadline - time.monotonic(), 0.001))
+                    if not (part := answer.read1(65536)):
+                        break
+                    data += part
         except PermissionError:
             todo = "let certd's user use the socket, as members of group docker may"
             raise TargetError(self.what, f"{self.path}: permission denied", todo) from None
@@ -135,9 +149,17 @@ class Engine:
             raise TargetError(self.what, "the engine does not end its answer")
         if answer.status >= 400:
             raise self._refused(answer.status, data)
-        return data
+        return bytes(data)
 
-    def _refused(self, status: int, data: bytes) -> TargetError:
+    @contextlib.contextmanager
+    def _understood(self) -> Iterator[None]:
+        try:
+            yield
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            why = f"{self.path} answers what certd does not understand ({type(error).__name__})"
+            raise TargetError(self.what, why, "look whether socket is the engine's") from None
+
+    def _refused(self, status: int, data: bytes | bytearray) -> TargetError:
         try:
             words = str(json.loads(data)["message"])
         except (ValueError, KeyError, TypeError):

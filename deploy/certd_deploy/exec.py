@@ -21,7 +21,7 @@ The exit status says what became of it (sysexits.h has the names):
     77        EX_NOPERM: the program's own credential is refused
     others    it failed
 
-What it wrote last is shown where it failed: it must not write the key.
+What it wrote last is shown where it failed, unless the key is in it.
 """
 
 from __future__ import annotations
@@ -33,7 +33,6 @@ from typing import ClassVar
 from certd.api import (
     Bundle,
     ConfigError,
-    Secret,
     TargetBusy,
     TargetError,
     check_program,
@@ -45,6 +44,7 @@ from certd_deploy import command
 from certd_deploy.document import document, told_fingerprint
 
 BUSY, DENIED = 75, 77  # EX_TEMPFAIL and EX_NOPERM of sysexits.h
+_PART = 16  # characters of a key that nothing else has
 _BY_HAND = "run the program by hand, as certd's user, to see what it lacks"
 
 
@@ -94,7 +94,7 @@ class Exec:
         what = f"{self.argv[0]} deploy {bundle.name} {bundle.version} failed"
         variables = {"CERTD_VERSION": str(bundle.version), "CERTD_FINGERPRINT": fingerprint}
         argv = [*self.argv, "deploy", bundle.name, str(bundle.version)]
-        self._run(argv, bundle.name, variables, what, document(bundle))
+        self._run(argv, bundle.name, variables, what, bundle)
         failpoint("exec: deployed")
 
     def serving(self, name: str) -> str | None:
@@ -113,18 +113,27 @@ class Exec:
         name: str,
         variables: Mapping[str, str],
         what: str,
-        given: Secret | None = None,
+        given: Bundle | None = None,
     ) -> bytes:
         """What it wrote to its standard output, the last of it."""
         variables = {"CERTD_NAME": name, **variables}
         try:
-            ended = run_program(argv, variables, self.program_timeout, given)
+            ended = run_program(
+                argv,
+                variables,
+                self.program_timeout,
+                document(given) if given is not None else None,
+            )
         except OSError as error:
             why = f"it cannot be started: {error.strerror}"
             raise TargetError(what, why, "correct argv and look, or install the program") from error
         if not ended.how:
             return ended.output
-        why = f"it {ended.how}{said(ended.output + ended.errors)}"
+        written = ended.output + ended.errors
+        if given is not None and _shows(written, given):
+            why = f"it {ended.how}; what it wrote is not shown, for it has the key in it"
+        else:
+            why = f"it {ended.how}{said(written)}"
         if not ended.by_itself:
             raise TargetBusy(what, why, "see why it hangs, or raise program_timeout")
         if ended.status == BUSY:
@@ -132,3 +141,10 @@ class Exec:
         if ended.status == DENIED:
             raise TargetError(what, why, "give the program a credential that may do it")
         raise TargetError(what, why, _BY_HAND)
+
+
+def _shows(written: bytes, bundle: Bundle) -> bool:
+    """Whether a line of the key is in there, whole or in part: output is cut at its start."""
+    lines = bundle.key_pem.reveal().encode().splitlines()[1:-1]
+    parts = [line[at : at + _PART] for line in lines for at in range(0, len(line), _PART)]
+    return any(part in written for part in parts if len(part) == _PART)

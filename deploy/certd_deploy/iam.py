@@ -18,12 +18,13 @@ The least that must be allowed (PATH is the setting; the first cannot be limited
 
 from __future__ import annotations
 
+import contextlib
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
-from certd.api import Bundle, ConfigError, TargetError, failpoint, fingerprint
+from certd.api import Bundle, ConfigError, TargetBusy, TargetError, failpoint, fingerprint
 from certd_deploy.aws import TAG, AWSTarget, check_pair
 
 LONGEST_NAME, LONGEST_PATH = 128, 512  # characters
@@ -73,6 +74,7 @@ class IAM(AWSTarget):
         with self.client() as iam:
             there = listed(iam, self.path, bundle.name)
             now = put(iam, self.path, bundle, there)
+        with nothing_put_back(), self.client() as iam:
             prune(iam, there, {now.arn})
 
     def serving(self, name: str) -> str:
@@ -124,6 +126,22 @@ def is_own(arn: str, path: str, lineage: str) -> bool:
     """Whether an ARN is a server certificate of this lineage."""
     name = rf"{re.escape(lineage)}-[0-9a-f]{{{SHOWN}}}{re.escape(_suffix(path))}"
     return re.search(f":server-certificate{re.escape(path)}{name}$", arn) is not None
+
+
+@contextlib.contextmanager
+def nothing_put_back() -> Iterator[None]:
+    """What fails in here comes after a deployment that has not: the new version stays.
+
+    Raises:
+        TargetBusy: for whatever fails, so that it is told, and tried again.
+    """
+    try:
+        yield
+    except TargetError as error:
+        if isinstance(error, TargetBusy):
+            raise
+        what = f"the new version is in place, but old server certificates stay: {error.what}"
+        raise TargetBusy(what, error.why, error.next) from None
 
 
 def prune(iam: Any, there: Collection[Uploaded], keep: Collection[str]) -> None:

@@ -110,7 +110,8 @@ class Kubernetes:
         }
         with self._asked(f"{self.place(bundle.name)} was not written") as secrets:
             there = self._read(secrets, name)
-            if there is not None and there.get("data") == data:
+            found = (there or {}).get("data") or {}
+            if all(found.get(key) == data[key] for key in data):  # others may have more in it
                 return
             secrets.patch_namespaced_secret(
                 name,

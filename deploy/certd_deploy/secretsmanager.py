@@ -22,9 +22,10 @@ import re
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
-from certd.api import Bundle, ConfigError, Pair, TargetError, failpoint, fingerprint
+from certd.api import Bundle, ConfigError, Pair, TargetError, failpoint
 from certd_deploy.aws import TAG, AWSTarget, check_pair
 from certd_deploy.pairtext import check_format, read, written
+from certd_deploy.pem import pair_fingerprint
 
 PLACEHOLDER = "{name}"
 CURRENT = "AWSCURRENT"
@@ -93,10 +94,7 @@ class SecretsManager(AWSTarget):
 
     def serving(self, name: str) -> str:
         found = self._found(name)
-        try:
-            return fingerprint(found.fullchain_pem) if found else ""
-        except ValueError:
-            return ""
+        return pair_fingerprint(found.fullchain_pem, found.key_pem.reveal()) if found else ""
 
     def recover(self, name: str) -> Pair | None:
         return self._found(name)

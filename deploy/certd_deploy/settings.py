@@ -42,6 +42,23 @@ def check_path(path: Path) -> None:
         )
 
 
+def check_path_elsewhere(where: str, path: str) -> None:
+    if not path.startswith("/"):
+        why = f"it is {where}, where nothing is relative to this configuration"
+        raise ConfigError(f'"{path}" is relative', why, "write the whole path")
+    check_path(Path(path))
+
+
+def check_id_elsewhere(number: int) -> None:
+    if not 0 <= number <= _MOST:
+        raise ConfigError(f"{number} is no number of a user or group", "", "`id` there says it")
+
+
+def check_port(port: int) -> None:
+    if not 0 < port < 65536:
+        raise ConfigError(f"{port} is no port", "", "write a number from 1 to 65535")
+
+
 def check_mode(mode: str) -> None:
     bits = int(mode, 8) if re.fullmatch(r"[0-7]{3,4}", mode) else -1
     if bits < 0 or bits & ~_KEY_MODES or not bits & stat.S_IRUSR:

@@ -24,6 +24,7 @@ from pathlib import Path
 from certd.api import Bundle, ConfigError, TargetError, failpoint
 from certd_deploy.disk import Disk
 from certd_deploy.settings import PLACEHOLDER
+from certd_deploy.troubles import cannot_tell
 
 _OURS = "# Written by certd for "
 _SUFFIXES = (".yml", ".yaml")
@@ -53,16 +54,37 @@ class Traefik(Disk):
     def keyless(self) -> bool:
         return False  # the file names a key
 
+    def serving(self, name: str) -> str | None:
+        """The fingerprint in place; "" if the configuration does not lead there.
+
+        Of a file that somebody else has written nothing is known but that it is there.
+        """
+        there = Disk.serving(self, name)
+        if not there:
+            return there
+        try:
+            text = self._file(name).read_text()
+        except (OSError, ValueError) as error:
+            return None if cannot_tell(error) else ""
+        leads = text == self._text(name) if text.startswith(_OURS) else bool(text)
+        return there if leads else ""
+
+    def _file(self, name: str) -> Path:
+        return Path(str(self.configuration).replace(PLACEHOLDER, name))
+
+    def _text(self, name: str) -> str:
+        version = Path(os.path.realpath(self._path(name) / "current"))
+        return f"{_OURS}{name}\n{_tls(version)}"
+
     def _try(self, bundle: Bundle) -> None:
         Disk._try(self, bundle)
-        file = Path(str(self.configuration).replace(PLACEHOLDER, bundle.name))
+        file = self._file(bundle.name)
         try:
             first = file.read_text().partition("\n")[0] if file.exists() else ""
             if first and not first.startswith(_OURS):
                 os.utime(file)
             elif first in ("", _OURS + bundle.name):
-                version = Path(os.path.realpath(self._path(bundle.name) / "current"))
-                _write(file, f"{_OURS}{bundle.name}\n{_tls(version)}")
+                _write(file, self._text(bundle.name))
             else:
                 raise TargetError(
                     f"version {bundle.version} is not in place",

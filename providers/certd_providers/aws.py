@@ -40,6 +40,11 @@ CLOCK = re.compile(
     re.IGNORECASE,
 )
 LACKS_A_PERMISSION = frozenset(("AccessDenied", "AccessDeniedException"))
+# Services that speak JSON say so with 400, others with 401 or 403.
+NO_SUCH_CREDENTIAL = re.compile(
+    "(ExpiredToken|IncompleteSignature|InvalidSignature|MissingAuthenticationToken"
+    "|UnrecognizedClient)(Exception)?"
+)
 PREFIX = {"elb": "elasticloadbalancing", "elbv2": "elasticloadbalancing"}  # IAM's names
 # The values were read a moment ago: what speaks against them is somebody else's change.
 OVERTAKEN = re.compile(
@@ -201,7 +206,7 @@ class AWS:
             todo = f"allow it: {self._statement(service, operation)}"
             about = [zone] if self.of_zone(operation) else []
             return self.denied(f"AWS refuses {operation}", said, todo, *about)
-        if status in (401, 403):
+        if status in (401, 403) or NO_SUCH_CREDENTIAL.fullmatch(code):
             return self.denied("AWS refuses the credential", said, self.credential)
         return self.failed("AWS refuses the change", said, "correct what it names")
 

@@ -88,6 +88,7 @@ def viewer() -> Any:
 
 
 class TestCloudFront(TargetContract):
+    deployments = 6
     secrets: ClassVar[tuple[str, ...]] = (SECRET,)
     one_place = True
 

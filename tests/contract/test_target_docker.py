@@ -153,6 +153,11 @@ def test_what_is_no_pair_is_not_served_and_is_put_right(target: Docker, site: Si
         pytest.param(
             {"exec": ("hang",), "exec_timeout": 0.2}, "hang did not end within 0.2 s", id="hangs"
         ),
+        pytest.param(
+            {"exec": ("tail", "-f"), "exec_timeout": 0.2},
+            "tail did not end within 0.2 s",
+            id="writes all the time",
+        ),
     ],
 )
 def test_what_goes_wrong_is_told(
@@ -187,11 +192,18 @@ def test_an_engine_that_is_away_or_unwell_is_busy(target: Docker, site: Site) ->
         target.deploy(bundle())
 
 
+@pytest.mark.parametrize("data", [b"<html>", b"[]", b"{}", b"null", b""])
+def test_what_is_no_engine_is_told(target: Docker, site: Site, data: bytes) -> None:
+    site.engine.refuses = lambda method, path: (200, data)
+    with pytest.raises(TargetError, match="answers what certd does not understand"):
+        target.deploy(bundle())
+
+
 @pytest.mark.fault(row=41)
 @pytest.mark.parametrize(
     ("point", "copies"),
     [
-        ("docker: version is copied", 2),
+        ("docker: version is copied", 1),
         ("docker: link switched", 1),
         ("docker: in place", 1),
         ("docker: taken up", 1),
@@ -229,6 +241,8 @@ def test_killed_anywhere_a_pair_is_in_place_and_the_next_run_goes_on(
         ("signal", "hup"),
         ("exec_timeout", 0.0),
         ("mode", "0644"),
+        ("owner", -1),
+        ("group", 2**32),
     ],
 )
 def test_a_setting_that_cannot_be_is_refused(setting: str, value: object) -> None:

@@ -7,11 +7,12 @@ from pathlib import Path
 from certd_deploy.dovecot import Dovecot
 
 from certd.testing.dovecot import Dovecot as Server
-from tests.servers import ServerContract
+from tests.servers import UnderLoad
 
 
-class TestDovecot(ServerContract):
+class TestDovecot(UnderLoad):
     kind = Server
+    changes = 4  # it takes a second for each
 
     def recipe(self, server: Server, path: Path) -> Dovecot:
         return Dovecot(path, test=tuple(server.test_argv), reload=tuple(server.reload_argv))

@@ -66,6 +66,7 @@ def listeners(moto: str) -> dict[int, dict[str, Any]]:
 
 
 class TestELB(TargetContract):
+    deployments = 6
     secrets: ClassVar[tuple[str, ...]] = (SECRET,)
     one_place = True
 
@@ -208,6 +209,16 @@ def test_the_certificate_that_was_there_goes_when_it_is_not_used(target: ELB, mo
     ]
     assert len(names) == 2, "the one in place and the one before"
     assert listeners(moto)[443]["SSLCertificateId"].rpartition("/")[2] in names
+
+
+def test_one_that_may_not_be_deleted_puts_nothing_back(target: ELB, front: Front) -> None:
+    for number in (1, 2):
+        target.deploy(bundle("www", number))
+    front.refuse("iam:DeleteServerCertificate", 403, "AccessDenied", "not you")
+    third = bundle("www", 3)
+    with pytest.raises(TargetBusy, match="new version is in place, but old"):
+        target.deploy(third)
+    assert target.serving("www") == third.certificate.fingerprint
 
 
 @pytest.mark.parametrize("name", ["mozilla-modern", "mozilla-intermediate"])

@@ -166,6 +166,18 @@ def test_how_it_ends_says_what_it_means(
     assert failed.value.next
 
 
+@pytest.mark.parametrize("text", ["exit 1", "exit 77", "sleep 9"], ids=["fails", "denied", "hangs"])
+def test_a_program_that_writes_what_it_was_given_does_not_show_the_key(
+    script: Script, text: str
+) -> None:
+    wanted = bundle()
+    with pytest.raises(TargetError) as failed:
+        script(f"tail -c 300 >&2; {text}", program_timeout=0.5).deploy(wanted)
+    assert "not shown" in failed.value.why
+    lines = wanted.key_pem.reveal().splitlines()[1:-1]
+    assert not [line for line in lines if line[-20:] in str(failed.value)]
+
+
 @pytest.mark.fault(row=51)
 def test_one_that_hangs_ends_with_all_that_it_has_forked(tmp_path: Path, script: Script) -> None:
     hanging = f'sleep 60 & echo $! >"{tmp_path}/child"; echo on; wait'

@@ -60,6 +60,7 @@ def named(one: Bundle, suffix: str = "") -> str:
 
 
 class TestIAM(TargetContract):
+    deployments = 6
     secrets: ClassVar[tuple[str, ...]] = (SECRET,)
 
     @pytest.fixture
@@ -258,6 +259,21 @@ def test_a_permission_that_is_missing_is_named(target: IAM, front: Front) -> Non
         target.deploy(first)
     assert '"iam:TagServerCertificate"' in refused.value.next
     assert target.serving("www") == second.certificate.fingerprint
+
+
+def test_an_old_one_that_may_not_be_deleted_puts_nothing_back(target: IAM, front: Front) -> None:
+    """It would show with the third version only, and no certificate would be renewed any more."""
+    for number in (1, 2):
+        target.deploy(bundle("www", number))
+    front.refuse("iam:DeleteServerCertificate", 403, "AccessDenied", "not you")
+    third = bundle("www", 3)
+    with pytest.raises(TargetBusy, match="new version is in place, but old") as refused:
+        target.deploy(third)
+    assert '"iam:DeleteServerCertificate"' in refused.value.next
+    assert target.serving("www") == third.certificate.fingerprint
+    target.deploy(third)
+    assert front.count("iam:UploadServerCertificate") == 3
+    assert len(stored()) == 2
 
 
 class Crash(BaseException):

@@ -113,6 +113,17 @@ def test_what_others_have_in_it_stays_theirs(target: Kubernetes, site: Site) -> 
     assert site.api.secrets["www-tls"]["metadata"]["annotations"]["note"] == "of the operator's"
 
 
+def test_what_others_have_in_its_data_does_not_have_it_sent_again(
+    target: Kubernetes, site: Site
+) -> None:
+    wanted = bundle("www", 1)
+    target.deploy(wanted)
+    site.api.edit("trust", "www-tls", {("data", "ca.crt"): base64.b64encode(b"roots").decode()})
+    target.deploy(wanted)
+    assert site.api.patches == 1
+    assert site.secret()["ca.crt"] == "roots"
+
+
 def test_nothing_is_taken_from_another_who_is_named(target: Kubernetes, site: Site) -> None:
     wanted, theirs = bundle("www", 1), bundle("www", 1)
     target.deploy(wanted)

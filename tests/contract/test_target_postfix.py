@@ -12,11 +12,12 @@ from certd_deploy.postfix import Postfix
 from certd.api import ConfigError
 from certd.testing.chains import bundle
 from certd.testing.postfix import Postfix as Server
-from tests.servers import ServerContract
+from tests.servers import UnderLoad
 
 
-class TestPostfix(ServerContract):
+class TestPostfix(UnderLoad):
     kind = Server
+    changes = 4  # it takes a second for each
 
     @pytest.fixture
     def target(self, server: Server, tmp_path: Path) -> Postfix:

@@ -171,6 +171,20 @@ def test_what_is_not_of_certd_is_nothing(target: SecretsManager, moto: str, text
     assert target.serving("www") == one.certificate.fingerprint
 
 
+def test_a_key_of_another_certificate_is_no_pair_and_is_put_right(
+    target: SecretsManager, moto: str
+) -> None:
+    one = bundle()
+    target.deploy(one)
+    parts = {**json.loads(current() or ""), "private_key": bundle("www", 2).key_pem.reveal()}
+    boto("secretsmanager", moto).put_secret_value(
+        SecretId="certd/www", SecretString=json.dumps(parts)
+    )
+    assert target.serving("www") == ""
+    target.deploy(one)
+    assert target.serving("www") == one.certificate.fingerprint
+
+
 def test_another_format_is_another_version(target: SecretsManager) -> None:
     one = bundle()
     target.deploy(one)
@@ -202,6 +216,15 @@ def test_a_secret_that_is_about_to_be_deleted_is_told(target: SecretsManager, mo
             400, "AccessDeniedException", TargetError, '"secretsmanager:PutSecretValue"', id="no"
         ),
         pytest.param(400, "LimitExceededException", TargetError, "Limit", id="quota"),
+        pytest.param(
+            400, "UnrecognizedClientException", TargetError, "refuses the credential", id="no key"
+        ),
+        pytest.param(
+            400, "InvalidSignatureException", TargetError, "refuses the credential", id="wrong key"
+        ),
+        pytest.param(
+            400, "ExpiredTokenException", TargetError, "refuses the credential", id="old token"
+        ),
     ],
 )
 def test_what_is_refused(

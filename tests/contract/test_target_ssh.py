@@ -56,6 +56,8 @@ def folder(target: SSH, name: str = "www") -> Path:
 
 
 class TestSSHContract(TargetContract):
+    deployments = 6
+
     @pytest.fixture
     def target(self, target: SSH) -> SSH:
         return target
@@ -240,6 +242,24 @@ def test_a_command_that_hangs_is_ended_there(target: SSH) -> None:
     while process.exists() and "Z" not in (process / "stat").read_text().split()[2]:
         assert time.monotonic() < deadline
         time.sleep(0.01)
+
+
+@pytest.mark.fault(row=51)
+def test_a_command_that_cannot_be_ended_there_is_not_waited_for(
+    target: SSH, server: OpenSSH
+) -> None:
+    """OpenSSH passes no signal to a forced command, nor to one that sudo has made root's."""
+    name = f"forced-{next(_FOLDERS)}"
+    public = server.make_key(name)
+    with (server.folder / "authorized_keys").open("a") as file:
+        sftp = "internal-sftp*) exec /usr/lib/openssh/sftp-server"
+        rest = '*) eval \\"$SSH_ORIGINAL_COMMAND\\"'
+        file.write(f'\ncommand="case $SSH_ORIGINAL_COMMAND in {sftp};; {rest};; esac" {public}\n')
+    forced = replace(target, key=SecretReference("file", server.folder / name))
+    began = time.monotonic()
+    with pytest.raises(TargetError, match="raise reload_timeout"):
+        replace(forced, reload=("sleep", "15"), reload_timeout=0.5).deploy(bundle())
+    assert time.monotonic() - began < 10
 
 
 def test_a_machine_that_is_away_is_busy(target: SSH, free_port: object) -> None:

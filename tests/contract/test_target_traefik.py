@@ -58,6 +58,19 @@ class TestTraefik(UnderLoad):
             target.deploy(newer)
         self.assert_in_place(target, older)
 
+    def test_a_file_that_does_not_name_the_version_any_more_is_seen_and_put_right(
+        self, target: Traefik, server: Server
+    ) -> None:
+        wanted, file = bundle("www", 1), server.dynamic / "www.yml"
+        target.deploy(wanted)
+        text = file.read_text()
+        for other in (None, text.replace("versions/1/", "versions/9/"), ""):
+            file.unlink() if other is None else file.write_text(other)
+            assert target.serving("www") == ""
+            target.deploy(wanted)
+            assert file.read_text() == text
+            self.assert_in_place(target, wanted)
+
     def test_two_certificates_do_not_take_turns_in_one_file(
         self, target: Traefik, server: Server
     ) -> None:
