@@ -15,7 +15,7 @@ import contextlib
 import hashlib
 import os
 import ssl
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
@@ -35,15 +35,11 @@ from certd_deploy import command, extra, folders, inplace, settings
 from certd_deploy.extra import THE_FOUR, Extra
 from certd_deploy.folders import Content
 from certd_deploy.inplace import InPlace
-from certd_deploy.settings import PLACEHOLDER, first_own
+from certd_deploy.settings import PLACEHOLDER, first_own, setting
 from certd_deploy.troubles import cannot_tell, explained
 from certd_deploy.versions import FILE_OCTETS, VERSION_FILES, is_pair, keep, prune
 
 _OTHERS_READ = 0o044  # what everybody may do with a certificate, which is public
-
-
-def _setting(check: Callable[[Any], None], description: str, **more: Any) -> Mapping[str, Any]:
-    return {"check": check, "description": description, **more}
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +51,7 @@ class Disk:
     """
 
     path: Path = field(
-        metadata=_setting(
+        metadata=setting(
             settings.check_path,
             "folder of one certificate's files; {name} is its name",
             example="/etc/ssl/certd/{name}",
@@ -64,18 +60,18 @@ class Disk:
     )
     mode: str = field(
         default="0600",
-        metadata=_setting(settings.check_mode, "mode of the private key, in octal", example="0640"),
+        metadata=setting(settings.check_mode, "mode of the private key, in octal", example="0640"),
     )
     owner: str | None = field(
-        default=None, metadata=_setting(settings.check_owner, "user of the files", example="root")
+        default=None, metadata=setting(settings.check_owner, "user of the files", example="root")
     )
     group: str | None = field(
         default=None,
-        metadata=_setting(settings.check_group, "group of the files", example="ssl-cert"),
+        metadata=setting(settings.check_group, "group of the files", example="ssl-cert"),
     )
     files: dict[str, str] = field(
         default_factory=dict,
-        metadata=_setting(
+        metadata=setting(
             extra.check_files,
             "more files in each version's folder, and the format of each",
             example={"site.pem": "combined"},
@@ -86,20 +82,20 @@ class Disk:
     )
     test: tuple[str, ...] = field(
         default=(),
-        metadata=_setting(
+        metadata=setting(
             check_program,
             "program and arguments that test the server's configuration, before reload",
         ),
     )
     reload: tuple[str, ...] = field(
         default=(),
-        metadata=_setting(
+        metadata=setting(
             check_program, "program and arguments that make the server read them, never a shell"
         ),
     )
     reload_timeout: float = field(
         default=60.0,
-        metadata=_setting(command.check_timeout, "seconds after which either command is killed"),
+        metadata=setting(command.check_timeout, "seconds after which either command is killed"),
     )
 
     def __post_init__(self) -> None:
@@ -270,7 +266,7 @@ class Disk:
         A test that is this type's own is for root: others may not open the server's logs and
         other keys, which most tests do. The reload, which root does, is then the test.
         """
-        [own] = [setting.default for setting in fields(self) if setting.name == "test"]
+        [own] = [one.default for one in fields(self) if one.name == "test"]
         if self.test and (self.test != own or os.geteuid() == 0):
             what = f"version {bundle.version} is not taken up: the server's test refuses it"
             self._run("test", bundle, what)
@@ -292,7 +288,7 @@ class Disk:
 
 def preset(name: str, default: Any) -> Any:
     """A setting of Disk's with another default: for the targets of one server."""
-    [there] = [setting for setting in fields(Disk) if setting.name == name]
+    [there] = [one for one in fields(Disk) if one.name == name]
     if isinstance(default, dict):
         return field(default_factory=default.copy, metadata=there.metadata)
     return field(default=default, metadata=there.metadata)

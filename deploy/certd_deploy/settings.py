@@ -11,6 +11,7 @@ import re
 import stat
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 from certd.api import ConfigError, NotHere, TargetError
 
@@ -18,6 +19,14 @@ PLACEHOLDER = "{name}"
 
 _KEY_MODES = 0o660  # all that a private key's mode may have
 _MOST = 2**32 - 2  # of user and group numbers: the next stands for "as it is" in chown(2)
+
+
+def setting(
+    check: Callable[[Any], None] | None, description: str, **more: Any
+) -> Mapping[str, Any]:
+    """The metadata of a field."""
+    checked = {} if check is None else {"check": check}
+    return {**checked, "description": description, **more}
 
 
 def first_own(path: Path) -> int:

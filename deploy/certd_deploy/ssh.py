@@ -11,12 +11,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import re
 import shlex
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
+from typing import TYPE_CHECKING, ClassVar, TypeVar
 
 from certd.api import (
     Bundle,
@@ -30,8 +29,9 @@ from certd.api import (
     plain,
     said,
 )
-from certd_deploy import command, settings
+from certd_deploy import command, settings, sshchecks
 from certd_deploy.pem import pair_fingerprint
+from certd_deploy.settings import setting
 from certd_deploy.sftp import RemoteFolder, contents
 
 if TYPE_CHECKING:
@@ -40,33 +40,6 @@ if TYPE_CHECKING:
 _T = TypeVar("_T")
 _SECONDS = 30.0  # for the connection, and for all that is done to files
 _MOST_OUTPUT = 64 * 1024  # bytes kept of what the command writes, the last ones
-_HOST_KEY = re.compile(r"(ssh|ecdsa|sk)-[a-z0-9@.-]+ [A-Za-z0-9+/=]+( .*)?")
-
-
-def _check_host(host: str) -> None:
-    if not re.fullmatch(r"[A-Za-z0-9_.:%-]+", host) or host.startswith("-"):
-        raise ConfigError(f"{host!r} is no host", "", "write its name or address; port is apart")
-
-
-def _check_host_key(key: str) -> None:
-    if not _HOST_KEY.fullmatch(key):
-        todo = "write the line of its /etc/ssh/ssh_host_ed25519_key.pub, as in ssh-ed25519 AAAA…"
-        raise ConfigError("it is no public key of a host", "", todo)
-
-
-def _check_path(path: str) -> None:
-    settings.check_path_elsewhere("on another machine", path)
-
-
-def _check_reload(argv: tuple[str, ...]) -> None:
-    if argv and (not argv[0].strip() or "\0" in "".join(argv)):
-        todo = 'write program and arguments, as in ["systemctl", "reload", "nginx"]'
-        raise ConfigError("it is no command", "each word is one argument", todo)
-
-
-def _setting(check: Callable[[Any], None] | None, description: str, **more: str) -> dict[str, Any]:
-    checked = {} if check is None else {"check": check}
-    return {**checked, "description": description, **more}
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,58 +52,60 @@ class SSH:
     )
 
     host: str = field(
-        metadata=_setting(
-            _check_host, "name or address of the machine", example="web.example.com",
+        metadata=setting(
+            sshchecks.check_host, "name or address of the machine", example="web.example.com",
             missing="it is where the files go",
         )
     )  # fmt: skip
     user: str = field(
-        metadata=_setting(None, "user there", example="certd", missing="somebody has to log in")
+        metadata=setting(None, "user there", example="certd", missing="somebody has to log in")
     )
     path: str = field(
-        metadata=_setting(
-            _check_path, "folder there of one certificate's files; {name} is its name",
+        metadata=setting(
+            sshchecks.check_path, "folder there of one certificate's files; {name} is its name",
             example="/etc/ssl/certd/{name}", missing="every ssh target needs a folder",
         )
     )  # fmt: skip
     host_key: str | None = field(
         default=None,
-        metadata=_setting(
-            _check_host_key, "its public key; without it the one seen is told, and refused",
+        metadata=setting(
+            sshchecks.check_host_key, "its public key; without it the one seen is told, and refused",
             example="ssh-ed25519 AAAA…",
         ),
     )  # fmt: skip
-    port: int = field(default=22, metadata=_setting(settings.check_port, "port of its SSH server"))
+    port: int = field(default=22, metadata=setting(settings.check_port, "port of its SSH server"))
     key: SecretReference | None = field(
         default=None,
-        metadata=_setting(None, "private key to log in with, in any form of OpenSSH's"),
+        metadata=setting(None, "private key to log in with, in any form of OpenSSH's"),
     )
     passphrase: SecretReference | None = field(
-        default=None, metadata=_setting(None, "what the private key is encrypted with")
+        default=None, metadata=setting(None, "what the private key is encrypted with")
     )
     agent: Path | None = field(
         default=None,
-        metadata=_setting(None, "socket of an agent that has the key", example="/run/agent.sock"),
+        metadata=setting(None, "socket of an agent that has the key", example="/run/agent.sock"),
     )
     mode: str = field(
         default="0600",
-        metadata=_setting(settings.check_mode, "mode of the private key, in octal", example="0640"),
+        metadata=setting(settings.check_mode, "mode of the private key, in octal", example="0640"),
     )
     owner: int | None = field(
         default=None,
-        metadata=_setting(settings.check_id_elsewhere, "number of the user that the files are of"),
+        metadata=setting(settings.check_id_elsewhere, "number of the user that the files are of"),
     )
     group: int | None = field(
         default=None,
-        metadata=_setting(settings.check_id_elsewhere, "number of the group that the files are of"),
+        metadata=setting(settings.check_id_elsewhere, "number of the group that the files are of"),
     )
     reload: tuple[str, ...] = field(
         default=(),
-        metadata=_setting(_check_reload, "program and arguments that make the server read them"),
+        metadata=setting(
+            sshchecks.check_reload, "program and arguments that make the server read them"
+        ),
     )
     reload_timeout: float = field(
         default=60.0,
-        metadata=_setting(command.check_timeout, "seconds after which the command is ended"),
+        metadata=setting(command.check_timeout, "seconds after which the command is ended"),
     )
 
     def __post_init__(self) -> None:
