@@ -69,7 +69,7 @@ class SSH:
     host_key: str | None = field(
         default=None,
         metadata=setting(
-            sshchecks.check_host_key, "its public key; without it the one seen is told, and refused",
+            sshchecks.check_host_key, "its public key; without it the one seen is told and refused",
             example="ssh-ed25519 AAAA…",
         ),
     )  # fmt: skip
