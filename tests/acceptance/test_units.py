@@ -115,4 +115,4 @@ def test_every_line_is_explained() -> None:
     text = (UNITS / "certd.service").read_text()
     names = set(re.findall(r"^([A-Za-z]+)=", text, re.MULTILINE))
     unexplained = {name for name in names if f"`{name}" not in readme}
-    assert unexplained == {"Description", "Group", "After", "Wants", "WantedBy"}
+    assert unexplained == {"Description", "Group", "WantedBy"}

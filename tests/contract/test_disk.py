@@ -49,6 +49,8 @@ def target(tmp_path: Path) -> Disk:
 
 
 class TestDiskContract(TargetContract):
+    deployments = 20
+
     @pytest.fixture
     def target(self, tmp_path: Path) -> Disk:
         return Disk(tmp_path / "tls" / "{name}")

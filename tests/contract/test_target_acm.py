@@ -52,7 +52,6 @@ def stored() -> dict[str, Any]:
 
 
 class TestACM(TargetContract):
-    deployments = 6
     secrets: ClassVar[tuple[str, ...]] = (SECRET,)
 
     @pytest.fixture

@@ -88,7 +88,6 @@ def viewer() -> Any:
 
 
 class TestCloudFront(TargetContract):
-    deployments = 6
     secrets: ClassVar[tuple[str, ...]] = (SECRET,)
     one_place = True
 

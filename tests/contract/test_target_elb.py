@@ -66,7 +66,6 @@ def listeners(moto: str) -> dict[int, dict[str, Any]]:
 
 
 class TestELB(TargetContract):
-    deployments = 6
     secrets: ClassVar[tuple[str, ...]] = (SECRET,)
     one_place = True
 

@@ -81,7 +81,6 @@ def theirs() -> str:
 
 
 class Contract(TargetContract):
-    deployments = 6
     secrets: ClassVar[tuple[str, ...]] = (SECRET,)
     one_place = True
     settings: ClassVar[dict[str, Any]] = {}

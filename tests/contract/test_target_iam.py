@@ -60,7 +60,6 @@ def named(one: Bundle, suffix: str = "") -> str:
 
 
 class TestIAM(TargetContract):
-    deployments = 6
     secrets: ClassVar[tuple[str, ...]] = (SECRET,)
 
     @pytest.fixture

@@ -56,8 +56,6 @@ def folder(target: SSH, name: str = "www") -> Path:
 
 
 class TestSSHContract(TargetContract):
-    deployments = 6
-
     @pytest.fixture
     def target(self, target: SSH) -> SSH:
         return target
