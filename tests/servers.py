@@ -117,7 +117,9 @@ class ServerContract(TargetContract):
             self.assert_served(wanted)
 
     def assert_served(self, wanted: Bundle) -> None:
-        assert settled(self._server, wanted.certificate.fingerprint), self._server.log
+        assert settled(self._server, wanted.certificate.fingerprint), self._server.log.read_text()[
+            -3000:
+        ]
         assert self._server.runs
 
     @pytest.mark.parametrize("kind", DAMAGES)

@@ -27,6 +27,9 @@ local_recipient_maps =
 alias_maps =
 maillog_file = {folder}/error.log
 maillog_file_prefixes = {folder}
+# Two reloads within milliseconds may leave it waiting for a process of before, until that is idle
+# for so long; by default 100 s.
+max_idle = 3s
 smtpd_tls_security_level = encrypt
 smtpd_tls_chain_files = {chain}
 """
