@@ -359,10 +359,11 @@ def test_a_dead_zone_holds_up_nobody_else(monkeypatch: pytest.MonkeyPatch) -> No
 def test_a_resolver_that_hangs_up_is_said(self_check: SelfCheck) -> None:
     """By UDP it says to come by TCP, and there it has nothing to say."""
     with ExitStack() as stack:
+        # TCP first: of its ports, others have many, and only for connections of theirs.
+        tcp = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
+        address = tcp.getsockname()
         udp = stack.enter_context(socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
-        udp.bind(("127.0.0.1", 0))
-        address = udp.getsockname()
-        tcp = stack.enter_context(socket.create_server(address))
+        udp.bind(address)
 
         def answer() -> None:
             for _ in range(2):
