@@ -235,6 +235,8 @@ class Rollout:
             wait = min(max(wait, due.as_asked(error.retry_after)), due.DAY)
         failure = Failure(what or error.what, why or error.why, error.next, now)
         state = replace(state, failures=failures, failure=failure, retry_at=now + wait)
+        if state.phase in ("failed", "rolled-back"):  # the way back may have taken its time
+            state = replace(state, since=now)
         self._keep(bundle.name, state)
         failpoint("rollout: next attempt is kept")
         log.error("%s: target %s: %s", bundle.name, settings.name, failure)
@@ -270,7 +272,6 @@ class Rollout:
             hook.run("post_hook", hooks.after, bundle, settings.name, hooks.timeout, state.phase)
         except HookFailed as second:
             why = "; ".join(filter(None, (why, f"{second.what}: {second.why}")))
-        state = replace(state, since=self._clock())  # the way back may have taken its time
         return self._again(bundle, settings, state, error, what, why)
 
     def _keep(self, name: str, state: TargetState) -> None:

@@ -97,8 +97,8 @@ def test_a_server_that_speaks_again_is_asked_for_all_records_at_once(
     begun = time.monotonic()
     assert wait(well, 60.0) == [None] * len(NAMES)
     assert time.monotonic() - begun < 30.0
-    # One record asks every ten seconds meanwhile, on a busy machine a few times more.
-    assert len(silent.asked) < first + 2 * len(NAMES)
+    # Once more each, in as many tries as an answer takes that is late; one had asked meanwhile.
+    assert len(silent.asked) <= first + (len(NAMES) + 1) * propagation.TRIES
 
 
 # -- a resolver ------------------------------------------------------------------------------

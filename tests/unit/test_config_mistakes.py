@@ -343,7 +343,7 @@ targets = "web"
         pytest.param("[target.x]", "1: [target.x] type: missing: the type says", id="no type"),
         pytest.param(
             '[target.x]\ntype = "shlef"\nmode = "x"',
-            '2: [target.x] type: no such type: "shlef": installed: ',
+            '2: [target.x] type: no such type: "shlef": installed: acm, apache, ',
             id="unknown type",
         ),
         pytest.param(
