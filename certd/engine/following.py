@@ -98,7 +98,9 @@ class _Follower(threading.Thread):
             return
         if self._failures >= ENOUGH:
             log.info("%s answers again", self._hub.name)
-            self._due(self._names)  # they have failed meanwhile
+        if self._failures:  # with what was wrong then, some may have failed that now would not
+            get = self._store.lineages.get
+            self._due([name for name in self._names if get(name).failure])
         self._failures = 0
         if found is None:
             return

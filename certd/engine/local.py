@@ -48,6 +48,7 @@ class LocalEngine:
         self._may_hurry: set[str] = set()
         self._hurried: set[str] = set()
         self._running: dict[str, float] = {}  # name -> monotonic time since when
+        self._anew: set[str] = set()  # leased again before the step that gave it back has ended
         self._slow: set[str] = set()  # names whose step lasts, or whose last one did
         self._numbers = itertools.count()
         lock = threading.Lock()
@@ -68,7 +69,10 @@ class LocalEngine:
         """Take on certificates that this process has just leased."""
         with self._changed:
             for name in names:
-                self._put(name, 0.0)
+                if name in self._running:
+                    self._anew.add(name)
+                else:
+                    self._put(name, 0.0)
             self._changed.notify_all()
 
     def hurry(self, name: str) -> None:
@@ -188,6 +192,9 @@ class LocalEngine:
                     self._slow.add(name)
                 hurried = name in self._hurried
                 self._hurried.discard(name)
+                if name in self._anew:
+                    self._anew.discard(name)
+                    look = Look(0.0)
                 if look is None:
                     self._settled.notify_all()
                     continue

@@ -140,9 +140,16 @@ class Leases:
 
     def release(self, name: str, due_at: datetime | None) -> None:
         """Give it back, to be looked at again at ``due_at`` by whoever is there then."""
-
-        self.write(name, _RELEASE, {"at": due_at})
+        terms = self.terms(name)
+        # Before it is given back: another thread may lease it again at once, and its epoch stays.
         self._epochs.pop(name, None)
+        try:
+            self.write(name, _RELEASE, {**terms, "at": due_at})
+        except LeaseLost:
+            raise
+        except BaseException:  # it is still ours
+            self._epochs[name] = terms["lease_epoch"]
+            raise
 
     def release_all(self) -> None:
         """On the way out: everything that is still ours is due at once."""

@@ -239,6 +239,15 @@ class Lineages:
         }
         self._leases.write(name, _KEEP, values, defer=True)
 
+    def keep_asked(self, name: str, asked: datetime, again: datetime) -> None:
+        """The hub was asked at that instant, and is again at ``again``; or at once, where it has
+        told of something new since then. Deferred.
+        """
+        kept, told = lineage.c.ask_again, lineage.c.due_at > asked
+        at = sa.literal(again, kept.type)
+        when = sa.case((told, sa.func.min(kept, at)), else_=at)
+        self._leases.write(name, _KEEP.values(ask_again=when), {}, defer=True)
+
     def keep_target(self, name: str, state: TargetState, digest: str = "") -> None:
         """``digest`` is that of the settings it was come to with: others undo it."""
         values = rows.target_values(state)

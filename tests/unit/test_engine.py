@@ -354,3 +354,24 @@ def test_a_thread_that_cannot_be_had_is_done_without(
     assert engine.alive()
     waiting.go_on.set()
     until(lambda: not engine.in_flight())
+
+
+def test_what_is_leased_again_before_its_step_has_ended_is_stepped_after_it(start: Start) -> None:
+    """It was given back, and became due: another thread may take it at once, but not step it."""
+    at_work, most, steps = 0, 0, 0
+
+    def step(name: str) -> Look | None:
+        nonlocal at_work, most, steps
+        at_work, steps = at_work + 1, steps + 1
+        most = max(most, at_work)
+        if steps == 1:
+            engine.add([name])
+            time.sleep(0.1)  # in which another thread would have begun
+        at_work -= 1
+        return None
+
+    engine = start(step)
+    engine.add(["www"])
+    until(lambda: steps == 2 and not engine.in_flight())
+    assert most == 1
+    assert engine.alive()

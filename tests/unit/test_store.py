@@ -98,6 +98,44 @@ def facts(name: str, serial: str = "01") -> Certificate:
 # -- leases -------------------------------------------------------------------------------
 
 
+def test_what_is_leased_again_in_the_moment_it_is_given_back_is_ours(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It became due while it was worked on, and another thread of the same daemon was quick."""
+    store.leases.claim(NAMES)
+    store.lineages.ask_hub(["a"], NOW)
+    write, taken = Database.write, list[str]()
+
+    def quick(database: Database, work: Callable[[sa.Connection], object]) -> object:
+        done = write(database, work)
+        if not taken:
+            taken.append("a")
+            assert store.leases.claim_due(NOW, 9) == ["a"]
+        return done
+
+    monkeypatch.setattr(Database, "write", quick)
+    store.leases.release("a", NOW + HOUR)
+    store.lineages.hold("a", NOW + HOUR, "its limit")  # or it would be said to be another's
+    store.leases.release("a", NOW + HOUR)
+    assert store.leases.claim_due(NOW + HOUR, 9) == ["a"]
+
+
+def test_what_could_not_be_given_back_is_still_ours(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store.leases.claim(NAMES)
+
+    def full(database: Database, work: Callable[[sa.Connection], object]) -> object:
+        raise StoreError("the disk is full")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Database, "write", full)
+        with pytest.raises(StoreError, match="the disk is full"):
+            store.leases.release("a", NOW + HOUR)
+    store.leases.release("a", NOW)
+    assert store.leases.claim_due(NOW, 9) == ["a"]
+
+
 def test_two_processes_never_have_the_same_certificate(store: Store, open_store: Open) -> None:
     other = open_store()
     assert store.leases.claim_due(NOW, 2) == ["a", "b"]
