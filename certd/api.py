@@ -175,8 +175,10 @@ class DeployTarget(Protocol):
 
         SHA-256 of the leaf's DER, lower-case hexadecimal: ``fingerprint(pem)``. It is also
         asked now and then when nothing is to be deployed, to find what somebody has changed.
-        None: it can never be told at such a target, or not now.
+        None: it can never be told at such a target.
 
         Raises:
+            TargetBusy: a change is on its way, or a passing failure: after a deployment it is
+                asked again until it can be told, and nothing is put back.
             TargetError: the service could not be asked.
         """

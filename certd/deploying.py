@@ -21,12 +21,13 @@ _UNTOUCHED = TargetState("")
 class TargetDecision:
     """What one target needs.
 
-    ``verify``: it is to serve what was just deployed; ``hook``: it does, and its post_hook is
-    to succeed; ``look``: whether it still serves what it did.
+    ``verify``: it is to serve what was just deployed; ``wait``: that takes its service long;
+    ``hook``: it does, and its post_hook is to succeed; ``look``: whether it still serves what
+    it did.
     """
 
     target: str
-    act: Literal["deploy", "verify", "hook", "look"]
+    act: Literal["deploy", "verify", "wait", "hook", "look"]
     decision: Decision
     waits: str = ""  # for what, where its turn or its window has not come
 
@@ -42,7 +43,9 @@ def targets(spec: CertificateSpec, lineage: Lineage, now: datetime) -> Iterator[
         if state.version != number:
             wish = Decision(now, f"version {number} is not there")
         elif state.phase == "applied":
-            act: Literal["verify", "hook"] = "hook" if state.failure else "verify"
+            act: Literal["verify", "hook", "wait"] = "verify"
+            if state.failure:
+                act = "hook" if state.serving == number else "wait"
             why = state.failure.what if state.failure else f"version {number} must be served"
             yield TargetDecision(name, act, Decision(at, why))
             continue
@@ -73,16 +76,22 @@ def _in_turn(
     if first:
         return decided(NEVER, waits=f"it waits for {', '.join(first)}")
     at = max(wish.at, now)
-    opens = maintenance.opens(rule.window, at)
-    if opens == at:
-        return decided(wish.at)
+    opening, why = opens(rule, lineage, at)
+    if opening > at:
+        return decided(opening, waits="its window opens then")
+    return decided(wish.at, why)
+
+
+def opens(rule: TargetRule, lineage: Lineage, at: datetime) -> tuple[datetime, str]:
+    """When its window is open from ``at`` on; or ``at``, and why no window counts."""
+    opening = maintenance.opens(rule.window, at)
     until = lineage.targets.get(rule.target, _UNTOUCHED).until
-    assert lineage.current is not None  # noqa: S101 - whoever asks has looked
+    if opening == at or until is None or lineage.current is None:
+        return opening, ""
     facts = lineage.current.certificate
-    if until and opens > until - (facts.not_after - facts.not_before) * LAST_RESORT:
-        why = f"{OUTSIDE}, for what it serves ends {until:%F}, before that opens"
-        return decided(wish.at, why)
-    return decided(opens, waits="its window opens then")
+    if opening > until - (facts.not_after - facts.not_before) * LAST_RESORT:
+        return at, f"{OUTSIDE}, for what it serves ends {until:%F}, before that opens"
+    return opening, ""
 
 
 def served(lineage: Lineage, target: str) -> bool:

@@ -98,6 +98,10 @@ class Unseen(TargetError):
     """It could not be told what a target serves: no reason to believe that it is another."""
 
 
+class Unread(Unseen):
+    """What is in place at a target could not be read: what was deployed there stays."""
+
+
 class Untouched(TargetError):
     """Nothing was changed at the target, so there is nothing to put back."""
 

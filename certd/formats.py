@@ -47,7 +47,7 @@ FORMATS: Mapping[str, Format] = {
     "combined": Format("PEM: leaf, chain, private key", key=True),
     "key-first": Format("PEM: private key, leaf, chain", key=True),
     "pkcs12": Format(
-        "PKCS#12, AES-256 and SHA-256: all three under a password",
+        "PKCS#12, AES-256 and SHA-256: leaf, chain and key under a password",
         key=True,
         binary=True,
         password=True,

@@ -22,6 +22,7 @@ from certd.errors import (
     TargetBusy,
     TargetError,
     Unfit,
+    Unread,
     Unseen,
     plain,
 )
@@ -60,7 +61,7 @@ def look(bundle: Bundle, settings: TargetSettings, sights: list[Sight] | None = 
     place is not looked for at endpoints where nobody wants to know of them.
     """
     place = _in_place(bundle, settings)
-    if place.trouble is not None and sights is None:
+    if place.trouble is not None and sights is None and not isinstance(place.trouble, Unread):
         raise place.trouble
     seen = _at_endpoints(bundle, settings.verify)
     if sights is not None:
@@ -79,14 +80,14 @@ def _in_place(bundle: Bundle, settings: TargetSettings) -> Sight:
     except (StoreError, TargetBusy, Unseen) as error:
         return Sight(None, trouble=error)
     except CertdError as error:  # nothing is known of what is there
-        return Sight(None, trouble=Unseen(error.what, error.why, error.next))
+        return Sight(None, trouble=Unread(error.what, error.why, error.next))
     if there is None or there == wanted:
         return Sight(None, fingerprint=there or "")
-    trouble = TargetError(
-        f"{settings.name} has {'another' if there else 'no'} certificate in place",
-        f"fingerprint {there[:16]}… instead of {wanted[:16]}…" if there else "",
-        "find out who else writes there",
-    )
+    what, why = "no usable", "it is missing, or its key or chain does not belong to it"
+    if there:
+        what, why = "another", f"fingerprint {there[:16]}… instead of {wanted[:16]}…"
+    what = f"{settings.name} has {what} certificate in place"
+    trouble = TargetError(what, why, "find out who else writes there")
     return Sight(None, fingerprint=there, trouble=trouble)
 
 
@@ -147,13 +148,10 @@ def _probe(bundle: Bundle, endpoint: Endpoint, address: str, deadline: float) ->
         return Sight(endpoint, address, trouble=error)
     chain, trouble = "", _other(bundle, way(), served)
     if trouble is None:
-        chain = _chain(bundle, endpoint, served)
+        chain, todo = _chain(bundle, endpoint, served)
         if chain:
-            trouble = TargetError(
-                f"{way().where} serves version {bundle.version} with a chain that does not do",
-                chain,
-                "let the server send the whole chain: fullchain.pem, not cert.pem",
-            )
+            what = f"{way().where} serves version {bundle.version} with a chain that does not do"
+            trouble = TargetError(what, chain, todo)
     if trouble is None and endpoint.hsts:
         trouble = _hsts(endpoint, way())
     return Sight(endpoint, address, served.fingerprint, served, chain, trouble)
@@ -196,22 +194,26 @@ def _seen(served: verify.Served, bundle: Bundle) -> str:
     return f"{seen}, for {shown or 'no name'}{more}"
 
 
-def _chain(bundle: Bundle, endpoint: Endpoint, served: verify.Served) -> str:
-    """What is wrong with the chain that was sent; "" if it does."""
+def _chain(bundle: Bundle, endpoint: Endpoint, served: verify.Served) -> tuple[str, str]:
+    """What is wrong with the chain that was sent, "" if it does; and what to do about it."""
+    todo = "let the server send the whole chain: fullchain.pem, not cert.pem"
     try:
         if endpoint.roots and (
             why := verify.untrusted(served.sent, endpoint.roots.read_bytes(), datetime.now(UTC))
         ):
-            return f"a client that trusts {endpoint.roots.name} refuses it: {why}"
+            why = f"a client that trusts {endpoint.roots.name} refuses it: {why}"
+            return why, f"{todo}; or correct roots in verify = […]"
         if endpoint.pins and (why := verify.unpinned(served.sent, endpoint.pins)):
-            return why
+            pins = f"`certd show {bundle.name} --pins` has those of now"
+            return why, f"correct pins in verify = […]: {pins}"
         if not (endpoint.roots or endpoint.pins):
-            return verify.lacking(served.sent, bundle.chain_pem)
+            return verify.lacking(served.sent, bundle.chain_pem), todo
     except OSError as error:
-        return f"{endpoint.roots} cannot be read: {error.strerror or error}"
+        why = f"{endpoint.roots} cannot be read: {error.strerror or error}"
+        return why, "let certd's user read it, or correct roots in verify = […]"
     except (BadCertificate, ValueError) as error:
-        return f"it could not be judged: {plain(str(error))}"
-    return ""
+        return f"it could not be judged: {plain(str(error))}", todo
+    return "", ""
 
 
 def _hsts(endpoint: Endpoint, way: verify.Way) -> TargetError | None:
@@ -260,7 +262,10 @@ def _judge(bundle: Bundle, sight: Sight) -> Sight:
 
 def _first(troubles: Sequence[CertdError]) -> CertdError:
     """The one that tells most, with the others in its words."""
-    first = min(troubles, key=lambda one: isinstance(one, Unseen) + 2 * isinstance(one, Unfit))
+    first = min(
+        troubles,
+        key=lambda one: (isinstance(one, Unfit), isinstance(one, Unread), isinstance(one, Unseen)),
+    )
     others = [one for one in troubles if one is not first]
     if not others:
         return first

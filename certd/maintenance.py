@@ -63,7 +63,8 @@ def window(text: str) -> Window:
     """
     found = _FORM.fullmatch(text.strip())
     if found is None:
-        raise ConfigError(f'"{text}" is no maintenance window', "days, times, place", _EXAMPLE)
+        what, why = f'"{text}" is no maintenance window', "it is days, hh:mm-hh:mm, time zone"
+        raise ConfigError(what, why, _EXAMPLE)
     days, start, end, zone = found.groups()
     opening, closing = _time(text, start), _time(text, "00:00" if end == _LAST else end)
     if opening == closing and end != _LAST:

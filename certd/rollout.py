@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import datetime, timedelta
 
-from certd import due, x509
+from certd import due
 from certd import hooks as hook
 from certd.config import TargetSettings
 from certd.deploying import OUTSIDE, TargetDecision
@@ -23,6 +23,7 @@ from certd.errors import (
     TargetBusy,
     TargetError,
     Unfit,
+    Unread,
     Unseen,
     Untouched,
     bug,
@@ -34,7 +35,7 @@ from certd.looking import look
 from certd.model import Bundle, CertificateSpec
 from certd.ordering import Say
 from certd.others import note_others
-from certd.putback import also, put_back
+from certd.putback import put_back, refuse_bad
 from certd.store import Store
 from certd.together import together
 
@@ -128,7 +129,7 @@ class Rollout:
             return self._roll_back(bundle, settings, state, bug(error))
 
     def _deploy(self, bundle: Bundle, settings: TargetSettings, state: TargetState) -> TargetState:
-        _refuse_bad(bundle, self._clock())
+        refuse_bad(bundle, self._clock())
         state = replace(state, phase="pending", retry_at=None)
         self._keep(bundle.name, state)
         hooks = settings.hooks
@@ -154,16 +155,7 @@ class Rollout:
         except Unfit as error:  # neither time nor the version before would help
             return self._again(bundle, settings, _served(bundle, state), error)
         except TargetError as error:
-            now = self._clock()
-            patience = timedelta(seconds=settings.verify_timeout)
-            if state.failure and isinstance(error, Unseen | TargetBusy):
-                # It was seen served, and is only not yet all that it is to be.
-                return self._again(bundle, settings, state, error)
-            if state.since is None or now - state.since >= patience:
-                raise
-            # Servers take milliseconds or seconds to reload: look as often as it has lasted.
-            pause = min(max(now - state.since, PROBE_PAUSE_MIN), PROBE_PAUSE_MAX)
-            return replace(state, retry_at=now + pause)
+            return self._not_yet(bundle, settings, state, error)
         hooks, state = settings.hooks, _served(bundle, state)
         try:
             hook.run("post_hook", hooks.after, bundle, settings.name, hooks.timeout, "verified")
@@ -184,6 +176,33 @@ class Rollout:
         failpoint("rollout: verified is kept")
         how = "served by" if settings.verify else "in place at"
         self._say(bundle.name, f"version {bundle.version} {how} {settings.name}")
+        return state
+
+    def _not_yet(
+        self, bundle: Bundle, settings: TargetSettings, state: TargetState, error: TargetError
+    ) -> TargetState:
+        """When it is looked at again; raises the error where the time for that is over."""
+        now, busy = self._clock(), isinstance(error, TargetBusy)
+        untold = busy or isinstance(error, Unread)
+        if state.failure and not untold and state.serving != bundle.version:
+            # Until now it did not tell, or was busy with what it was given: its time begins here.
+            state = replace(state, since=now, failure=None)
+        patience = timedelta(seconds=settings.verify_timeout)
+        over = state.since is None or now - state.since >= patience
+        if (untold and over) or (state.failure and isinstance(error, Unseen | TargetBusy)):
+            # It has been seen served, and is only not yet all that it is to be; or nobody can
+            # tell. A service that takes long is no failure that the next look must wait for.
+            state = replace(state, failures=0 if busy else state.failures)
+            return self._again(bundle, settings, state, error)
+        if over:
+            raise error
+        # Servers take milliseconds or seconds to reload: look as often as it has lasted.
+        pause = min(max(now - (state.since or now), PROBE_PAUSE_MIN), PROBE_PAUSE_MAX)
+        if isinstance(error, TargetBusy):
+            pause = max(pause, due.as_asked(error.retry_after))
+        state = replace(state, retry_at=now + pause)
+        if not settings.verify:  # by now; else the next look would begin with a deployment
+            self._keep(bundle.name, state)
         return state
 
     def _look_again(
@@ -226,9 +245,7 @@ class Rollout:
         what: str = "",
         why: str = "",
     ) -> TargetState:
-        """Remember what failed, in other words than the error's if need be, and when it is
-        tried again.
-        """
+        """Remember what failed, perhaps in words of our own, and when it is tried again."""
         now, failures = self._clock(), state.failures + 1
         wait = due.backoff(failures, bundle.certificate.not_after - now, self._draw())
         if isinstance(error, TargetBusy) and error.retry_after is not None:
@@ -259,13 +276,13 @@ class Rollout:
         touched = not isinstance(error, Untouched)
         if state.serving is not None and state.serving != bundle.version and touched:
             before = self._store.lineages.bundle(bundle.name, state.serving)
-            if before.certificate.not_after > now:
-                second = put_back(before, settings)
-                if second is None:
-                    state = replace(state, phase="rolled-back")
-                    what += f" (version {state.serving} is in place again)"
-                else:
-                    why = "; ".join(filter(None, (why, also(before, error, second))))
+            forbidden = self._store.revocations.forbids(before.certificate)
+            back, said = put_back(before, settings, forbidden, now, error)
+            if back:
+                state = replace(state, phase="rolled-back")
+                what += f" ({said})"
+            else:
+                why = "; ".join(filter(None, (why, said)))
         failpoint("rollout: rolled back")
         hooks = settings.hooks
         try:
@@ -276,18 +293,6 @@ class Rollout:
 
     def _keep(self, name: str, state: TargetState) -> None:
         self._store.lineages.keep_target(name, state, self._targets[state.target].digest)
-
-
-def _refuse_bad(bundle: Bundle, now: datetime) -> None:
-    """Before any target is touched: some servers die of a bad pair, and none is to have one."""
-    try:
-        x509.check_bundle(bundle, now)
-    except CertdError as error:
-        raise Untouched(
-            f"version {bundle.version} is not fit to be deployed",
-            ": ".join(filter(None, (error.what, error.why))),
-            f"`certd renew {bundle.name} --force` gets another",
-        ) from error
 
 
 def _served(bundle: Bundle, state: TargetState) -> TargetState:

@@ -11,7 +11,7 @@ from certd.cli.handing_out import KEY_MODE, PUBLIC_MODE, refuse_terminal, write
 from certd.cli.options import command as certd_command
 from certd.cli.options import config_path, say
 from certd.cli.revoke import version_of
-from certd.errors import ConfigError
+from certd.errors import CertdError, ConfigError
 from certd.formats import FORMATS, Format, render
 
 if TYPE_CHECKING:
@@ -73,6 +73,9 @@ def command(
     config = configuration.load(config_path(context))
     store = Store.look(config.state, config.seal)
     try:
+        if name in config.certificates and not store.revocations.numbers(name):
+            todo = f"`certd renew {name}` gets it"
+            raise CertdError(f"{name} has no certificate yet", "", todo)
         version, _ = version_of(store, name, number)
         bundle = store.lineages.bundle(name, version.number)
     finally:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import click
 
-from certd import due
+from certd import deploying, due
 from certd.cli.options import ahead, config_path, count, instant, say
 from certd.cli.options import command as certd_command
 from certd.cli.overview import Overview, overview
@@ -132,6 +132,17 @@ def _failed_targets(entry: Entry, now: datetime) -> list[datetime]:
     ]
 
 
+def _turn(entry: Entry, target: str, now: datetime) -> str:
+    """What a deployment there will wait for, once there is something to deploy."""
+    rule = next((one for one in entry.spec.rules if one.target == target), None)
+    if rule is None:
+        return ""
+    if first := [name for name in rule.after if name in entry.spec.targets]:
+        return f", once {' and '.join(first)} {'is' if len(first) == 1 else 'are'} verified"
+    opens, _ = deploying.opens(rule, entry.lineage, now)
+    return f", when its window opens ({instant(opens)})" if opens > now else ""
+
+
 def _lines(found: Overview) -> Iterator[tuple[str, bool]]:
     """Each line, and whether it speaks of now."""
     for entry in found.entries:
@@ -149,7 +160,7 @@ def _lines(found: Overview) -> Iterator[tuple[str, bool]]:
             line = f"{spec.name}: {verb} for {names} at {ca}: {plan.issue.reason}"
             yield line, True
             for target in spec.targets:
-                yield f"{spec.name}: then deploy to {target}", True
+                yield f"{spec.name}: then deploy to {target}{_turn(entry, target, found.now)}", True
             continue
         when = f"{instant(plan.issue.at)} ({ahead(plan.issue.at, found.now)})"
         verb = "ask for it" if spec.pulled else "renew"

@@ -118,9 +118,10 @@ def version_of(store: Store, name: str, number: int | None) -> tuple[Version, bo
     if found is None:
         numbers = store.revocations.numbers(name)
         if not numbers:
-            raise ConfigError(f"no version of {name!r} was ever issued here")
+            todo = "`certd status` lists what there is"
+            raise ConfigError(f"no version of {name!r} was ever issued here", "", todo)
         known = ", ".join(map(str, numbers))
-        raise ConfigError(f"{name} has no version {number}", f"there are {known}")
+        raise ConfigError(f"{name} has no version {number}", f"it has {known}")
     return found
 
 

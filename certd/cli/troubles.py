@@ -30,7 +30,7 @@ def troubles(found: Overview) -> Iterator[str]:
         for state in entry.targets():
             if state.failure:
                 item = waiting.get(state.target)
-                again = _turn(item, found.now) if item else _again(state.retry_at, found.now)
+                again = turn(item, found.now) if item else _again(state.retry_at, found.now)
                 yield f"\n{spec.name} at {state.target}: {state.failure}\n  {again}"
         yield from _waiting(entry, found.now)
     for one in found.left:
@@ -43,10 +43,11 @@ def _waiting(entry: Entry, now: datetime) -> Iterator[str]:
         state = entry.lineage.targets.get(item.target)
         if item.waits and not (state and state.failure):
             why = item.decision.reason.removesuffix(item.waits)
-            yield f"\n{entry.spec.name} at {item.target}: {why}{_turn(item, now)}"
+            yield f"\n{entry.spec.name} at {item.target}: {why}{turn(item, now)}"
 
 
-def _turn(item: TargetDecision, now: datetime) -> str:
+def turn(item: TargetDecision, now: datetime) -> str:
+    """For what it waits, and until when."""
     at = item.decision.at
     return item.waits + (f" ({instant(at)}, {ahead(at, now)})" if at < NEVER else "")
 

@@ -21,6 +21,7 @@ def targets(page: Page) -> dict[str, TargetSettings]:
     placing: dict[str, DeployTarget] = {}
     for found in kinds.read(page, kinds.TARGETS):
         page.check_twice(("target", found.name, "verify"), found.right.verify)
+        page.check_twice(("target", found.name, "window"), found.right.window)
         if found.plugin is None:
             continue
         placing[found.name] = found.plugin

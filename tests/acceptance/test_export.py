@@ -106,7 +106,7 @@ def test_an_earlier_version(issued: Site) -> None:
     assert serial(first) != serial(second)
     assert second == exported(issued, "combined")
     assert pair_matches(first.decode(), Secret(exported(issued, "key", "--version", "1").decode()))
-    assert "www has no version 7: there are 1, 2" in refused(issued, "www", "--version", "7")
+    assert "www has no version 7: it has 1, 2" in refused(issued, "www", "--version", "7")
 
 
 @pytest.mark.parametrize(("form", "mode"), [("combined", 0o600), ("fullchain", 0o644)])
@@ -179,7 +179,8 @@ def test_wrong_words_are_explained(issued: Site, tmp_path: Path) -> None:
     assert "pkcs12 needs a password" in refused(issued, "www", "--format", "pkcs12")
     said = refused(issued, "www", "--password-file", secret)
     assert "fullchain has no password: only pkcs12, pkcs12-legacy, jks have; leave it out" in said
-    assert "no version of 'mail' was ever issued here" in refused(issued, "mail")
+    said = "no version of 'mail' was ever issued here; `certd status` lists what there is"
+    assert said in refused(issued, "mail")
     assert "--force has no use" in refused(issued, "www", "--force")
     assert "'zip' is not one of" in refused(issued, "www", "--format", "zip")
     done = issued.certd(
@@ -189,6 +190,14 @@ def test_wrong_words_are_explained(issued: Site, tmp_path: Path) -> None:
     assert done.returncode == 1
     assert "was not fetched: No such file or directory" in done.stderr
     assert not (tmp_path / "new").exists()
+
+
+def test_what_is_not_issued_yet_is_no_wrong_word(issued: Site) -> None:
+    """But a state of things, with a way out."""
+    issued.certificate("later", "later.example.com")
+    done = issued.certd("export", "later")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == "certd: later has no certificate yet; `certd renew later` gets it\n"
 
 
 def test_a_password_that_everybody_can_read_is_warned_of(issued: Site, tmp_path: Path) -> None:

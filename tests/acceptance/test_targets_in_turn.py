@@ -80,6 +80,11 @@ def test_a_window_is_waited_for(site: Site) -> None:
     now = datetime.now(UTC)
     opens = now + timedelta(days=2)
     site.disk(window=f"{opens:%a} 02:00-03:00")
+    site.disk("late", after=["web"]).certificate("www", NAME, targets=["late", "web"])
+    assert site.certd("plan").stdout.splitlines()[1:] == [
+        "www: then deploy to late, once web is verified",
+        f"www: then deploy to web, when its window opens ({opens:%Y-%m-%d} 02:00Z)",
+    ]
     done = site.certificate("www", NAME, targets=["web"]).renew()
     waits = "version 1 is not there; its window opens then"
     when = f"{opens:%Y-%m-%d} 02:00Z"
@@ -106,7 +111,7 @@ def test_what_is_to_be_put_right_in_a_window_or_turn_says_when(site: Site) -> No
     (site.folder / "web/www/current").unlink()
     site.disk("canary", window=f"{opens:%a} 02:00-03:00")
     found = site.certd("renew", "www")
-    assert "web: web has no certificate in place" in found.stdout
+    assert "web: web has no usable certificate in place" in found.stdout
     shown = site.certd("status").stdout
     when = f"{opens:%Y-%m-%d} 02:00Z"
     assert f"www at canary: to be deployed; its window opens then ({when}, in " in shown
@@ -123,7 +128,8 @@ def test_until_its_window_opens_a_target_is_to_serve_what_it_has(site: Site) -> 
     site.renew("www", "--force")
     looked = site.certd("verify")
     assert looked.returncode == 0, looked.stdout
-    assert "www at web is to serve version 1, until a newer one is deployed: its window" in (
+    when = f"its window opens then ({opens:%Y-%m-%d} 02:00Z, in "
+    assert f"www at web is to serve version 1, until a newer one is deployed: {when}" in (
         looked.stdout
     )
     assert serial(site, "web") in looked.stdout

@@ -176,7 +176,10 @@ def test_a_leaf_without_its_chain_is_told_by_name(serve: Serve) -> None:
     assert error.what == f"{bare} serves version 1 with a chain that does not do"
     assert error.why == f"the intermediate {CHAIN} is missing"
     look(MINE, target(replace(bare, pins=(MINE.certificate.spki_sha256,))))
-    assert "none of its keys is pinned" in trouble(target(replace(bare, pins=("x",)))).why
+    assert error.next == "let the server send the whole chain: fullchain.pem, not cert.pem"
+    error = trouble(target(replace(bare, pins=("x",))))
+    assert "none of its keys is pinned" in error.why
+    assert error.next == "correct pins in verify = […]: `certd show www --pins` has those of now"
 
 
 def test_the_roots_are_those_of_the_file(serve: Serve, tmp_path: Path) -> None:
@@ -186,8 +189,10 @@ def test_the_roots_are_those_of_the_file(serve: Serve, tmp_path: Path) -> None:
     look(MINE, target(replace(whole, roots=tmp_path / "good.pem")))
     error = trouble(target(replace(whole, roots=tmp_path / "bad.pem")))
     assert "a client that trusts bad.pem refuses it: " in error.why
+    assert error.next.endswith("fullchain.pem, not cert.pem; or correct roots in verify = […]")
     gone = trouble(target(replace(whole, roots=tmp_path / "gone.pem")))
     assert "gone.pem cannot be read" in gone.why
+    assert gone.next == "let certd's user read it, or correct roots in verify = […]"
 
 
 @pytest.mark.parametrize(

@@ -53,9 +53,9 @@ def test_of_several_the_one_that_opens_first_counts() -> None:
 @pytest.mark.parametrize(
     ("text", "why"),
     [
-        ("", "days, times, place"),
+        ("", "it is days, hh:mm-hh:mm, time zone"),
         ("Sunday 02:00-05:00", '"Sunday" is no day'),
-        ("Sun 2:00-5:00", "days, times, place"),
+        ("Sun 2:00-5:00", "hh:mm-hh:mm"),
         ("Sun 02:00-25:00", "25:00 is no time"),
         ("Sun 02:00-02:00", "it would end as it begins"),
         ("Sun 02:00-05:00 Europe/Bonn", "there is no time zone Europe/Bonn"),

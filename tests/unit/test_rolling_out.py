@@ -8,6 +8,7 @@ import socket
 import ssl
 import threading
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -30,12 +31,12 @@ def store() -> Iterator[Store]:
 
 
 def act(store: Store, deploys: Deploy) -> TargetState:
-    rollout = rollout_to(store, deploys)
+    rollout = rollout_to(store, Plugin(deploys))
     return rollout.act(store.lineages.get("www"), "web")
 
 
-def rollout_to(store: Store, deploys: Deploy, *verify: Endpoint) -> Rollout:
-    settings = TargetSettings("web", "plugin", Plugin(deploys), verify, verify_timeout=0.0)
+def rollout_to(store: Store, plugin: Plugin, *verify: Endpoint) -> Rollout:
+    settings = TargetSettings("web", "plugin", plugin, verify, verify_timeout=0.0)
     return Rollout(
         {"web": settings}, store, lambda: datetime.now(UTC), lambda: 0.5, lambda name, text: None
     )
@@ -90,7 +91,7 @@ def test_a_failure_of_the_store_while_it_goes_back_is_no_failure_of_the_target(
 
 
 def test_a_target_that_was_removed_is_not_known(store: Store) -> None:
-    rollout = rollout_to(store, lambda bundle: None)
+    rollout = rollout_to(store, Plugin(lambda bundle: None))
     assert rollout.knows("web")
     assert not rollout.knows("mail")
 
@@ -104,21 +105,23 @@ def serve(tmp_path: Path) -> Iterator[Callable[..., Endpoint]]:
             minted = mint(tmp_path, names)
             context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
             context.load_cert_chain(minted.fullchain, minted.key)
-            listening = running.enter_context(socket.create_server(("127.0.0.1", 0)))
+            listening = socket.create_server(("127.0.0.1", 0))
             listening.settimeout(10)
 
             def answer() -> None:
-                connection, _ = listening.accept()
+                with listening:  # who asks again is refused at once
+                    connection, _ = listening.accept()
                 with (
                     contextlib.suppress(OSError),
                     context.wrap_socket(connection, server_side=True) as channel,
                 ):
                     channel.recv(1)
 
+            endpoint = Endpoint("127.0.0.1", listening.getsockname()[1])
             thread = threading.Thread(target=answer)
             thread.start()
             running.callback(thread.join)
-            return Endpoint("127.0.0.1", listening.getsockname()[1])
+            return endpoint
 
         yield serve
 
@@ -139,7 +142,7 @@ def test_what_is_served_instead_is_told_with_the_name_that_was_asked_for(
     store: Store, serve: Callable[..., Endpoint], names: list[str], said: str
 ) -> None:
     endpoint = serve(*names)
-    rollout = rollout_to(store, lambda bundle: None, endpoint)
+    rollout = rollout_to(store, Plugin(lambda bundle: None), endpoint)
     state = rollout.act(store.lineages.get("www"), "web")
     assert state.failure is not None
     assert state.failure.what == f"{endpoint} does not serve version 1"
@@ -148,6 +151,64 @@ def test_what_is_served_instead_is_told_with_the_name_that_was_asked_for(
         rf"{re.escape(said)}, when asked for www\.example\.com",
         state.failure.why,
     )
+
+
+def test_a_version_that_was_revoked_is_not_put_back(store: Store) -> None:
+    first = store.lineages.get("www").current
+    assert act(store, lambda bundle: None).phase == "verified"
+    assert first is not None
+    now = datetime.now(UTC)
+    (asked,) = store.revocations.intend("www", first, "superseded", "account", now)
+    store.revocations.done(asked, now)
+    complete(store)
+    deployed: list[int] = []
+
+    def refuses(bundle: Bundle) -> None:
+        deployed.append(bundle.version)
+        raise TargetError(f"version {bundle.version} is refused")
+
+    state = act(store, refuses)
+    assert deployed == [2]
+    assert state.phase == "failed"
+    said = "version 1 is not put back: it was revoked on your word (superseded)"
+    assert str(state.failure) == f"version 2 is refused: {said}"
+
+
+@dataclass(frozen=True)
+class Unreadable(Plugin):
+    """It takes what it is given, and does not tell what it has."""
+
+    def serving(self, name: str) -> str | None:
+        raise TargetError("the store refuses to say what it has", "403", "grant getVersion")
+
+
+def test_what_cannot_be_read_is_no_reason_to_put_back_what_was_served_before(store: Store) -> None:
+    assert act(store, lambda bundle: None).phase == "verified"
+    complete(store)
+    deployed: list[int] = []
+    plugin = Unreadable(lambda bundle: deployed.append(bundle.version))
+    state = rollout_to(store, plugin).act(store.lineages.get("www"), "web")
+    assert deployed == [2]
+    assert (state.phase, state.version, state.serving) == ("applied", 2, 1)
+    assert "403" in str(state.failure)
+    assert state.retry_at is not None
+    assert state.retry_at > datetime.now(UTC)
+
+
+def test_what_cannot_be_read_does_not_hide_that_another_is_served(
+    store: Store, serve: Callable[..., Endpoint]
+) -> None:
+    """Its reload did nothing: the version before belongs back there."""
+    assert act(store, lambda bundle: None).phase == "verified"
+    complete(store)
+    deployed: list[int] = []
+    plugin = Unreadable(lambda bundle: deployed.append(bundle.version))
+    endpoint = serve("www.example.com")
+    state = rollout_to(store, plugin, endpoint).act(store.lineages.get("www"), "web")
+    assert deployed == [2, 1]
+    assert state.phase == "rolled-back"
+    assert f"{endpoint} does not serve version 2" in str(state.failure)
+    assert "403" in str(state.failure)
 
 
 @pytest.mark.fault(row=49)

@@ -12,7 +12,7 @@ import pytest
 from certd import looking, verify
 from certd.config import Endpoint, Hooks, TargetSettings
 from certd.config.hsts import parse
-from certd.errors import TargetError, Unseen
+from certd.errors import TargetBusy, TargetError, Unseen
 from certd.known import Failure, TargetState
 from certd.looking import Sight
 from certd.model import Bundle, CertificateSpec
@@ -29,6 +29,7 @@ class Place:
     versions: list[int] = field(default_factory=list)
     refusal: TargetError | None = None
     trouble: TargetError | None = None
+    shows: str | None = None  # the fingerprint
 
     def deploy(self, bundle: Bundle) -> None:
         if self.refusal and bundle.version == 2:
@@ -38,7 +39,7 @@ class Place:
     def serving(self, name: str) -> str | None:
         if self.trouble:
             raise self.trouble
-        return None
+        return self.shows
 
 
 @pytest.fixture
@@ -118,7 +119,7 @@ def test_a_policy_that_cannot_be_judged_takes_nothing_back(
         certificate = store.lineages.bundle("www", 2).certificate
         seen = verify.Served(certificate.fingerprint, certificate, "", "127.0.0.1")
         monkeypatch.setattr(verify, "probe", lambda way: seen)
-        monkeypatch.setattr(looking, "_chain", lambda *_: "")
+        monkeypatch.setattr(looking, "_chain", lambda *_: ("", ""))
         monkeypatch.setattr(verify, "header", unjudged)
         endpoint = replace(endpoint, hsts=parse("max-age=100"))
     state = step(store, replace(settings(place), verify=(endpoint,)))["web"]
@@ -126,6 +127,58 @@ def test_a_policy_that_cannot_be_judged_takes_nothing_back(
     assert (state.phase, state.serving) == ("applied", 2)
     assert state.failure is not None
     assert state.failure.what == "it could not be judged"
+
+
+def test_what_a_service_takes_long_with_is_looked_at_until_it_is_there(
+    store: Store, place: Place
+) -> None:
+    """A content delivery network takes minutes to change: neither deployed again nor put back."""
+    target = replace(settings(place), verify_timeout=30.0)
+    place.trouble = TargetBusy("it is on its way", retry_after=10)
+    state = step(store, target)["web"]
+    assert (state.phase, state.failure) == ("applied", None)
+    assert state.retry_at is not None
+    assert timedelta(seconds=8) < state.retry_at - datetime.now(UTC) < timedelta(seconds=11)
+
+    late = replace(target, verify_timeout=0.0)
+    for _ in range(5):
+        state = again(store, late)
+        assert state.phase == "applied"
+        assert state.failure is not None
+        assert state.failure.what == "it is on its way"
+        assert state.retry_at is not None
+        assert state.retry_at - datetime.now(UTC) < timedelta(minutes=2)
+    place.trouble = None
+    state = again(store, late)
+    assert (state.phase, state.failure, place.versions) == ("verified", None, [1])
+
+
+def test_the_time_of_what_was_on_its_way_begins_when_it_is_there(
+    store: Store, place: Place
+) -> None:
+    step(store, settings(place))
+    complete(store)
+    place.trouble = TargetBusy("it is on its way")
+    state = step(store, settings(place))["web"]
+    assert (state.phase, place.versions) == ("applied", [1, 2])
+    patient = replace(settings(place), verify_timeout=0.05)
+    place.shows = "another"
+    for trouble in (None, Unseen("nobody answers")):
+        place.trouble = trouble
+        state = again(store, patient)
+        assert (state.phase, state.failure) == ("applied", None)
+    while again(store, patient).phase == "applied":
+        pass
+    assert place.versions == [1, 2, 1], "put back, for it was never seen served"
+
+
+def test_without_endpoints_too_a_look_is_followed_by_a_look(store: Store, place: Place) -> None:
+    """And not by a deployment, with a time that begins anew each time: for ever."""
+    place.shows = "another"
+    target = replace(settings(place), verify_timeout=0.1)
+    while (state := step(store, target)["web"]).phase == "applied":
+        pass
+    assert (state.phase, place.versions) == ("failed", [1])
 
 
 def test_a_new_version_begins_its_tries_anew(store: Store, place: Place) -> None:
