@@ -23,6 +23,7 @@ from certd.ordering import Say
 from certd.secrets import Secret
 from certd.showing import Publisher, clean_up
 from certd.store import Store
+from certd.x509.reading import ASK_AGAIN
 
 log = logging.getLogger(__name__)
 
@@ -75,6 +76,7 @@ class Pulling:
         current, hub = lineage.current, self._hubs(spec.cas[0])
         good = current is not None and not due.unlike(spec, current)
         have = current.certificate.fingerprint if current and good else ""
+        asked = self._clock()
         given = hub.fetch(spec.name, have)
         failpoint("pulling: the hub has answered")
         now = self._clock()
@@ -83,7 +85,7 @@ class Pulling:
         else:
             self._take_in(spec, lineage, hub, given, now)
         again = now + due.HUB_LOOK * (0.9 + self._draw() / 5)
-        store.lineages.keep_renewal(spec.name, None, again, 0)
+        store.lineages.keep_asked(spec.name, asked, again)
         if lineage.failure:
             store.lineages.keep_failure(spec.name, None, 0, None)
 
@@ -137,7 +139,16 @@ def _checked(spec: CertificateSpec, hub: Hub, given: Given, now: datetime) -> Bu
     except StoreError as error:  # a key of ours that cannot be read would be the machine's fault
         what = f"what {hub.name} has of {spec.name} is not taken"
         raise BadCertificate(what, "its key cannot be read", "see that certd's log") from error
-    found = x509.check_pin(given.fullchain_pem, pin, spec.identifiers, now, usages=spec.usages)
+    try:
+        found = x509.check_pin(given.fullchain_pem, pin, spec.identifiers, now, usages=spec.usages)
+    except BadCertificate as error:
+        if error.next != ASK_AGAIN:
+            raise
+        todo = (  # whoever issued it is not asked from here
+            "what is in place stays there; let names and usage be here what they are for "
+            f"{spec.name} at {hub.name}, or see `certd status` there"
+        )
+        raise BadCertificate(error.what, error.why, todo) from error
     return Bundle(spec.name, 0, found[0], found[1], _key(spec, given), found[2])
 
 

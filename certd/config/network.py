@@ -50,8 +50,8 @@ def address(text: str) -> str:
     try:
         return str(ip_address(text))
     except ValueError:
-        what, why = f"{shown(text)} is no IP address", "it is to be one of this machine's"
-        raise ConfigError(what, why, 'write it as "192.0.2.7"') from None
+        what, todo = f"{shown(text)} is no IP address", 'write it as "192.0.2.7"'
+        raise ConfigError(what, "", todo) from None
 
 
 def check_address(address: str) -> None:

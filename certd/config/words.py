@@ -113,7 +113,9 @@ class Wording:
 def unknown(what: str, name: str, known: Iterable[str]) -> Words:
     """Something unknown, with the nearest known name, or all of them."""
     names = sorted(known)
-    near = difflib.get_close_matches(name, names, n=1)
+    near = difflib.get_close_matches(name, names, n=1) or difflib.get_close_matches(
+        name.lower(), names, n=1
+    )
     if near:
         return what, "", f"did you mean {near[0]}?"
     return what, "", f"known here: {', '.join(names)}" if names else "leave it out"

@@ -120,8 +120,9 @@ class Hub:
         if answer.status == 403:
             raise HubError(
                 f"{self.name} does not know this machine",
-                "no table there is for the name in its client certificate",
-                "add [client.NAME] there, and reload it",
+                "no table there is for the name in its client certificate, or that is revoked",
+                "see the log there; add [client.NAME] there and reload it, or bring another "
+                "certificate here",
             )
         if answer.status not in (200, 304, 404) or (patient and answer.status == 404):
             why = f"{self.url} answered with HTTP {answer.status}, which is no certd's word"

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import logging
 import socket
 import ssl
@@ -22,21 +23,25 @@ from typing import Protocol
 from certd import x509
 from certd.challenges.listening import affordable_connections
 from certd.distribution.session import Conversation
-from certd.distribution.stream import Stream
+from certd.distribution.stream import Stream, refusal
 from certd.errors import CertdError
 from certd.model import Bundle, Certificate
 from certd.secrets import Secret, in_memory
 
 HANDSHAKE_SECONDS = 5.0  # from accept to the client's certificate
-MAX_STRANGERS = 256  # connections that have not shown one yet; past it the oldest makes room
+MAX_STRANGERS = 256  # connections that have not shown one yet; past it the oldest makes room,
+# but has so many seconds before: a thousand good clients come at once when what they all have is
+# renewed, or this was away. The kernel keeps the rest waiting meanwhile.
+A_MOMENT = 2.0
 MAX_CONNECTIONS = 4096
 # Connections of one client, past which the oldest makes room. One that follows has one that
 # waits, and one for each thread that fetches: eight, and up to four times as many where they hang.
 MAX_OF_ONE = 64
 LOOK_ROUND = 0.5  # seconds between looks at the store, which other processes write to as well
 LOOK_SHARE = 20  # of the time at most is spent on that: one part in so many
+LOOK_AGAIN = 0.01  # seconds between looks whether there is room for one more
 STARVED_SECONDS = 0.2  # pause in accepting when the machine has no descriptor left
-COMPLAINT_SECONDS = 60.0  # at most one line of log in this time: strangers cause them
+COMPLAINT_SECONDS = 60.0  # at most one line of each kind in this time: strangers cause them
 THREADS = 2  # that ask the store
 
 log = logging.getLogger(__name__)
@@ -52,8 +57,12 @@ class Stock(Protocol):
         """Those of the current versions."""
         ...
 
-    def certificates_of(self, client: Certificate) -> tuple[str, frozenset[str]] | None:
-        """The client's name here, and the certificates that it may have; None: no such client."""
+    def certificates_of(self, client: Certificate) -> tuple[str, frozenset[str]]:
+        """The client's name here, and the certificates that it may have.
+
+        Raises:
+            Refused: it may have none.
+        """
         ...
 
     def bundle(self, name: str) -> Bundle | None:
@@ -95,9 +104,9 @@ class Server:
         self.changed = asyncio.Event()  # replaced when it is set
         self._context: ssl.SSLContext | None = None
         self._made_of: tuple[str, str] = ("", "")
-        self._strangers: OrderedDict[asyncio.Task[None], None] = OrderedDict()  # oldest first
+        self._strangers: OrderedDict[asyncio.Task[None], float] = OrderedDict()  # oldest first
         self._known: dict[str, OrderedDict[asyncio.Task[None], None]] = {}
-        self._quiet_until = 0.0
+        self._quiet_until: dict[str, float] = {}  # by message: strangers hide nobody else
         self._cap = min(MAX_CONNECTIONS, affordable_connections() // 2)
         self._loop = asyncio.new_event_loop()
         self._loop.set_debug(False)  # it would print what was called, and with what
@@ -152,7 +161,7 @@ class Server:
                 except Exception as error:
                     # The store's own text may hold anything; a CertdError's does not.
                     why = str(error) if isinstance(error, CertdError) else type(error).__name__
-                    self.complain("distribution: the store could not be looked at: %s", why)
+                    self.complain("distribution: nothing new can be told: %s", why)
                 lasted = time.monotonic() - begun
                 await asyncio.sleep(max(LOOK_ROUND, lasted * LOOK_SHARE))
         finally:
@@ -167,22 +176,24 @@ class Server:
         shown, roots = found.get(self.stock.shown(), ""), self.stock.roots()
         if (shown, roots) == self._made_of:
             return
-        if roots != self._made_of[1]:  # whoever is here has shown what was good by those of before
+        others = roots != self._made_of[1]
+        self._context = self._made(shown, roots, None if others else self._context)
+        if others:  # whoever is here has shown, or is about to, what was good by those of before
             self._loop.call_soon_threadsafe(self._drop_everybody)
-        self._renew_context(shown, roots)
 
-    def _renew_context(self, shown: str, roots: str) -> None:
+    def _made(self, shown: str, roots: str, before: ssl.SSLContext | None) -> ssl.SSLContext | None:
         bundle = self.stock.bundle(self.stock.shown()) if shown else None
         self._made_of = (shown, roots)
         if bundle is None or not roots:
             lacking = "root of the clients' CA" if bundle else f"version of {self.stock.shown()}"
             log.warning("distribution: nobody can be answered: there is no %s yet", lacking)
-            self._context = None
-            return
+            return None
         try:
-            self._context = server_context(bundle, roots)
-        except (OSError, ValueError) as error:  # what there was before stays
-            log.error("distribution: version %d of %s: %s", bundle.version, bundle.name, error)
+            return server_context(bundle, roots)
+        except (OSError, ValueError) as error:
+            what = f"version {bundle.version} of {bundle.name}, or the roots of the clients' CA"
+            log.error("distribution: %s cannot be used: %s", what, error)
+            return before
 
     def wake(self) -> None:
         self.changed.set()
@@ -190,6 +201,8 @@ class Server:
 
     async def _accept(self, listener: socket.socket) -> None:
         while True:
+            while self._full() and (left := self._a_moment_left()) > 0:
+                await asyncio.sleep(min(left, LOOK_AGAIN))
             try:
                 sock, address = await self._loop.sock_accept(listener)
             except OSError as error:
@@ -197,26 +210,37 @@ class Server:
                 self._drop_oldest()
                 await asyncio.sleep(STARVED_SECONDS)
                 continue
-            context = self._context
-            everybody = len(self._strangers) + sum(map(len, self._known.values()))
-            if context is None or (everybody >= self._cap and not self._strangers):
+            context, full = self._context, self._full()
+            if context is None or (full and not self._strangers):
+                if full:
+                    self.complain("distribution: no more than %d connections are taken", self._cap)
                 sock.close()
                 continue
-            if len(self._strangers) >= MAX_STRANGERS or everybody >= self._cap:
+            if full:
                 self._drop_oldest()
             task = self._loop.create_task(self._serve(sock, str(address[0]), context))
-            self._strangers[task] = None
-            task.add_done_callback(self._gone)
+            self._strangers[task] = self._loop.time()
+            task.add_done_callback(functools.partial(self._gone, sock))
+
+    def _full(self) -> bool:
+        everybody = len(self._strangers) + sum(map(len, self._known.values()))
+        return len(self._strangers) >= MAX_STRANGERS or everybody >= self._cap
+
+    def _a_moment_left(self) -> float:
+        """Seconds until the oldest stranger has to make room."""
+        begun = next(iter(self._strangers.values()), 0.0)
+        return begun + A_MOMENT - self._loop.time()
 
     def _drop_oldest(self) -> None:
         if self._strangers:
             self._strangers.popitem(last=False)[0].cancel()
 
     def _drop_everybody(self) -> None:
-        for task in [task for mine in self._known.values() for task in mine]:
+        for task in [*self._strangers, *(task for mine in self._known.values() for task in mine)]:
             task.cancel()
 
-    def _gone(self, task: asyncio.Task[None]) -> None:
+    def _gone(self, sock: socket.socket, task: asyncio.Task[None]) -> None:
+        sock.close()  # one that was dropped before it began has nobody else to do so
         self._strangers.pop(task, None)
         if not task.cancelled() and (error := task.exception()) is not None:
             self.complain("distribution: a connection failed: %s", type(error).__name__)
@@ -232,8 +256,7 @@ class Server:
             if client is not None:
                 await self._converse(Conversation(self, client, stream))
         except (OSError, CertdError) as error:  # a stranger; ssl.SSLError and a time-out are some
-            why = getattr(error, "reason", None) or type(error).__name__
-            self.complain("distribution: a client at %s is refused: %s", host, str(why))
+            self.complain("distribution: a client at %s is not let in: %s", host, refusal(error))
             await stream.close()
         finally:
             stream.drop()
@@ -256,8 +279,8 @@ class Server:
 
     def complain(self, message: str, *arguments: object) -> None:
         now = time.monotonic()
-        if now >= self._quiet_until:
-            self._quiet_until = now + COMPLAINT_SECONDS
+        if now >= self._quiet_until.get(message, 0.0):
+            self._quiet_until[message] = now + COMPLAINT_SECONDS
             log.warning(message, *arguments)
 
     def _on_bug(self, loop: asyncio.AbstractEventLoop, context: dict[str, object]) -> None:

@@ -23,6 +23,10 @@ ANSWER_SECONDS = 20.0  # for the client to take an answer
 log = logging.getLogger(__name__)
 
 
+class Refused(Exception):
+    """A client with a good certificate that gets nothing; the text says which one, and why."""
+
+
 class Desk(Protocol):
     """Where a conversation gets what it tells: the server."""
 
@@ -34,6 +38,8 @@ class Desk(Protocol):
 
     @property
     def changed(self) -> asyncio.Event: ...
+
+    def complain(self, message: str, *arguments: object) -> None: ...
 
 
 class Conversation:
@@ -63,6 +69,9 @@ class Conversation:
         asked = wording.request(head)
         try:
             status, body = await self._answer(asked) if asked else (404, b"")
+        except Refused as error:
+            self._desk.complain("distribution: %s", error)
+            status, body = 403, b""
         except CertdError as error:  # the store's: its words are ours
             log.error("distribution: %s", error)
             raise ConnectionAbortedError from error
@@ -70,12 +79,9 @@ class Conversation:
         return wording.reply(status, body, last=last), last
 
     async def _answer(self, asked: wording.Request) -> tuple[int, bytes]:
-        allowed = await self._allowed()
-        if allowed is None:
-            return 403, b""
+        who, names = await self._allowed()
         if asked.name is None:
             return await self._list(asked)
-        who, names = allowed
         if asked.name not in names:
             return 404, b""
         # From the store, and not as it was half a second ago.
@@ -95,11 +101,9 @@ class Conversation:
         until = loop.time() + asked.wait
         while True:
             changed = self._desk.changed  # taken first: what comes after is not missed
-            allowed = await self._allowed()
-            if allowed is None:
-                return 403, b""
+            _, names = await self._allowed()
             there = self._desk.certificates
-            found = wording.listed({name: there[name] for name in allowed[1] if name in there})
+            found = wording.listed({name: there[name] for name in names if name in there})
             if found.state != asked.since:
                 return 200, wording.list_body(found)
             left = until - loop.time()
@@ -120,8 +124,12 @@ class Conversation:
                 future.cancel()
             await asyncio.gather(change, word, return_exceptions=True)
 
-    async def _allowed(self) -> tuple[str, frozenset[str]] | None:
-        """Who it is by now: tables are taken out, and certificates end."""
+    async def _allowed(self) -> tuple[str, frozenset[str]]:
+        """Who it is by now: tables are taken out, and certificates end.
+
+        Raises:
+            Refused: nobody any more.
+        """
         if self.client.not_after <= datetime.now(UTC):
-            return None
+            raise ConnectionAbortedError  # the next handshake tells it why
         return await asyncio.to_thread(self._desk.stock.certificates_of, self.client)

@@ -74,6 +74,8 @@ class Stream:
             try:
                 data = self._tls.read(_CHUNK)
             except ssl.SSLWantReadError:
+                # What TLS itself has to answer (RFC 8446 section 4.6.3): it would heap up here.
+                await self._flush()
                 if not await self._feed():
                     return False
             except (ssl.SSLZeroReturnError, ssl.SSLEOFError):
@@ -111,3 +113,15 @@ class Stream:
     async def _flush(self) -> None:
         while data := self._outgoing.read(1 << 18):
             await self._loop.sock_sendall(self._sock, data)
+
+
+def refusal(error: Exception) -> str:
+    """Why there is no connection, without a word of the stranger's."""
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return f"its client certificate is not good: {error.verify_message}"
+    reason = str(getattr(error, "reason", None) or type(error).__name__)
+    if reason == "PEER_DID_NOT_RETURN_A_CERTIFICATE":
+        return "it has no client certificate"
+    if "_ALERT_" in reason:
+        return f"it does not take the certificate that it is shown ({reason})"
+    return reason

@@ -8,10 +8,12 @@ import signal
 import socket
 import ssl
 import time
+from functools import partial
 
 import pytest
 
 from certd.model import Identifier
+from certd.testing.processes import Child
 from certd.x509 import csr, new_key
 from tests.machines import Hub, Machine, ask, within
 from tests.site import Site
@@ -58,6 +60,7 @@ def test_what_a_client_may_have_follows_the_configuration(hub: Hub, machine: Mac
         within(10, lambda: machine.site.status()["www"]["last_error"] is not None)
         failure = machine.site.status()["www"]["last_error"]
         assert failure["what"] == "hub does not know this machine"
+        within(5, partial(logged, child, "web1.example.com gets nothing: there is no table"))
         before = machine.served("www")
         hub.site.renew("--force", "www")
         assert "hub does not know this machine" in machine.site.certd("pull", "www").stdout
@@ -104,6 +107,23 @@ def test_other_roots_hold_from_the_next_reload_on(hub: Hub, machine: Machine) ->
         assert "that the hub does not know" in machine.site.certd("pull").stdout
         shutil.copytree(stranger.folder / "out/web1/current", machine.client, dirs_exist_ok=True)
         assert "www: fetched from hub" in machine.site.certd("pull").stdout
+
+
+def test_another_address_is_told_of_until_a_restart(hub: Hub) -> None:
+    words = "[distribution] listen has changed: restart certd"
+    with hub.start() as child:
+        before = hub.site.tables["distribution"]["listen"]
+        for number, listen in enumerate((["127.0.0.1:1"], ["127.0.0.1:1"], before), 1):
+            hub.site.tables["distribution"]["listen"] = listen
+            hub.site.certificate(f"new{number}", "new.example.com")
+            child.send(signal.SIGHUP)
+            issued = f"new{number}: version 1 issued"  # after what the reload has to say
+            within(10, partial(logged, child, issued))
+            assert child.log.read_text().count(words) == min(number, 2)
+
+
+def logged(child: Child, words: str) -> bool:
+    return words in child.log.read_text()
 
 
 def test_a_certificate_whose_key_the_hub_never_had(hub: Hub, machine: Machine) -> None:

@@ -43,7 +43,10 @@ def test_other_names_than_wanted_are_refused(hub: Hub, machine: Machine) -> None
         before = machine.served("www")
         machine.want("www", names=["www.example.com", "example.com"])
         done = machine.site.certd("pull")
-        assert "is refused: it lacks example.com" in done.stdout
+        assert (
+            "is refused: it lacks example.com; what is in place stays there; let names and usage "
+            "be here what they are for www at hub, or see `certd status` there"
+        ) in done.stdout
         assert machine.served("www") == before
         assert machine.site.status()["www"]["state"] == "failing"
         # Which is mended where it is ordered.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import gc
 import shutil
 import threading
 import time
@@ -15,10 +14,12 @@ from typing import cast
 
 import pytest
 
+from certd import due
 from certd.ca.wire import REPLY_CAP
 from certd.config import Config, load_tables
 from certd.distribution.hub import Hub, HubAway, HubError
 from certd.distribution.wording import certificate_body, list_body, listed
+from certd.engine.following import Followers
 from certd.known import Lineage, Revocation
 from certd.model import Bundle
 from certd.pulling import Pulling
@@ -29,6 +30,7 @@ from certd.testing.chains import Authority, pem
 from certd.testing.tls import Minted, mint
 from certd.x509 import facts, new_key
 from tests.integration.answering import OK, saying, server
+from tests.machines import within
 
 NOW = datetime.now(UTC)
 NOBODY = cast(Publisher, None)  # nothing is published for it, nor taken away
@@ -58,8 +60,7 @@ class Site:
         self.store.leases.claim(["www"])
         pulling = Pulling(config, self.store, NOBODY, lambda: NOW, lambda: 0.5, self._say)
         pulling.step(config.certificates["www"])
-        del pulling
-        gc.collect()  # its connection: whoever answers here has time for one only
+        pulling._hubs("hub").hang_up()  # whoever answers here has time for one connection only
         self.store.settle()
         return self.store.lineages.get("www")
 
@@ -239,6 +240,56 @@ def test_what_is_revoked_is_not_taken(site: Site, minted: Minted) -> None:
     with server(minted, giving(one), 1 << 20) as (url, _):
         failure = site.step(url).failure
     assert "what hub has of www is not taken: it was revoked by its CA" in str(failure)
+
+
+def test_what_the_hub_tells_while_it_is_asked_is_not_lost(site: Site, minted: Minted) -> None:
+    """Else the version after next would be there a quarter of an hour late."""
+    told = NOW + timedelta(seconds=1)
+
+    for answered in (giving(made()), NOT_MODIFIED):
+
+        def given(answered: bytes = answered) -> Iterator[bytes]:
+            site.store.lineages.ask_hub(["www"], told)
+            yield answered
+
+        with saying(minted, given, goes_on=True) as (url, _):
+            lineage = site.step(url)
+        assert lineage.current is not None
+        assert lineage.ask_again is not None
+        assert lineage.ask_again <= told
+    with server(minted, NOT_MODIFIED, 1 << 20) as (url, _):
+        assert site.step(url).ask_again == NOW + due.HUB_LOOK
+
+
+def test_what_has_failed_is_asked_for_as_soon_as_the_hub_answers_again(
+    site: Site, minted: Minted
+) -> None:
+    """It failed with what was wrong then, and would wait for more than an hour."""
+    with server(minted, giving(made()), 1 << 20) as (url, _):
+        site.step(url)
+    with server(minted, answer(b"", "403 No"), 1 << 20) as (url, _):
+        failed = site.step(url)
+    assert failed.retry_at is not None
+    assert failed.retry_at > NOW + timedelta(hours=1)
+    over = threading.Event()
+
+    def answers() -> Iterator[bytes]:
+        if len(asked) > 3:
+            over.wait(30)
+            return
+        yield [answer(list_body(listed({}))), answer(b"", "403 No"), NOT_MODIFIED][len(asked) - 1]
+
+    woken: list[str] = []
+    followers = Followers(site.store, lambda: woken.append("up"), lambda: NOW, lambda: 0.0)
+    with saying(minted, answers, goes_on=True) as (url, asked):
+        followers.follow(site.config(url))
+        try:
+            within(10, lambda: bool(woken))
+        finally:
+            over.set()
+            followers.stop()
+    assert len(asked) >= 3
+    assert site.store.lineages.get("www").retry_at is None
 
 
 def test_a_hub_that_drips_is_given_up_in_time(site: Site, minted: Minted) -> None:

@@ -60,8 +60,7 @@ def test_a_hub(write: Write) -> None:
 
 
 def test_one_that_pulls(write: Write, tmp_path: Path) -> None:
-    for name in ("fullchain.pem", "privkey.pem"):
-        (tmp_path / name).touch()
+    bring_pair(tmp_path)
     config = configuration.load(write(PULLER))
     pair = HubSettings(tmp_path / "fullchain.pem", tmp_path / "privkey.pem")
     assert config.cas == {"hub": CASettings("hub", "https://hub.example.com:8443", hub=pair)}
@@ -143,42 +142,6 @@ def test_what_this_machine_lacks(write: Write, tmp_path: Path) -> None:
             id="clients of nobody",
         ),
         pytest.param(
-            PULLER.replace("8443/", "8443/v1"),
-            '3: [ca.hub] server: "https://hub.example.com:8443/v1" is not the https URL of a host',
-            id="a path",
-        ),
-        pytest.param(
-            PULLER.replace("https", "http"),
-            '3: [ca.hub] server: "http://hub.example.com:8443/" is not the https URL',
-            id="http",
-        ),
-        pytest.param(
-            PULLER.replace('key = "privkey.pem"\n', ""),
-            "1: [ca.hub] key: missing: it belongs to the certificate; add key = ",
-            id="no key",
-        ),
-        pytest.param(
-            PULLER.replace("[certificate.www]", "agree_tos = true\n[certificate.www]"),
-            "6: [ca.hub] agree_tos: does not belong here: what another certd has is ordered there",
-            id="terms",
-        ),
-        pytest.param(
-            PULLER.replace('["hub"]', '["hub", "letsencrypt"]'),
-            "8: [certificate.www] ca: hub stands alone: what comes from hub is ordered there, and "
-            'nowhere else; write ca = ["hub"]',
-            id="and another CA",
-        ),
-        pytest.param(
-            PULLER + 'key = ["ec-p256", "rsa-2048"]',
-            "9: [certificate.www] key: does not belong here: hub orders it; leave it out",
-            id="a pair",
-        ),
-        pytest.param(
-            PULLER + 'challenge = "dns-01"',
-            "9: [certificate.www] challenge: does not belong here: hub orders it; leave it out",
-            id="a challenge",
-        ),
-        pytest.param(
             '[ca.x]\ndirectory = "https://ca.example/"\nserver = "https://hub.example:1"',
             "3: [ca.x] server: does not belong here: no other certd is asked; leave it out",
             id="a server of a CA",
@@ -186,10 +149,54 @@ def test_what_this_machine_lacks(write: Write, tmp_path: Path) -> None:
     ],
 )
 def test_a_mistake(write: Write, text: str, line: str) -> None:
-    for name in ("fullchain.pem", "privkey.pem"):
-        Path(name).touch()
     [found] = wrong(write(text))
     assert found.startswith(f"certd.toml:{line}")
+
+
+@pytest.mark.parametrize(
+    ("right", "wrong_one", "line"),
+    [
+        (":8443/", ":8443/v1", '3: [ca.hub] server: "https://hub.example.com:8443/v1" is not the'),
+        (
+            "https",
+            "http",
+            '3: [ca.hub] server: "http://hub.example.com:8443/" is not the https URL',
+        ),
+        ('key = "privkey.pem"', "", "1: [ca.hub] key: missing: it belongs to the certificate; add"),
+        (
+            "type",
+            "agree_tos = true\ntype",
+            "2: [ca.hub] agree_tos: does not belong here: what another certd has is ordered there",
+        ),
+        (
+            '["hub"]',
+            '["hub", "letsencrypt"]',
+            "8: [certificate.www] ca: hub stands alone: what comes from hub is ordered there, and "
+            'nowhere else; write ca = ["hub"]',
+        ),
+        (
+            "names",
+            'key = ["ec-p256", "rsa-2048"]\nnames',
+            "7: [certificate.www] key: does not belong here: hub orders it; leave it out",
+        ),
+        (
+            "names",
+            'challenge = "dns-01"\nnames',
+            "7: [certificate.www] challenge: does not belong here: hub orders it; leave it out",
+        ),
+    ],
+)
+def test_a_mistake_of_one_that_pulls(
+    write: Write, tmp_path: Path, right: str, wrong_one: str, line: str
+) -> None:
+    bring_pair(tmp_path)
+    [found] = wrong(write(PULLER.replace(right, wrong_one)))
+    assert found.startswith(f"certd.toml:{line}")
+
+
+def bring_pair(folder: Path) -> None:
+    for name in ("fullchain.pem", "privkey.pem"):
+        (folder / name).touch()
 
 
 def test_a_hub_certifies_clients_too(write: Write) -> None:
