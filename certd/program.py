@@ -10,6 +10,7 @@ import selectors
 import shutil
 import signal
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -38,6 +39,11 @@ class Ended:
     output: bytes
     errors: bytes
     status: int | None = None
+
+
+def located(name: str) -> str | None:
+    """Where a program is: on PATH, or beside this interpreter, where an extra of certd puts it."""
+    return shutil.which(name) or shutil.which(name, path=os.path.dirname(sys.executable))
 
 
 class _Running:

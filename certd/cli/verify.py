@@ -6,7 +6,7 @@ import json
 import logging
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -17,9 +17,10 @@ from certd import due
 from certd.cli.options import command as certd_command
 from certd.cli.options import config_path, count, log_to_stderr, say
 from certd.cli.status import table
+from certd.cli.troubles import turn
 from certd.config import Config, TargetSettings
-from certd.errors import CertdError, bug
-from certd.known import Lineage
+from certd.errors import CertdError, TargetError, bug
+from certd.known import Lineage, TargetState
 from certd.looking import Sight, look
 from certd.model import Bundle, Certificate
 from certd.secrets import Secret
@@ -38,6 +39,7 @@ class _Looked:
     target: str
     bundle: Bundle | None = None
     waits: str = ""  # for what, if a newer version is to be deployed there later
+    undone: str = ""  # why certd itself has not put ``bundle`` in place there
     sights: list[Sight] = field(default_factory=list)
     failure: CertdError | None = None
 
@@ -93,7 +95,8 @@ def _looked(config: Config, names: list[str]) -> Iterator[_Looked]:
     for name in names:
         spec, lineage = config.certificates[name], lineages.get(name, Lineage(name))
         current = lineage.current.number if lineage.current else None
-        waits = {item.target: item.waits for item in due.targets(spec, lineage, now)}
+        decided = due.targets(spec, lineage, now)
+        waits = {item.target: turn(item, now) for item in decided if item.waits}
         for target in spec.targets:
             one = _Looked(name, target, waits=waits.get(target, ""))
             state = lineage.targets.get(target)
@@ -101,9 +104,18 @@ def _looked(config: Config, names: list[str]) -> Iterator[_Looked]:
             number = (state and state.serving) if one.waits else current
             one.waits = one.waits if number != current else ""
             one.bundle = _bundle(config.state, name, number) if number else None
+            one.undone = _undone(state, number) if number else ""
             todo.append((config.targets[target], one))
     with ThreadPoolExecutor(_MOST_AT_ONCE) as pool:
         yield from pool.map(_look, todo)
+
+
+def _undone(state: TargetState | None, number: int) -> str:
+    if state is None or state.version != number:
+        return f"version {number} is not deployed there yet"
+    if state.phase == "rolled-back":
+        return f"version {state.serving} was put back there"
+    return f"the deployment of version {number} has failed" if state.phase == "failed" else ""
 
 
 def _bundle(state: Path, name: str, number: int) -> Bundle:
@@ -130,7 +142,17 @@ def _look(item: tuple[TargetSettings, _Looked]) -> _Looked:
         looked.failure = None if looked.sights else error
     except Exception as error:  # a plugin may raise anything
         looked.failure = bug(error)
+    looked.sights = [_own_doing(sight, looked.undone) for sight in looked.sights]
     return looked
+
+
+def _own_doing(sight: Sight, undone: str) -> Sight:
+    """Nobody else has changed what certd has not deployed, or taken back."""
+    trouble = sight.trouble
+    if sight.endpoint or not undone or type(trouble) is not TargetError:
+        return sight
+    why = f"{trouble.why}; {undone}" if sight.fingerprint else undone
+    return replace(sight, trouble=TargetError(trouble.what, why, "see `certd status`"))
 
 
 def _leaf(one: _Looked, sight: Sight) -> Certificate | None:

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
-import shutil
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, GetPydanticSchema, ValidationError, ValidationInfo
+from pydantic import (
+    AfterValidator,
+    Field,
+    GetPydanticSchema,
+    ValidationError,
+    ValidationInfo,
+)
 from pydantic_core import CoreSchema, InitErrorDetails, core_schema
 
 from certd.config.catables import Table
@@ -14,9 +19,18 @@ from certd.config.findings import shown
 from certd.config.values import Endpoint
 from certd.config.words import Wording, found
 from certd.errors import ConfigError, NotHere
+from certd.program import located
 from certd.settings import mistake, note_lacking
 
 _FORM = 'write "www.example.com:443", or { at = "www.example.com:443", … }'
+
+
+def _once(texts: list[str]) -> list[str]:
+    for at, text in enumerate(texts):
+        if text in texts[:at]:
+            what = f"{shown(text)} is there twice"
+            raise mistake(ConfigError(what, "", "leave one of them out"))
+    return texts
 
 
 class EndpointTable(Table):
@@ -29,13 +43,13 @@ class EndpointTable(Table):
     starttls: Literal["smtp", "imap", "pop3", "ldap", "postgres"] | None = Field(
         None, description="the protocol in which TLS is asked for first"
     )
-    addresses: list[Address] = Field(
+    addresses: Annotated[list[Address], AfterValidator(_once)] = Field(
         [], description="the addresses to ask, instead of all that the name resolves to"
     )
     roots: RootBundle | None = Field(
         None, description="PEM file of the roots that the served chain must lead to"
     )
-    pins: list[Pin] = Field(
+    pins: Annotated[list[Pin], AfterValidator(_once)] = Field(
         [], description="pin-sha256 of keys, one of which the served chain must have"
     )
     tls: Literal["modern", "intermediate"] | None = Field(
@@ -74,8 +88,8 @@ def _table(raw: dict[str, Any], info: ValidationInfo) -> Endpoint:
     if table.hsts and table.starttls:
         why = "only HTTPS has that header, which knows no STARTTLS"
         raise mistake(ConfigError("hsts and starttls are both there", why, "leave out one of them"))
-    if table.tls and shutil.which("sslyze") is None:
-        todo = "install it in an environment of its own: pipx install sslyze"
+    if table.tls and located("sslyze") is None:
+        todo = "install it: pip install 'certd[sslyze]', or by itself: pipx install sslyze"
         lack = NotHere("there is no program sslyze", f"it judges tls = {shown(table.tls)}", todo)
         note_lacking(info, "verify", lack)
     return table.endpoint()

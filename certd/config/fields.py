@@ -144,7 +144,8 @@ def _source(text: str, info: ValidationInfo) -> str:
     except NotHere as error:
         note_lacking(info, "source_address", error)
     except ConfigError as error:
-        raise mistake(error) from None
+        why = "it is to be one of this machine's"
+        raise mistake(ConfigError(error.what, why, error.next)) from None
     return address
 
 

@@ -1,8 +1,8 @@
 """Mozilla's guidelines for TLS, https://wiki.mozilla.org/Security/Server_Side_TLS.
 
-They are judged by sslyze, a program beside certd that is never imported: it opens some hundred
-connections, takes memory for all that it knows, and wants versions of libraries that are not
-ours (see docs/decisions.md). It brings the guidelines with it, and asks nobody but the endpoint.
+They are judged by sslyze, an extra that is run and never imported: it opens some hundred
+connections and takes memory for all that it knows, and need not share certd's libraries (see
+docs/decisions.md). It brings the guidelines with it, and asks nobody but the endpoint.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 
 from certd.errors import Unseen, plain
-from certd.program import run_program, said
+from certd.program import located, run_program, said
 from certd.verify.probing import Way
 
 PROGRAM = "sslyze"
@@ -33,7 +33,7 @@ def violations(way: Way, policy: str) -> list[str]:
     """
     what = f"{way.where} could not be judged by Mozilla's guideline"
     address = f"[{way.address}]" if ":" in way.address else way.address
-    argv = [PROGRAM, f"--mozilla_config={policy}"]
+    argv = [located(PROGRAM) or PROGRAM, f"--mozilla_config={policy}"]
     argv += [f"--sni={way.sni}"] if way.sni else []
     argv += [f"--starttls={way.starttls}"] if way.starttls else []
     argv += [f"{address}:{way.port}"]

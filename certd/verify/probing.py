@@ -177,6 +177,10 @@ def _no_connection(what: str, error: OSError, seconds: float) -> Unseen:
 
 def _no_handshake(what: str, error: OSError | ValueError, way: Way) -> TargetError:
     if isinstance(error, TimeoutError):
+        if way.starttls:
+            why = f"no TLS by way of {way.starttls} within {way.seconds:.2g} s"
+            todo = f"check the port and starttls in verify = […], or {_LOG}"
+            return Unseen(what, f"connected, but {why}", todo)
         return Unseen(what, f"connected, but no TLS handshake within {way.seconds:.2g} s", _LOG)
     reason = (isinstance(error, ssl.SSLError) and error.reason) or ""
     if reason in _NOT_TLS:

@@ -15,6 +15,7 @@ import pytest
 
 from certd.testing.nginx import Nginx
 from certd.testing.tls import probe
+from certd.x509 import new_key
 from tests.site import Site
 
 NAME = "www.example.internal"
@@ -82,7 +83,32 @@ def test_without_endpoints_what_is_in_place_is_told(site: Site) -> None:
     shutil.rmtree(site.folder / "web")
     [seen] = looks(site, 1)
     assert seen["serial"] is None
-    assert seen["error"]["what"] == "web has no certificate in place"
+    assert seen["error"]["what"] == "web has no usable certificate in place"
+    assert seen["error"]["next"] == "find out who else writes there"
+
+
+def test_another_key_beside_the_certificate_is_told_as_that(site: Site) -> None:
+    """Not as a certificate that is missing: it is there to be seen."""
+    key = site.folder / "web" / "www" / "current" / "privkey.pem"
+    key.write_text(new_key("ec-p256").reveal())
+    [seen] = looks(site, 1)
+    assert seen["error"]["why"] == "it is missing, or its key or chain does not belong to it"
+
+
+def test_what_was_not_deployed_yet_is_nobody_elses_doing(site: Site) -> None:
+    site.disk("other").certificate("www", NAME, targets=["web", "other"])
+    _, seen = looks(site, 1)
+    assert seen["error"] == {
+        "what": "other has no usable certificate in place",
+        "why": "version 1 is not deployed there yet",
+        "next": "see `certd status`",
+    }
+    (site.folder / "other").write_text("in the way")
+    assert site.certd("renew", "www").returncode == 1
+    (site.folder / "other").unlink()
+    _, seen = looks(site, 1)
+    assert seen["error"]["why"] == "the deployment of version 1 has failed"
+    assert seen["error"]["next"] == "see `certd status`"
 
 
 def test_a_leaf_without_its_intermediate_is_found_by_both_judges(
@@ -125,6 +151,8 @@ def test_a_server_that_says_it_has_reloaded_and_has_not(site: Site, nginx: Nginx
     assert before["targets"][0]["state"] == "rolled-back"
     place, seen = looks(site, 1)
     assert "has another certificate in place" in place["error"]["what"]
+    assert place["error"]["why"].endswith("; version 1 was put back there")
+    assert place["error"]["next"] == "see `certd status`"
     assert (seen["serial"], seen["ok"], seen["version"]) == (first, False, 2)
     assert site.status()["www"] == before, "a look changes nothing"
     site.disk(verify=[nginx.endpoint], reload=list(nginx.reload_argv))

@@ -37,7 +37,7 @@ def _sslyze(monkeypatch: pytest.MonkeyPatch) -> None:
     own = Path(sys.prefix) / "sslyze" / "bin"
     path = f"{own}:{os.environ.get('PATH', os.defpath)}"
     if shutil.which("sslyze", path=path) is None:
-        raise NotInstalled("sslyze", "no sslyze on PATH", "pipx install sslyze")
+        raise NotInstalled("sslyze", "no sslyze on PATH", "make test")
     monkeypatch.setenv("PATH", path)
 
 

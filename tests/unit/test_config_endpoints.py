@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -69,10 +70,19 @@ def test_a_table_says_all_of_an_endpoint(
         ('{ at = "a.example:25", starttls = "smtps" }', 'starttls: unknown: "smtps"; did you me'),
         ('{ at = "a.example:443", sni = "192.0.2.1" }', 'sni: "192.0.2.1" is no server name'),
         ('{ at = "a.example:443", sni = "*.a.example" }', 'sni: "*.a.example" is no server name'),
-        ('{ at = "a.example:443", addresses = ["b.example"] }', "addresses: "),
+        (
+            '{ at = "a.example:443", addresses = ["b.example"] }',
+            'addresses: "b.example" is no IP address; write it as "192.0.2.7"',
+        ),
+        (
+            '{ at = "a.example:443", addresses = ["2001:db8::1", "2001:DB8:0::1"] }',
+            'addresses: "2001:db8::1" is there twice; leave one of them out',
+        ),
+        (f'{{ at = "a.example:443", pins = ["{PIN}", "{PIN}"] }}', '" is there twice; leave one'),
         ('{ at = "a.example:443", addresses = "192.0.2.1" }', 'write addresses = ["192.0.2.1"]'),
         ('{ at = "a.example:443", pins = ["abc"] }', 'pins: "abc" is no pin-sha256: it is 32'),
         ('{ at = "a.example:443", roots = "nothing.pem" }', "roots: "),
+        ('{ at = "a.example:25", starttls = "SMTP" }', 'starttls: unknown: "SMTP"; did you mean s'),
         ('{ at = "a.example:443", tls = "old" }', 'tls: unknown: "old"; known here: intermediate'),
         ('{ at = "a.example:443", hsts = "max-age" }', "hsts: max-age is no number of seconds"),
         (
@@ -99,12 +109,24 @@ def test_all_mistakes_of_a_table_are_told_with_their_lines(write: Write) -> None
     assert all(line.startswith(f"{path}:6: ") for line in lines)
 
 
-def test_a_policy_needs_sslyze(write: Write, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_policy_needs_sslyze(
+    write: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("PATH", "/nowhere")
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "python"))
     found = configuration.load(write('{ at = "a.example:443", tls = "modern" }'))
     [lack] = found.lacking
     assert "there is no program sslyze" in str(lack)
-    assert "pipx install sslyze" in str(lack)
+    assert "pip install 'certd[sslyze]'" in str(lack)
+
+
+def test_what_an_extra_has_put_beside_the_interpreter_is_found(
+    write: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", "/nowhere")
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "python"))
+    (tmp_path / "sslyze").touch(mode=0o755)
+    assert not configuration.load(write('{ at = "a.example:443", tls = "modern" }')).lacking
 
 
 def test_the_schema_has_both_forms() -> None:
@@ -116,3 +138,14 @@ def test_the_schema_has_both_forms() -> None:
     properties = whole["$defs"]["EndpointTable"]["properties"]
     assert properties.keys() >= {"at", "sni", "starttls", "addresses", "roots", "pins", "hsts"}
     assert whole["$defs"]["EndpointTable"]["required"] == ["at"]
+
+
+def test_a_window_that_is_there_twice_is_a_mistake(tmp_path: Path) -> None:
+    path = tmp_path / "certd.toml"
+    window = 'window = ["Sun 02:00-05:00", "Mon 02:00-05:00", "Sun 02:00-05:00"]\n'
+    path.write_text(f'[target.web]\ntype = "disk"\npath = "{{name}}"\n{window}')
+    with pytest.raises(BadConfig) as refused:
+        configuration.load(path)
+    assert str(refused.value) == (
+        f'{path}:4: [target.web] window: "Sun 02:00-05:00" is there twice; leave one of them out'
+    )
