@@ -1,4 +1,4 @@
-"""What plugins at AWS have in common: who asks, boto3's client, and its errors as ours.
+"""What plugins at AWS have in common: who asks, boto3's core as client, and its errors as ours.
 
 Deploy targets have it too (``certd_deploy.aws``): what they raise instead is said by three class
 variables.
@@ -7,6 +7,7 @@ variables.
 from __future__ import annotations
 
 import contextlib
+import copy
 import functools
 import json
 import logging
@@ -25,6 +26,7 @@ from certd.api import (
     plain,
 )
 from certd_providers.rest import CONNECT, READ
+from certd_providers.timely import TimelyResponse
 from certd_providers.urls import check_url
 
 BUSY = re.compile(
@@ -105,7 +107,7 @@ class AWS:
     def client(
         self, zone: str = "", *, service: str | None = None, region: str | None = None
     ) -> Iterator[Any]:
-        """boto3's client, for one operation, in this zone; of another service or region
+        """The library's client, for one operation, in this zone; of another service or region
         than its own.
 
         Raises:
@@ -113,7 +115,6 @@ class AWS:
         """
         service = service or self.service
         try:
-            import boto3  # noqa: F401 - whether it is there
             from botocore import exceptions
             from botocore.parsers import ResponseParserError
         except ImportError:
@@ -158,20 +159,22 @@ class AWS:
         return False
 
     def _client(self, service: str, region: str) -> Any:
-        import boto3
         import botocore.session
+        from botocore.awsrequest import AWSHTTPConnection, AWSHTTPSConnection
         from botocore.config import Config
 
-        core = botocore.session.Session()
-        core.register_component("data_loader", _loader())
-        secret = self.secret_access_key and self.secret_access_key.fetch().reveal()
-        session = boto3.Session(
-            self.access_key_id,
-            secret,
-            region_name=region,
-            profile_name=self.profile,
-            botocore_session=core,
+        # All that it asks: for keys of a role or a machine too, with clients of its own.
+        for connection in (AWSHTTPConnection, AWSHTTPSConnection):
+            connection.response_class = TimelyResponse
+        hooks, loader = _prepared()
+        # Not boto3's own: each would make the shared loader look in one more place, for ever.
+        session = botocore.session.Session(
+            profile=self.profile, event_hooks=copy.copy(hooks), include_builtin_handlers=False
         )
+        session.register_component("data_loader", loader)
+        session.set_config_variable("region", region)
+        if self.secret_access_key is not None:
+            session.set_credentials(self.access_key_id, self.secret_access_key.fetch().reveal())
         # One attempt: the core tries again, and knows how often.
         once = {"total_max_attempts": 1}
         how = Config(
@@ -180,14 +183,14 @@ class AWS:
         key = {}
         if self.role_arn is not None:
             external = {} if self.external_id is None else {"ExternalId": self.external_id}
-            sts = session.client("sts", endpoint_url=self.url, config=how)
+            sts = session.create_client("sts", endpoint_url=self.url, config=how)
             with contextlib.closing(sts):
                 which = {"RoleArn": self.role_arn, "RoleSessionName": "certd", **external}
                 role = sts.assume_role(**which)["Credentials"]
             key["aws_access_key_id"] = role["AccessKeyId"]
             key["aws_secret_access_key"] = role["SecretAccessKey"]
             key["aws_session_token"] = role["SessionToken"]
-        return session.client(service, endpoint_url=self.url, config=how, **key)
+        return session.create_client(service, endpoint_url=self.url, config=how, **key)
 
     def _refused(self, error: Any, service: str, zone: str) -> CertdError:
         problem = error.response.get("Error", {})
@@ -230,8 +233,14 @@ for _name in ("parsers", "auth", "endpoint"):
 
 
 @functools.cache
-def _loader() -> Any:
-    """The descriptions of AWS's services, which take longer to read than a change does."""
+def _prepared() -> tuple[Any, Any]:
+    """The library's own hooks, to be copied, and the descriptions of AWS's services: both take
+    longer than a change does.
+    """
+    import botocore.hooks
     import botocore.loaders
+    import botocore.session
 
-    return botocore.loaders.create_loader()
+    hooks = botocore.hooks.HierarchicalEmitter()
+    botocore.session.Session(event_hooks=hooks)  # puts them in there
+    return hooks, botocore.loaders.create_loader()

@@ -21,6 +21,7 @@ from certd.api import (
     plain,
 )
 from certd_providers.rest import CONNECT, READ
+from certd_providers.timely import timely_session
 from certd_providers.tokens import Token, Tokens
 
 BUSY = frozenset((408, 409, 412, 429))  # 412: somebody else was faster
@@ -87,8 +88,7 @@ class AzureAccount:
             credential = self._credential(secret)
             client = make(
                 _Keeping(credential, secret, self._tokens),
-                connection_timeout=CONNECT,
-                read_timeout=READ,
+                transport=_transport(),
                 retry_total=0,  # the core tries again, and knows how often
                 user_agent="certd",
             )
@@ -115,11 +115,7 @@ class AzureAccount:
     def _credential(self, secret: str) -> Any:
         from azure import identity
 
-        how: dict[str, Any] = {
-            "connection_timeout": CONNECT,
-            "read_timeout": READ,
-            "retry_total": 0,
-        }
+        how: dict[str, Any] = {"transport": _transport(), "retry_total": 0}
         if self.tenant_id is None or self.client_id is None:
             return identity.ManagedIdentityCredential(client_id=self.client_id, **how)
         # The operator said which authority; no other is asked whether it is one.
@@ -140,6 +136,8 @@ class AzureAccount:
             after = error.response.headers.get("Retry-After", "")
             wait = float(after) if after.isascii() and after.isdigit() else None
             return ProviderBusy("Azure is not able to now", said, AGAIN, wait)
+        if not status and not isinstance(error, ClientAuthenticationError):
+            return ProviderBusy("Azure is not able to now", "its answer broke off", AGAIN)
         if isinstance(error, CredentialUnavailableError):
             # The machine may just be starting: nobody has refused anything yet.
             return ProviderError("there is no credential for Azure", said, self.credential)
@@ -159,6 +157,14 @@ class AzureAccount:
         if status == 401 or isinstance(error, ClientAuthenticationError):
             return ProviderDenied("Azure refuses the credential", said, self.credential)
         return ProviderError("Azure refuses the change", said, "correct what it names")
+
+
+def _transport() -> Any:
+    from azure.core.pipeline.transport import RequestsTransport
+
+    return RequestsTransport(
+        session=timely_session(), connection_timeout=CONNECT, read_timeout=READ
+    )
 
 
 class _Keeping:

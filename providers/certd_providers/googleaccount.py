@@ -14,8 +14,6 @@ from dataclasses import dataclass, field
 from datetime import UTC
 from typing import Any, ClassVar
 
-import requests
-
 from certd.api import (
     ProviderBusy,
     ProviderDenied,
@@ -25,6 +23,7 @@ from certd.api import (
     plain,
 )
 from certd_providers.rest import API, READ, Answer
+from certd_providers.timely import timely_session
 from certd_providers.tokens import Token, Tokens
 
 # With these reasons a 403 is not about the credential.
@@ -84,7 +83,7 @@ class GoogleAccount:
             why, todo = "it is not installed", "pip install 'certd[google]'"
             raise ProviderError("google needs google-auth", why, todo) from None
         try:
-            with requests.Session() as session:
+            with timely_session() as session:
                 ask: Any = functools.partial(Request(session), timeout=READ)
                 if secret:
                     found, project = self._service_account(secret)

@@ -22,6 +22,7 @@ import requests
 from certd.api import ConfigError, NotHere, ProviderError
 from certd_providers import lexicon_facts as facts
 from certd_providers.rest import CONNECT, READ
+from certd_providers.timely import make_timely
 
 if TYPE_CHECKING:
     from lexicon.interfaces import Provider
@@ -139,6 +140,7 @@ def _module(name: str) -> Any:
 class _Session(requests.Session):
     def __init__(self) -> None:
         super().__init__()
+        make_timely(self)
         self.auth = _unchanged  # or a ~/.netrc would replace the provider's own
 
     def send(self, request: requests.PreparedRequest, **how: Any) -> requests.Response:

@@ -6,6 +6,7 @@ import email.utils
 import json
 import logging
 import ssl
+import time
 from collections.abc import Callable, Collection, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -22,10 +23,13 @@ from certd.api import (
     in_memory,
     plain,
 )
+from certd_providers.timely import TimelyAdapter, timely_session
 
 CONNECT, READ = 10.0, 30.0  # seconds until it is reached, and of silence
 LARGEST = 16 * 2**20  # bytes of an answer: a zone of 100,000 records
-MOST = 1000  # requests of one operation: what follows pages does not follow them for ever
+# Of one operation: what follows pages does not follow them for ever.
+MOST = 1000  # requests
+LONGEST = 3600.0  # seconds
 DENIED = frozenset({401, 403})
 # Not 409 and 423: what is in conflict, or locked, is for most vendors what is wrong, and stays so.
 # Whose documentation says that it passes looks at its own words (hetzner, google).
@@ -84,13 +88,14 @@ class API:
         self._secrets = [secret for secret in secrets if secret]
         self._denied = denied
         self._left = MOST
+        self._until = time.monotonic() + LONGEST
         self.zone = ""
         # Of each request and not of the session, which the environment would overrule.
         self._verify = None if roots is None else str(roots)
         if not all(text.isascii() and text.isprintable() for text in (headers or {}).values()):
             # Refused here: the HTTP library's own exception would hold the header.
             raise self.denied("it has a character that no header can have")
-        self._session = requests.Session()
+        self._session = timely_session()
         self._session.auth = _unchanged  # or a ~/.netrc would replace our own
         self._session.headers.update({"User-Agent": "certd", **(headers or {})})
         if client is not None:
@@ -172,8 +177,8 @@ class API:
     ) -> Answer:
         url = path if path.startswith(f"{self._url}/") else self._url + path
         self._left -= 1
-        if self._left < 0:
-            why = f"it wants more than {MOST} requests for one thing"
+        if self._left < 0 or time.monotonic() > self._until:
+            why = f"it wants more than {MOST} requests or {LONGEST:.0f} s for one thing"
             raise ProviderError(f"{self._name} does not end its answer", why, "please report it")
         try:
             with self._session.request(
@@ -217,7 +222,7 @@ class API:
         return plain(text)
 
 
-class _Shown(requests.adapters.HTTPAdapter):
+class _Shown(TimelyAdapter):
     """Shows a certificate to each server; its key is in no file of the disk's meanwhile."""
 
     def __init__(self, client: SecretReference) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 from certd_providers import rest
 from certd_providers.godaddy import GoDaddy
@@ -31,6 +33,21 @@ def test_pages_that_lead_to_each_other_have_an_end(monkeypatch: pytest.MonkeyPat
     with serving(same) as url, pytest.raises(ProviderError, match="does not end"):
         GoDaddy(SecretReference("plain", Secret("x")), url).zones()
     assert len(asked) == 5
+
+
+def test_pages_that_lead_to_each_other_slowly_have_an_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    monkeypatch.setattr(rest, "MOST", 10**9)
+    monkeypatch.setattr(rest, "LONGEST", 0.1)
+    links = [{"rel": "next", "href": "?page=2"}]
+    page = Response(200, {"items": [{"domain": "a.example"}], "links": links})
+    until = time.monotonic() + 5
+
+    def slow(_: Request) -> Response:
+        return page if time.monotonic() < until else Response(200, {"items": []})
+
+    with serving(slow) as url, pytest.raises(ProviderError, match="does not end"):
+        GoDaddy(SecretReference("plain", Secret("x")), url).zones()
 
 
 @pytest.mark.parametrize("url", ["https://*.example", "https://a..example", "nothing"])
