@@ -25,6 +25,10 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
+from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
+from cryptography.hazmat.primitives.asymmetric.types import CertificatePublicKeyTypes
+
 from certd.api import (
     Bundle,
     ConfigError,
@@ -107,8 +111,12 @@ class ACM(AWSTarget):
         return resource(operation)
 
 
-def put(acm: Any, bundle: Bundle, arn: str | None = None) -> str:
+def put(
+    acm: Any, bundle: Bundle, arn: str | None = None, kinds: Collection[str] = KEY_TYPES
+) -> str:
     """Have this bundle there; returns its ARN, which is that of the version before.
+
+    ``kinds``: the keys that the version before may have; else it gets an ARN of its own.
 
     Raises:
         TargetBusy: a quota of imports is used up, or ACM is asked too often.
@@ -116,7 +124,7 @@ def put(acm: Any, bundle: Bundle, arn: str | None = None) -> str:
     """
     check_pair(bundle)
     names = {identifier.value for identifier in bundle.certificate.identifiers}
-    arn = arn or find(acm, bundle.name, names)
+    arn = arn or find(acm, bundle.name, names, kinds)
     if arn is not None and leaf(acm, arn) == bundle.certificate.fingerprint:
         return arn
     # Tags can be given with the first import only.
@@ -136,23 +144,34 @@ def put(acm: Any, bundle: Bundle, arn: str | None = None) -> str:
     return str(done["CertificateArn"])
 
 
-def find(acm: Any, name: str, names: Collection[str] = ()) -> str | None:
+def find(
+    acm: Any, name: str, names: Collection[str] = (), kinds: Collection[str] = KEY_TYPES
+) -> str | None:
     """The ARN of this lineage; ``names`` are those of its certificate, where they are known.
 
     Where there is more than one, it is one that is used.
     """
-    imported = [one for one in _listed(acm) if one.get("Type") == "IMPORTED"]
+    imported = [one for one in _listed(acm, kinds) if one.get("Type") == "IMPORTED"]
     # The likeliest first, for each that is looked at is a request.
     imported.sort(key=lambda one: (one.get("DomainName") not in names, not one.get("InUse")))
-    for one in imported:
-        arn = str(one["CertificateArn"])
-        try:
-            tags = acm.list_tags_for_certificate(CertificateArn=arn)["Tags"]
-        except acm.exceptions.ResourceNotFoundException:  # deleted since
-            continue
-        if {"Key": TAG, "Value": name} in tags:
-            return arn
-    return None
+    arns = (str(one["CertificateArn"]) for one in imported)
+    return next((arn for arn in arns if is_own(acm, arn, name)), None)
+
+
+def is_own(acm: Any, arn: str, name: str) -> bool:
+    """Whether it is this lineage's."""
+    try:
+        tags = acm.list_tags_for_certificate(CertificateArn=arn)["Tags"]
+    except acm.exceptions.ResourceNotFoundException:  # deleted since
+        return False
+    return {"Key": TAG, "Value": name} in tags
+
+
+def kind(key: CertificatePublicKeyTypes) -> str:
+    """Of a key, as ACM calls it."""
+    if isinstance(key, EllipticCurvePublicKey):
+        return f"EC_{key.curve.name.replace('secp256r1', 'prime256v1')}"
+    return f"RSA_{key.key_size}" if isinstance(key, RSAPublicKey) else "unknown"
 
 
 def leaf(acm: Any, arn: str) -> str:
@@ -170,8 +189,8 @@ def resource(operation: str) -> str:
     return "arn:aws:acm:REGION:ACCOUNT:certificate/*"
 
 
-def _listed(acm: Any) -> Iterator[dict[str, Any]]:
-    pages = acm.get_paginator("list_certificates").paginate(Includes={"keyTypes": [*KEY_TYPES]})
+def _listed(acm: Any, kinds: Collection[str] = KEY_TYPES) -> Iterator[dict[str, Any]]:
+    pages = acm.get_paginator("list_certificates").paginate(Includes={"keyTypes": [*kinds]})
     for page in pages:
         yield from page["CertificateSummaryList"]
 

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from certd.api import Bundle, ConfigError, TargetError
 from certd_deploy import acm, iam
-from certd_deploy.aws import AWSTarget
+from certd_deploy.aws import AWSTarget, check_pair
 from certd_deploy.settings import check_port
 
 _IAM_NAME = re.compile(r"arn:[\w-]+:iam::\d+:server-certificate/(?:.*/)?([^/]+)", re.ASCII)
@@ -47,7 +47,8 @@ class Stored(AWSTarget):
         """Have the bundle in the store. Raises as ``certd_deploy.iam.put`` and ``acm.put``."""
         if self.store == "acm":
             with self.client(service="acm", region=self.store_region) as client:
-                return Kept(acm.put(client, bundle), "")
+                # Whoever names it by its ARN can name another, where the kind of key is one.
+                return Kept(acm.put(client, bundle, kinds=[acm.kind(check_pair(bundle))]), "")
         with self.client(service="iam") as client:
             there = iam.listed(client, self.path, bundle.name)
             now = iam.put(client, self.path, bundle, there)
@@ -55,7 +56,7 @@ class Stored(AWSTarget):
 
     def tidy(self, lineage: str, keep: Collection[str]) -> None:
         """Remove old versions from the store, but for these ARNs or ids."""
-        if self.store == "iam":  # ACM has but the one
+        if self.store == "iam":  # in ACM there is one of each kind of key
             with iam.nothing_put_back(), self.client(service="iam") as client:
                 iam.prune(client, iam.listed(client, self.path, lineage), keep)
 
@@ -74,8 +75,7 @@ class Stored(AWSTarget):
         if self.store == "iam":
             return [arn for arn in arns if iam.is_own(arn, self.path, lineage)]
         with self.client(service="acm", region=self.store_region) as client:
-            found = acm.find(client, lineage)
-        return [arn for arn in arns if arn == found]
+            return [arn for arn in arns if _ACM.match(arn) and acm.is_own(client, arn, lineage)]
 
     def resource(self, operation: str) -> str:
         if "ServerCertificate" in operation:

@@ -30,6 +30,7 @@ from certd_deploy.awsstored import Kept, Stored
 
 REGION = "us-east-1"
 PROTOCOL = "TLSv1.2_2021"  # where the distribution had no certificate of its own
+LOOK = 10.0  # seconds between two looks at a change that is on its way
 TRIES = 3  # at a distribution that others change at the same time
 _ID = re.compile(r"[A-Z0-9]{6,32}", re.ASCII)
 _PROTOCOL = re.compile(r"TLSv1(\.[0-9]_20[0-9]{2}|_2016)?", re.ASCII)
@@ -111,13 +112,18 @@ class CloudFront(Stored):
         used = before.get("IAMCertificateId")
         self.tidy(bundle.name, {now.arn, *([used] if used and used != now.id else ())})
 
-    def serving(self, name: str) -> str | None:
-        """None also while a change is on its way to the edges, which serve either."""
+    def serving(self, name: str) -> str:
+        """
+        Raises:
+            TargetBusy: a change is on its way to the edges, which serve the one or the other.
+        """
         with self.client() as cloudfront:
             found = cloudfront.get_distribution(Id=self.distribution)["Distribution"]
         viewer = found["DistributionConfig"].get("ViewerCertificate", {})
         if found["Status"] != "Deployed":
-            return None
+            what = f"a change of distribution {self.distribution} is on its way to the edges"
+            why, todo = "that takes minutes", "it is looked at again by itself"
+            raise TargetBusy(what, why, todo, LOOK)
         if arn := viewer.get("ACMCertificateArn"):
             return self.leaf(arn)
         return self._leaf_of(viewer.get("IAMCertificateId"), name)

@@ -16,7 +16,7 @@ import hashlib
 import os
 import ssl
 from collections.abc import Iterator
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -36,10 +36,8 @@ from certd_deploy.extra import THE_FOUR, Extra
 from certd_deploy.folders import Content
 from certd_deploy.inplace import InPlace
 from certd_deploy.settings import PLACEHOLDER, first_own, setting
-from certd_deploy.troubles import cannot_tell, explained
-from certd_deploy.versions import FILE_OCTETS, VERSION_FILES, is_pair, keep, prune
-
-_OTHERS_READ = 0o044  # what everybody may do with a certificate, which is public
+from certd_deploy.troubles import explained, nothing_at
+from certd_deploy.versions import FILE_OCTETS, VERSION_FILES, contents, is_pair, keep, prune
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,17 +67,8 @@ class Disk:
         default=None,
         metadata=setting(settings.check_group, "group of the files", example="ssl-cert"),
     )
-    files: dict[str, str] = field(
-        default_factory=dict,
-        metadata=setting(
-            extra.check_files,
-            "more files in each version's folder, and the format of each",
-            example={"site.pem": "combined"},
-        ),
-    )
-    password: SecretReference | None = field(
-        default=None, metadata={"description": "where the password of PKCS#12 and JKS files is"}
-    )
+    files: dict[str, str] = field(default_factory=dict, metadata=extra.FILES)
+    password: SecretReference | None = field(default=None, metadata=extra.PASSWORD)
     test: tuple[str, ...] = field(
         default=(),
         metadata=setting(
@@ -136,28 +125,32 @@ class Disk:
                 os.fsync(folder)
                 failpoint("disk: link switched")
                 with folders.back_if_it_fails("current", folder, before):
-                    self._try(bundle)
+                    self._try(bundle, first=before is None)
                 prune(versions, in_use={before, now})
                 failpoint("disk: old versions removed")
         self._reload(bundle)
 
-    def serving(self, name: str) -> str | None:
+    def serving(self, name: str) -> str:
         """The fingerprint in place; "" if there is no working pair, or a file is missing.
 
-        None: the folder cannot be read just now.
+        Raises:
+            TargetBusy: the folder cannot be read just now.
         """
         try:
             with self._folder(name, make=False) as folder:
                 found = self._in_place(name, folder)
-                if found is None or not self._extra.in_place(name, found, folder):
+                if found is None:
                     return ""
+                there = inplace.others(found, folder, self.files)
             if found.fullchain != found.leaf + found.chain:
+                return ""
+            if not self._extra.made_of(name, found.fullchain, found.key, there):
                 return ""
             if found.key is not None and not is_pair(self._path(name) / found.link):
                 return ""
             return hashlib.sha256(ssl.PEM_cert_to_DER_cert(found.leaf)).hexdigest()
         except (OSError, ValueError) as error:
-            return None if cannot_tell(error) else ""
+            return nothing_at(self.place(name), error)
 
     def recover(self, name: str) -> Pair | None:
         """What is in place, with its key, as it is there; None if that is nothing of ours.
@@ -224,19 +217,8 @@ class Disk:
         return Extra(self.files, self.password)
 
     def _files(self, bundle: Bundle) -> dict[str, Content]:
-        uid, gid, mode = settings.uid(self.owner), settings.gid(self.group), int(self.mode, 8)
-        key = Content(bundle.key_pem.reveal().encode(), mode, uid, gid)
-        public = Content(inplace.WHY_NO_KEY, mode | _OTHERS_READ, uid, gid)
-        texts = {
-            "cert.pem": bundle.leaf_pem,
-            "chain.pem": bundle.chain_pem,
-            "fullchain.pem": bundle.fullchain_pem,
-        }
-        return {
-            **({inplace.NO_KEY: public} if bundle.keyless else {"privkey.pem": key}),
-            **{name: replace(public, data=text.encode()) for name, text in texts.items()},
-            **self._extra.contents(bundle, key, public),
-        }
+        uid, gid = settings.uid(self.owner), settings.gid(self.group)
+        return contents(bundle, self._extra, int(self.mode, 8), uid, gid)
 
     def _in_place(self, name: str, folder: int) -> InPlace | None:
         """None: nothing, or another certificate's."""
@@ -260,7 +242,7 @@ class Disk:
                 f'write path = "{self.path}/{PLACEHOLDER}", or remove {self.path}/.lineage',
             )
 
-    def _try(self, bundle: Bundle) -> None:
+    def _try(self, bundle: Bundle, *, first: bool) -> None:
         """Let the server look at what is in place; TargetError puts back what was.
 
         A test that is this type's own is for root: others may not open the server's logs and

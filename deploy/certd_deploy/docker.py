@@ -16,18 +16,18 @@ from __future__ import annotations
 import posixpath
 import re
 import tarfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar
 
-from certd.api import Bundle, ConfigError, Pair, Secret, failpoint
-from certd_deploy import command, settings
+from certd.api import Bundle, ConfigError, Pair, Secret, SecretReference, failpoint
+from certd_deploy import command, extra, settings
 from certd_deploy.engine import Engine
-from certd_deploy.folders import FOLDER_MODE
-from certd_deploy.pem import pair_fingerprint
-from certd_deploy.sftp import contents
-from certd_deploy.versions import KEPT
+from certd_deploy.extra import Extra
+from certd_deploy.folders import FOLDER_MODE, Content
+from certd_deploy.pem import pair_fingerprint, pair_of
+from certd_deploy.versions import KEPT, contents
 
 _NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]*")
 _SECONDS = 20.0  # for mv and rm in a container
@@ -95,8 +95,18 @@ class Docker:
     exec_timeout: float = field(
         default=60.0,
         metadata={
-            "description": "seconds after which exec has failed",
+            "description": "seconds after which test or exec has failed",
             "check": command.check_timeout,
+        },
+    )
+    files: dict[str, str] = field(default_factory=dict, metadata=extra.FILES)
+    password: SecretReference | None = field(default=None, metadata=extra.PASSWORD)
+    test: tuple[str, ...] = field(
+        default=(),
+        metadata={
+            "description": "program and arguments, run in the container, that test its server's"
+            " configuration before it is told",
+            "example": ["nginx", "-t"],
         },
     )
     mode: str = field(
@@ -127,25 +137,28 @@ class Docker:
             both = "container and label are both set"
             what = both if self.label else "neither container nor label is set"
             raise ConfigError(what, "one of them says where the files go", "write one")
+        extra.check_together(self.files, self.password)
 
     def deploy(self, bundle: Bundle) -> None:
         """Put the bundle in place and have it taken up, also if it is in place already."""
         engine = self._engine(f"version {bundle.version} is not in place in {self._who}")
-        wanted = (bundle.fullchain_pem, bundle.key_pem.reveal())
+        wanted = contents(bundle, self._extra, int(self.mode, 8), self.owner, self.group)
         for container in engine.containers(self.container, self.label):
-            if self._pair(engine, container, bundle.name) != wanted:
+            before = self._link(engine, container, bundle.name)
+            if not _holds(self._in_place(engine, container, bundle.name), wanted):
                 self._put(engine, container, bundle, wanted)
             failpoint("docker: in place")
+            self._try(container, bundle, before)
             self._reload(container, bundle)
             failpoint("docker: taken up")
 
     def serving(self, name: str) -> str:
         """The fingerprint in place; "" if not all of the containers have the same pair."""
-        found = {"" if pair is None else pair_fingerprint(*pair) for pair in self._pairs(name)}
+        found = {self._fingerprint(name, there) for there in self._all_in_place(name)}
         return found.pop() if len(found) == 1 else ""
 
     def recover(self, name: str) -> Pair | None:
-        found = next((pair for pair in self._pairs(name) if pair is not None), None)
+        found = next(filter(None, map(pair_of, self._all_in_place(name))), None)
         return None if found is None else Pair(found[0], Secret(found[1]))
 
     def place(self, name: str) -> str:
@@ -161,28 +174,36 @@ class Docker:
     def _path(self, name: str) -> str:
         return self.path.replace(settings.PLACEHOLDER, name)
 
-    def _pairs(self, name: str) -> Iterator[tuple[str, str] | None]:
+    @property
+    def _extra(self) -> Extra:
+        return Extra(self.files, self.password)
+
+    def _fingerprint(self, name: str, there: Mapping[str, bytes]) -> str:
+        pair = pair_of(there)
+        if pair is None or not (found := pair_fingerprint(*pair)):
+            return ""
+        return found if self._extra.made_of(name, *pair, there) else ""
+
+    def _all_in_place(self, name: str) -> Iterator[dict[str, bytes]]:
         engine = self._engine(f"{self.place(name)} cannot be read")
         for container in engine.containers(self.container, self.label):
-            yield self._pair(engine, container, name)
+            yield self._in_place(engine, container, name)
 
-    def _pair(self, engine: Engine, container: str, name: str) -> tuple[str, str] | None:
-        """The chain and the key that ``current`` leads to."""
+    def _in_place(self, engine: Engine, container: str, name: str) -> dict[str, bytes]:
+        """The files that ``current`` leads to."""
         link = self._link(engine, container, name)
-        return self._read(engine, container, f"{self._path(name)}/{link}") if link else None
+        return self._read(engine, container, f"{self._path(name)}/{link}") if link else {}
 
-    def _read(self, engine: Engine, container: str, folder: str) -> tuple[str, str] | None:
+    def _read(self, engine: Engine, container: str, folder: str) -> dict[str, bytes]:
         archive = engine.get(container, folder)
         if archive is None:
-            return None
+            return {}
         with archive:
-            texts = dict[str, str]()
-            for entry in archive:
-                if entry.isfile() and (file := archive.extractfile(entry)):
-                    texts[posixpath.basename(entry.name)] = file.read().decode(errors="replace")
-        if not {"fullchain.pem", "privkey.pem"} <= texts.keys():
-            return None
-        return texts["fullchain.pem"], texts["privkey.pem"]
+            return {
+                posixpath.basename(entry.name): file.read()
+                for entry in archive
+                if entry.isfile() and (file := archive.extractfile(entry))
+            }
 
     def _link(self, engine: Engine, container: str, name: str) -> str | None:
         archive = engine.get(container, f"{self._path(name)}/current")
@@ -192,28 +213,42 @@ class Docker:
             first = archive.next()
             return first.linkname if first is not None and first.issym() else None
 
-    def _put(self, engine: Engine, container: str, bundle: Bundle, wanted: tuple[str, str]) -> None:
+    def _put(
+        self, engine: Engine, container: str, bundle: Bundle, wanted: Mapping[str, Content]
+    ) -> None:
         path, before = self._path(bundle.name), self._link(engine, container, bundle.name)
         # By its content, for after the loss of the database numbers come again.
         version = f"{bundle.version}-{bundle.certificate.fingerprint[:16]}"
-        above, own = posixpath.split(path)
+        own = posixpath.basename(path)
         folders = [own, f"{own}/versions", f"{own}/versions/{version}"]
         entries = [(self._entry(one, tarfile.DIRTYPE, FOLDER_MODE), b"") for one in folders]
-        # The chain is unpacked last: with it all is there, from a run that was killed.
-        if self._read(engine, container, f"{path}/versions/{version}") != wanted:
-            files = contents(bundle, int(self.mode, 8), self.owner, self.group)
-            for name, content in files.items():
+        # What is there already stays as it is, for it may be in use.
+        there = self._read(engine, container, f"{path}/versions/{version}")
+        for name, content in wanted.items():
+            if not _holds(there, {name: content}):
                 entry = self._entry(f"{folders[-1]}/{name}", tarfile.REGTYPE, content.mode)
                 entries.append((entry, content.data))
+        self._switch(engine, container, path, f"versions/{version}", entries)
+        self._prune(engine, container, path, {before, f"versions/{version}"})
+
+    def _switch(
+        self,
+        engine: Engine,
+        container: str,
+        path: str,
+        to: str,
+        entries: Sequence[tuple[tarfile.TarInfo, bytes]] = (),
+    ) -> None:
+        """Let ``current`` lead there at one instant, after these are unpacked."""
+        above, own = posixpath.split(path)
         link = self._entry(f"{own}/.current.tmp", tarfile.SYMTYPE, 0o777)
-        link.linkname = f"versions/{version}"
+        link.linkname = to
         engine.put(container, above, [*entries, (link, b"")])
         failpoint("docker: version is copied")
         # The engine itself would remove the old link before it makes the new one.
         switch = ["mv", "-fT", f"{path}/.current.tmp", f"{path}/current"]
         engine.run(container, switch, _SECONDS, user="0")
         failpoint("docker: link switched")
-        self._prune(engine, container, path, {before, link.linkname})
 
     def _prune(self, engine: Engine, container: str, path: str, in_use: set[str | None]) -> None:
         archive = engine.get(container, f"{path}/versions")
@@ -232,9 +267,28 @@ class Docker:
         entry.type, entry.mode, entry.uid, entry.gid = kind, mode, self.owner, self.group
         return entry
 
+    def _try(self, container: str, bundle: Bundle, before: str | None) -> None:
+        """Let its server look at what is in place; if that fails, the link is where it was."""
+        if not self.test:
+            return
+        what = f"version {bundle.version} is not taken up: the test in {self._who} refuses it"
+        engine, path = self._engine(what), self._path(bundle.name)
+        try:
+            engine.run(container, self.test, self.exec_timeout)
+        except BaseException:
+            if before is None:
+                engine.run(container, ["rm", "-rf", f"{path}/current"], _SECONDS, user="0")
+            else:
+                self._switch(engine, container, path, before)
+            raise
+
     def _reload(self, container: str, bundle: Bundle) -> None:
         engine = self._engine(f"version {bundle.version} is in place in {self._who}, not taken up")
         if self.signal is not None:
             engine.call("POST", f"/containers/{container}/kill", signal=self.signal)
         if self.exec:
             engine.run(container, self.exec, self.exec_timeout)
+
+
+def _holds(there: Mapping[str, bytes], wanted: Mapping[str, Content]) -> bool:
+    return all(name in there and one.is_in(there[name]) for name, one in wanted.items())

@@ -79,7 +79,7 @@ class ELBv2(Balancer):
                 self._change(elb, listener, now)
         self.tidy(bundle.name, {now, *([before] if before else ())})
 
-    def serving(self, name: str) -> str | None:
+    def serving(self, name: str) -> str:
         with self.client() as elb:
             listener = self._listener(elb)
             if not self.sni:
@@ -87,10 +87,8 @@ class ELBv2(Balancer):
                 return self.leaf(arn) if arn else ""
             further = _further(elb, listener["ListenerArn"])
         ours = self.own(name, further)
-        if not ours:
-            return ""
-        # Of two the load balancer takes whichever suits the client: a deployment is under way.
-        return self.leaf(ours[0]) if len(ours) == 1 else None
+        # Of two the load balancer takes whichever suits the client: a deployment was cut short.
+        return self.leaf(ours[0]) if len(ours) == 1 else ""
 
     def ready(self, name: str) -> None:
         with self.client() as elb:

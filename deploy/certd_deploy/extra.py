@@ -17,11 +17,12 @@ from certd.api import (
     is_rendered,
     render,
 )
-from certd_deploy import folders, inplace
+from certd_deploy import inplace
 from certd_deploy.folders import Content
-from certd_deploy.inplace import InPlace
+from certd_deploy.settings import setting
 
 THE_FOUR = ("privkey.pem", "cert.pem", "chain.pem", "fullchain.pem")
+_END = "-----END CERTIFICATE-----\n"
 _PLAIN = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._@+-]{0,199}")
 
 
@@ -48,24 +49,23 @@ class Extra:
             found[name] = Content(data, like.mode, like.uid, like.gid, same)
         return found
 
-    def in_place(self, name: str, found: InPlace, folder: int) -> bool:
-        """Whether they are there, and made of the pair that is there.
+    def made_of(
+        self, name: str, fullchain: str, key: str | None, there: Mapping[str, bytes]
+    ) -> bool:
+        """Whether they are there, and made of this pair.
 
         Raises:
             SecretError, TargetError: it cannot be told.
         """
         if not self.files:
             return True
-        source = _Found(name, found.leaf, found.chain, Secret(found.key or ""))
+        leaf, end, chain = fullchain.partition(_END)
+        source = _Found(name, f"{leaf}{end}", chain, Secret(key or ""))
         password = self._fetched()
-        try:
-            with inplace.version(found, folder) as version:
-                return all(
-                    is_rendered(folders.read(file, version), source, format, password)
-                    for file, format in self.files.items()
-                )
-        except OSError:
-            return False
+        return all(
+            file in there and is_rendered(there[file], source, format, password)
+            for file, format in self.files.items()
+        )
 
     def _fetched(self) -> Secret | None:
         return self.password.fetch() if self.password is not None else None
@@ -114,3 +114,11 @@ def check_together(files: Mapping[str, str], password: SecretReference | None) -
         kinds = ", ".join(name for name, format in FORMATS.items() if format.password)
         why = f"only files of the formats {kinds} have one"
         raise ConfigError("password has no use", why, "leave it out, or name such a file in files")
+
+
+FILES = setting(
+    check_files,
+    "more files in each version's folder, and the format of each",
+    example={"site.pem": "combined"},
+)
+PASSWORD = setting(None, "where the password of PKCS#12 and JKS files is")

@@ -147,7 +147,8 @@ class GoogleCertificateManager(GoogleTarget):
             body["scope"] = self.scope
             how = ("POST", f"{parent}/certificates", {"certificateId": self._name(bundle.name)})
         else:
-            if "selfManaged" not in found:
+            # Of a self-managed one, all is for input only: nothing of it need be told.
+            if found.keys() & {"managed", "managedIdentity"}:
                 what = f"{self.place(bundle.name)} is not a certificate of certd's"
                 raise TargetError(what, "Google issues and renews it", "write another certificate")
             how = ("PATCH", path, {"updateMask": "selfManaged,labels"})

@@ -190,7 +190,7 @@ class Place:
     def _changed(self, proxy: str, link: str, lineage: str) -> dict[str, Any] | None:
         """The operation that changes it, empty if there is nothing to change; None: not now."""
         found = self._proxy(proxy)
-        if "certificateMap" in found:
+        if found.get("certificateMap"):
             why = "it has a certificate map, and so ignores certificates of its own"
             todo = "deploy with google_certificate_manager, or take the map away"
             raise TargetError(f"the proxy {proxy} would not serve it", why, todo)

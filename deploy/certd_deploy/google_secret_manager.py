@@ -16,7 +16,7 @@ from __future__ import annotations
 import base64
 import logging
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, NamedTuple
 
@@ -69,7 +69,7 @@ class GoogleSecretManager(GoogleTarget):
         f'{ACCOUNT}the roles "Secret Manager Secret Accessor" and "Secret Manager Secret Version '
         'Manager" on the secret, or one of your own with secretmanager.versions.access, ….add, '
         "….list, ….disable and ….destroy (the last three with old only); "
-        "secretmanager.secrets.create where it makes the secret, secretmanager.secrets.get and "
+        "secretmanager.secrets.create where it makes the secret, ….get with alias or old, "
         "….update with alias"
     )
 
@@ -117,16 +117,14 @@ class GoogleSecretManager(GoogleTarget):
         if len(text) > MOST:
             why = f"it would have {len(text)} bytes of {MOST}"
             raise TargetError("the secret is too large", why, "order a shorter chain")
-        with self.cloud(self.url, bundle) as (api, project):
+        with self.cloud(self.url, bundle, _encoded(text)) as (api, project):
             path = f"{project}/secrets/{self._name(bundle.name)}"
             there = _access(api, path, self.alias or LATEST)
             if there is not None and there.text == text:
                 return
             newest = _access(api, path, LATEST) if self.alias else there
-            if newest is None:
-                self._create(api, project, bundle.name)
             if newest is None or newest.text != text:
-                newest = _add(api, path, text)
+                newest = _add(api, path, text, lambda: self._create(api, project, bundle.name))
             if self.alias:
                 _point(api, path, self.alias, newest.number)
                 failpoint("google_secret_manager: alias set")
@@ -164,7 +162,6 @@ class GoogleSecretManager(GoogleTarget):
     def _create(self, api: GoogleAPI, project: str, lineage: str) -> None:
         body = {"replication": {"automatic": {}}, "labels": {**OURS, **self.labels}}
         params = {"secretId": self._name(lineage)}
-        # It may be there without a version: somebody made it beforehand, for its permissions.
         api.call("POST", f"{project}/secrets", params=params, body=body, accept={THERE})
         failpoint("google_secret_manager: secret made")
 
@@ -175,7 +172,12 @@ class GoogleSecretManager(GoogleTarget):
             versions = list(pages(api, f"{path}/versions", "versions"))
             others = [one for one in versions if _number(one) not in (current, *aliases)]
             others.sort(key=lambda one: int(_number(one)), reverse=True)
-            alive = [one for one in others if one["state"] != "DESTROYED"]
+            # With a delay (versionDestroyTtl) it is "DISABLED" until then, and not to come back.
+            alive = [
+                one
+                for one in others
+                if one["state"] != "DESTROYED" and "scheduledDestroyTime" not in one
+            ]
             for one in alive[1:]:  # the newest of them stays, to go back to
                 if one["state"] in OLD[self.old]:
                     to = f"{path}/versions/{_number(one)}:{self.old}"
@@ -200,11 +202,17 @@ def _access(api: GoogleAPI, path: str, version: str) -> Version | None:
     return Version(_number(answer.json), data.decode("utf-8", "replace"))
 
 
-def _add(api: GoogleAPI, path: str, text: str) -> Version:
-    data = text.encode()
-    encoded = base64.b64encode(data).decode()
-    payload = {"data": encoded, "dataCrc32c": str(crc32c(data))}
-    made = api.call("POST", f"{path}:addVersion", body={"payload": payload}).json
+def _add(api: GoogleAPI, path: str, text: str, make: Callable[[], None]) -> Version:
+    """``make``: the secret. It is often there without a version, made beforehand for its roles:
+    then nobody need be allowed to make one.
+    """
+    payload = {"data": _encoded(text), "dataCrc32c": str(crc32c(text.encode()))}
+    how: dict[str, Any] = {"body": {"payload": payload}}
+    answer = api.call("POST", f"{path}:addVersion", accept={404}, **how)
+    if answer.status == 404:
+        make()
+        answer = api.call("POST", f"{path}:addVersion", **how)
+    made = answer.json
     if not made.get("clientSpecifiedPayloadChecksum"):
         raise api.busy("it did not check what was sent")
     failpoint("google_secret_manager: version added")
@@ -217,6 +225,10 @@ def _add(api: GoogleAPI, path: str, text: str) -> Version:
     # By its number it is there at once; what "latest" is takes a moment to get about.
     until(look, f"version {number} of the secret becoming the latest")
     return Version(number, text)
+
+
+def _encoded(text: str) -> str:
+    return base64.b64encode(text.encode()).decode()
 
 
 def _point(api: GoogleAPI, path: str, alias: str, number: str) -> None:

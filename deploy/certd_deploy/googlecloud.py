@@ -48,14 +48,17 @@ class GoogleTarget(GoogleAccount):
     version: ClassVar[str] = "v1"  # the beginning of every path
 
     @contextlib.contextmanager
-    def cloud(self, url: str, bundle: Bundle | None = None) -> Iterator[tuple[GoogleAPI, str]]:
-        """The API, and the path of the project there. No error has the bundle's key in it.
+    def cloud(
+        self, url: str, bundle: Bundle | None = None, *hidden: str
+    ) -> Iterator[tuple[GoogleAPI, str]]:
+        """The API, and the path of the project there. No error has the bundle's key in it, or
+        what else is to be ``hidden``.
 
         Raises:
             TargetBusy, TargetError: also for what is done with the API.
         """
         key = bundle.key_pem.reveal().splitlines()[1:-1] if bundle else []
-        with as_target(), self.asking(url, *key) as (api, project):
+        with as_target(), self.asking(url, *key, *hidden) as (api, project):
             yield api, f"/{self.version}/projects/{quote(project, '')}"
 
     def in_project(self, place: str) -> str:

@@ -67,7 +67,7 @@ class HAProxy(Disk):
                 )
         check_has(self.files, _FILE, "combined", "what HAProxy reads when it starts")
 
-    def serving(self, name: str) -> str | None:
+    def serving(self, name: str) -> str:
         """The fingerprint in place; if HAProxy has another in memory, the SHA-1 of that."""
         there = Disk.serving(self, name)
         pair = self.recover(name) if there else None
@@ -84,9 +84,19 @@ class HAProxy(Disk):
             raise TargetError(f"HAProxy cannot be told of {name!r}", "", "rename the certificate")
         return f"{self.place(name)}/current/{_FILE}"
 
-    def _try(self, bundle: Bundle) -> None:
-        Disk._try(self, bundle)
-        what = f"version {bundle.version} is not in place: HAProxy does not take it"
+    def _try(self, bundle: Bundle, *, first: bool) -> None:
+        """Of the first one the files stay, whatever HAProxy says: it may not start without."""
+        Disk._try(self, bundle, first=first)
+        if not first:
+            self._have_it_taken(bundle, f"version {bundle.version} is not in place")
+
+    def _reload(self, bundle: Bundle) -> None:
+        """Where it has been taken, that is seen; the first one is now."""
+        Disk._reload(self, bundle)
+        self._have_it_taken(bundle, f"version {bundle.version} is in place but not taken up")
+
+    def _have_it_taken(self, bundle: Bundle, failed: str) -> None:
+        what = f"{failed}: HAProxy does not take it"
         runtime, stored = Runtime(self.socket, what), self._stored(bundle.name)
         with runtime.alone():
             shown = runtime.show(stored)

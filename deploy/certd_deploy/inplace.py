@@ -6,11 +6,12 @@ import contextlib
 import os
 import re
 import stat
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 
 from certd.api import TargetError
 from certd_deploy import folders
+from certd_deploy.troubles import says_nothing
 
 NO_KEY = "no-privkey.txt"  # in place of privkey.pem
 WHY_NO_KEY = b"The private key is where its signing request was made: certd has never seen it.\n"
@@ -47,11 +48,17 @@ def read(folder: int) -> InPlace | None:
     return InPlace(link, leaf, chain, fullchain, key)
 
 
-@contextlib.contextmanager
-def version(found: InPlace, folder: int) -> Iterator[int]:
-    """The descriptor of its folder."""
-    with _opened(found.link, folder) as there:
-        yield there
+def others(found: InPlace, folder: int, names: Collection[str]) -> dict[str, bytes]:
+    """These files of its folder, as far as they are there."""
+    there = {}
+    with _opened(found.link, folder) as version:
+        for name in names:
+            try:
+                there[name] = folders.read(name, version)
+            except OSError as error:
+                if says_nothing(error):
+                    raise
+    return there
 
 
 @contextlib.contextmanager

@@ -16,6 +16,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
+from certd_providers.timely import make_pools_timely
+
 from certd.api import (
     Bundle,
     ConfigError,
@@ -177,6 +179,7 @@ class Kubernetes:
 
         try:
             with client.ApiClient(self._configuration(what)) as api:
+                make_pools_timely(api.rest_client.pool_manager)
                 yield client.CoreV1Api(api)
         except client.ApiException as error:
             raise self._refused(what, error) from None  # its text has whole headers and bodies

@@ -6,8 +6,7 @@ import hashlib
 import re
 
 from certd.api import ConfigError
-
-PLACEHOLDER = "{name}"
+from certd_deploy.settings import PLACEHOLDER
 
 
 def fitted(pattern: str, name: str, most: int, others: str = "a-z0-9-") -> str:

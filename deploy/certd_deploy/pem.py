@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.serialization import (
@@ -11,6 +13,8 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from certd.api import fingerprint
+
+PAIR = ("fullchain.pem", "privkey.pem")
 
 
 def pair_fingerprint(fullchain: str, key: str | None) -> str:
@@ -24,6 +28,15 @@ def pair_fingerprint(fullchain: str, key: str | None) -> str:
         return fingerprint(fullchain)
     except (ValueError, TypeError, UnsupportedAlgorithm):
         return ""
+
+
+def pair_of(files: Mapping[str, bytes]) -> tuple[str, str] | None:
+    """The chain and the key, as they are; None: there are none."""
+    try:
+        fullchain, key = (files[name].decode() for name in PAIR)
+    except (KeyError, UnicodeDecodeError):
+        return None
+    return fullchain, key
 
 
 def _public_of_leaf(fullchain: str) -> bytes:

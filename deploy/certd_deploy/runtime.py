@@ -82,8 +82,10 @@ class Runtime:
             while len(answer) < _MOST and (chunk := connection.recv(65536)):
                 answer += chunk
         text = answer.decode(errors="replace").strip()
-        if text.startswith("Permission denied"):
-            raise TargetError(self.what, f"{self.path}: {text}", "give the socket `level admin`")
+        # The second is what HAProxy 2.6 says to `show ssl cert` at `level user`.
+        if text.startswith(("Permission denied", "Can't allocate memory!")):
+            why = f"{self.path}: Permission denied"
+            raise TargetError(self.what, why, "give the socket `level admin`")
         return text
 
     def expect(self, verb: str, about: str, success: str, payload: str = "") -> None:

@@ -26,13 +26,12 @@ from certd.api import Bundle, ConfigError, Pair, TargetError, failpoint
 from certd_deploy.aws import TAG, AWSTarget, check_pair
 from certd_deploy.pairtext import check_format, read, written
 from certd_deploy.pem import pair_fingerprint
+from certd_deploy.settings import PLACEHOLDER
 
-PLACEHOLDER = "{name}"
 CURRENT = "AWSCURRENT"
 MOST = 65536  # bytes of a secret
 _SECRET = re.compile(r"[\w/+=.@-]{1,448}", re.ASCII)  # and 64 for the certificate's name
 _ARN = re.compile(r"arn:[\w-]+:secretsmanager:[a-z0-9-]+:\d{12}:secret:\S+", re.ASCII)
-_BLOCK = re.compile(r"-----BEGIN ([A-Z0-9 ]+)-----\n.*?-----END \1-----\n?", re.DOTALL)
 
 
 def check_secret(secret: str) -> None:

@@ -10,14 +10,15 @@ over it: should that machine lose its power at once, the link may be the old one
 
 from __future__ import annotations
 
+import contextlib
 import posixpath
 import re
 import stat
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from certd.api import Bundle, TargetError, failpoint
+from certd.api import TargetError, failpoint
 from certd_deploy.folders import FOLDER_MODE, MOST_BYTES, Content
 from certd_deploy.versions import KEPT
 
@@ -26,19 +27,6 @@ if TYPE_CHECKING:
 
 _NUMBER = re.compile(r"[1-9][0-9]*")
 _UNFINISHED = re.compile(r"\.[0-9]+\.tmp")
-_PUBLIC = 0o044  # what everybody may do with a certificate
-
-
-def contents(bundle: Bundle, mode: int, uid: int, gid: int) -> dict[str, Content]:
-    texts = {
-        "cert.pem": bundle.leaf_pem,
-        "chain.pem": bundle.chain_pem,
-        "fullchain.pem": bundle.fullchain_pem,
-    }
-    public = {
-        name: Content(text.encode(), mode | _PUBLIC, uid, gid) for name, text in texts.items()
-    }
-    return {"privkey.pem": Content(bundle.key_pem.reveal().encode(), mode, uid, gid), **public}
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,8 +36,11 @@ class RemoteFolder:
     sftp: SFTPClient
     path: str
 
-    async def put(self, wanted: int, files: Mapping[str, Content]) -> None:
-        """Have a version with these files, and ``current`` lead to it, switched at one instant."""
+    async def put(self, wanted: int, files: Mapping[str, Content]) -> str | None:
+        """Have a version with these files, and ``current`` lead to it, switched at one instant.
+
+        Returns where it led before.
+        """
         before = await self.link()
         await self._make(self._at("versions"))
         number = await self._keep(wanted, files)
@@ -59,6 +50,14 @@ class RemoteFolder:
             await self._switch(now)
         failpoint("ssh: link switched")
         await self._prune({before, now})
+        return before
+
+    async def back(self, before: str | None) -> None:
+        """Let ``current`` lead there again; nowhere, if there was none."""
+        if before is None:
+            await self.sftp.remove(self._at("current"))
+        else:
+            await self._switch(before)
 
     async def link(self) -> str | None:
         """Where ``current`` leads; None if there is none.
@@ -80,19 +79,15 @@ class RemoteFolder:
             )
         return str(await self.sftp.readlink(self._at("current")))
 
-    async def pair(self) -> tuple[str, str] | None:
-        """The chain and the key that are in place, as they are; None: there are none."""
+    async def in_place(self, names: Collection[str]) -> dict[str, bytes]:
+        """These files of what is in place, as far as they are there."""
         import asyncssh
 
-        link = await self.link()
-        if link is None:
-            return None
-        try:
-            fullchain = await self._read(f"{link}/fullchain.pem")
-            key = await self._read(f"{link}/privkey.pem")
-            return fullchain.decode(), key.decode()
-        except (asyncssh.SFTPNoSuchFile, UnicodeDecodeError):
-            return None
+        link, there = await self.link(), dict[str, bytes]()
+        for name in names if link is not None else ():
+            with contextlib.suppress(asyncssh.SFTPNoSuchFile):
+                there[name] = await self._read(f"{link}/{name}")
+        return there
 
     async def _keep(self, wanted: int, files: Mapping[str, Content]) -> int:
         """The number of the folder with these files: its own, or the next that is free."""
@@ -117,7 +112,7 @@ class RemoteFolder:
 
         try:
             for name, content in files.items():
-                if await self._read(f"{version}/{name}") != content.data:
+                if not content.is_in(await self._read(f"{version}/{name}")):
                     return False
         except asyncssh.SFTPNoSuchFile:
             return False

@@ -1,7 +1,7 @@
-"""Files on another machine, by SSH: the layout of the disk target, and a command that reloads.
+"""Files on another machine, by SSH: the layout of the disk target, and commands that take it up.
 
 SFTP alone is enough for the files (https://man.openbsd.org/sftp-server, and OpenSSH's file PROTOCOL
-for its extensions); the command is run by the user's shell there, each word of it quoted.
+for its extensions); a command is run by the user's shell there, each word of it quoted.
 The library is asyncssh (https://asyncssh.readthedocs.io/en/latest/api.html) and not paramiko: both
 are well kept, but with asyncssh a file has its mode from the moment that it exists and is forced
 to the disk (fsync@openssh.com), neither of which paramiko's client can, and it is typed.
@@ -11,8 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import shlex
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, TypeVar
@@ -27,19 +26,19 @@ from certd.api import (
     TargetError,
     failpoint,
     plain,
-    said,
 )
-from certd_deploy import command, settings, sshchecks
-from certd_deploy.pem import pair_fingerprint
+from certd_deploy import command, extra, settings, sshchecks, sshcommand, sshtroubles
+from certd_deploy.extra import Extra
+from certd_deploy.pem import PAIR, pair_fingerprint, pair_of
 from certd_deploy.settings import setting
-from certd_deploy.sftp import RemoteFolder, contents
+from certd_deploy.sftp import RemoteFolder
+from certd_deploy.versions import contents
 
 if TYPE_CHECKING:
     import asyncssh
 
 _T = TypeVar("_T")
 _SECONDS = 30.0  # for the connection, and for all that is done to files
-_MOST_OUTPUT = 64 * 1024  # bytes kept of what the command writes, the last ones
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +47,7 @@ class SSH:
 
     credential: ClassVar[str] = (
         "`ssh-keygen -t ed25519`, its public half in ~/.ssh/authorized_keys of a user there who"
-        " may write to path and run reload, and nothing else; `restrict` before it"
+        " may write to path, run test and reload, and nothing else; `restrict` before it"
     )
 
     host: str = field(
@@ -97,44 +96,63 @@ class SSH:
         default=None,
         metadata=setting(settings.check_id_elsewhere, "number of the group that the files are of"),
     )
+    files: dict[str, str] = field(default_factory=dict, metadata=extra.FILES)
+    password: SecretReference | None = field(default=None, metadata=extra.PASSWORD)
+    test: tuple[str, ...] = field(
+        default=(),
+        metadata=setting(
+            sshchecks.check_command,
+            "program and arguments that test its server's configuration, before reload",
+        ),
+    )
     reload: tuple[str, ...] = field(
         default=(),
         metadata=setting(
-            sshchecks.check_reload, "program and arguments that make the server read them"
+            sshchecks.check_command, "program and arguments that make the server read them"
         ),
     )
     reload_timeout: float = field(
         default=60.0,
-        metadata=setting(command.check_timeout, "seconds after which the command is ended"),
+        metadata=setting(command.check_timeout, "seconds after which either command is ended"),
     )
 
     def __post_init__(self) -> None:
         if (self.key is None) == (self.agent is None):
             what = "key and agent are both set" if self.key else "neither key nor agent is set"
             raise ConfigError(what, "one of them is what certd logs in with", "write one")
+        extra.check_together(self.files, self.password)
 
     def deploy(self, bundle: Bundle) -> None:
-        """Put the bundle in place and run the reload command, also if it is in place already."""
+        """Put the bundle in place and run the commands, also if it is in place already."""
+        what = f"version {bundle.version} is not in place on {self.host}"
 
         async def put(connection: asyncssh.SSHClientConnection) -> None:
-            number = int(self.mode, 8)
             ids = [-1 if one is None else one for one in (self.owner, self.group)]
-            files = contents(bundle, number, ids[0], ids[1])
+            files = contents(bundle, self._extra, int(self.mode, 8), ids[0], ids[1])
             async with self._files(connection, bundle.name) as folder:
-                await folder.put(bundle.version, files)
-            if self.reload:
-                await self._reload(connection, bundle)
+                before = await folder.put(bundle.version, files)
+            async with self._back_if_it_fails(bundle.name, before, what):
+                await self._run(
+                    "test", connection, bundle, f"not taken up: the test on {self.host} refuses it"
+                )
+                failpoint("ssh: tested")
+            await self._run(
+                "reload", connection, bundle, f"in place on {self.host} but not taken up"
+            )
             failpoint("ssh: reloaded")
 
-        self._do(f"version {bundle.version} is not in place on {self.host}", put)
+        self._do(what, put)
 
     def serving(self, name: str) -> str:
         """The fingerprint of what is in place there; "" if it is no working pair."""
-        found = self._pair(name)
-        return "" if found is None else pair_fingerprint(*found)
+        there = self._in_place(name, self.files)
+        pair = pair_of(there)
+        if pair is None or not (found := pair_fingerprint(*pair)):
+            return ""
+        return found if self._extra.made_of(name, *pair, there) else ""
 
     def recover(self, name: str) -> Pair | None:
-        found = self._pair(name)
+        found = pair_of(self._in_place(name, ()))
         return None if found is None else Pair(found[0], Secret(found[1]))
 
     def place(self, name: str) -> str:
@@ -143,10 +161,14 @@ class SSH:
     def _path(self, name: str) -> str:
         return self.path.replace(settings.PLACEHOLDER, name)
 
-    def _pair(self, name: str) -> tuple[str, str] | None:
-        async def read(connection: asyncssh.SSHClientConnection) -> tuple[str, str] | None:
+    @property
+    def _extra(self) -> Extra:
+        return Extra(self.files, self.password)
+
+    def _in_place(self, name: str, more: Collection[str]) -> dict[str, bytes]:
+        async def read(connection: asyncssh.SSHClientConnection) -> dict[str, bytes]:
             async with self._files(connection, name) as folder:
-                return await folder.pair()
+                return await folder.in_place((*PAIR, *more))
 
         return self._do(f"{self.place(name)} cannot be read", read)
 
@@ -174,7 +196,7 @@ class SSH:
             raise TargetBusy(what, f"{self.host} was lost in the middle of it") from None
         except asyncssh.SFTPError as error:
             raise TargetError(
-                what, plain(f"{self.path}: {error.reason}"), _advice(error)
+                what, plain(f"{self.path}: {error.reason}"), sshtroubles.advice(error)
             ) from error
         except asyncssh.PermissionDenied:
             todo = f"put the public key into ~{self.user}/.ssh/authorized_keys there"
@@ -218,7 +240,7 @@ class SSH:
             )
             connection = await opening
         except asyncssh.HostKeyNotVerifiable:
-            raise self._stranger(what, seen) from None
+            raise sshtroubles.stranger(what, self.host, self.host_key, seen) from None
         async with connection:
             yield connection
 
@@ -232,17 +254,6 @@ class SSH:
             todo = "correct key or passphrase"
             raise TargetError("the private key cannot be used", str(error), todo) from None
 
-    def _stranger(self, what: str, seen: list[asyncssh.SSHKey]) -> TargetError:
-        if not seen:
-            return TargetError(what, f"{self.host} shows no host key that certd knows")
-        line = seen[0].export_public_key().decode().strip()
-        shown = f"{seen[0].get_fingerprint()} ({line})"
-        if self.host_key is None:
-            todo = f'compare it with the machine\'s own; if it is that, write host_key = "{line}"'
-            return TargetError(what, f"host_key is not set; {self.host} shows {shown}", todo)
-        why = f"{self.host} shows another host key than host_key: {shown}"
-        return TargetError(what, why, "find out who answers there; if it has a new key, write that")
-
     @contextlib.asynccontextmanager
     async def _files(
         self, connection: asyncssh.SSHClientConnection, name: str
@@ -250,48 +261,27 @@ class SSH:
         async with asyncio.timeout(_SECONDS), connection.start_sftp_client() as sftp:
             yield RemoteFolder(sftp, self._path(name))
 
-    async def _reload(self, connection: asyncssh.SSHClientConnection, bundle: Bundle) -> None:
-        """Run the command to its end; SSH knows no argv, so each word is quoted for the shell."""
-        import asyncssh
+    @contextlib.asynccontextmanager
+    async def _back_if_it_fails(
+        self, name: str, before: str | None, what: str
+    ) -> AsyncIterator[None]:
+        """Whatever fails, the link is again where it was."""
+        try:
+            yield
+        except BaseException:
+            # By another connection, for this one is closed over a command that hangs.
+            async with self._connection(what) as again, self._files(again, name) as folder:
+                await folder.back(before)
+            raise
 
+    async def _run(
+        self, setting: str, connection: asyncssh.SSHClientConnection, bundle: Bundle, how: str
+    ) -> None:
         variables = {
             "CERTD_NAME": bundle.name,
             "CERTD_VERSION": str(bundle.version),
             "CERTD_PATH": self._path(bundle.name),
         }
-        words = ["env", *(f"{key}={value}" for key, value in variables.items()), *self.reload]
-        what = f"version {bundle.version} is in place on {self.host} but not taken up"
-        written = b""
-        async with connection.create_process(
-            shlex.join(words), stdin=asyncssh.DEVNULL, stderr=asyncssh.STDOUT, encoding=None
-        ) as process:
-            try:
-                async with asyncio.timeout(self.reload_timeout):
-                    while chunk := await process.stdout.read(_MOST_OUTPUT):
-                        written = (written + chunk)[-_MOST_OUTPUT:]
-                    await process.wait_closed()
-            except TimeoutError:
-                process.kill()
-                # Not the channel alone, whose end is waited for: OpenSSH passes no signal to
-                # a forced command, nor to what sudo has made root's, and that may run for ever.
-                connection.close()
-                why = (
-                    f"{self.reload[0]} did not end within {self.reload_timeout:g} s{said(written)}"
-                )
-                raise TargetError(what, why, "see why it hangs, or raise reload_timeout") from None
-        if process.exit_status != 0:
-            how = process.exit_signal[0] if process.exit_signal else process.exit_status
-            why = f"{self.reload[0]} ended with {how}{said(written)}"
-            raise TargetError(what, why, "run the command there by hand to see what it lacks")
-
-
-def _advice(error: asyncssh.SFTPError) -> str:
-    import asyncssh
-
-    if isinstance(error, asyncssh.SFTPPermissionDenied):
-        return "let the user write there"
-    if isinstance(error, asyncssh.SFTPNoSuchFile):
-        return "make the folder above it there"
-    if isinstance(error, asyncssh.SFTPOpUnsupported):
-        return "use an SSH server that can replace files in one step, as OpenSSH's can"
-    return "look whether there is room, and whether anything is in its way"
+        what = f"version {bundle.version} is {how}"
+        if argv := getattr(self, setting):
+            await sshcommand.run(connection, argv, variables, self.reload_timeout, what)

@@ -25,7 +25,7 @@ def check_path(path: str) -> None:
     settings.check_path_elsewhere("on another machine", path)
 
 
-def check_reload(argv: tuple[str, ...]) -> None:
+def check_command(argv: tuple[str, ...]) -> None:
     if argv and (not argv[0].strip() or "\0" in "".join(argv)):
         todo = 'write program and arguments, as in ["systemctl", "reload", "nginx"]'
         raise ConfigError("it is no command", "each word is one argument", todo)

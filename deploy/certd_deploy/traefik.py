@@ -24,7 +24,7 @@ from pathlib import Path
 from certd.api import Bundle, ConfigError, TargetError, failpoint
 from certd_deploy.disk import Disk
 from certd_deploy.settings import PLACEHOLDER
-from certd_deploy.troubles import cannot_tell
+from certd_deploy.troubles import nothing_at
 
 _OURS = "# Written by certd for "
 _SUFFIXES = (".yml", ".yaml")
@@ -54,7 +54,7 @@ class Traefik(Disk):
     def keyless(self) -> bool:
         return False  # the file names a key
 
-    def serving(self, name: str) -> str | None:
+    def serving(self, name: str) -> str:
         """The fingerprint in place; "" if the configuration does not lead there.
 
         Of a file that somebody else has written nothing is known but that it is there.
@@ -65,7 +65,7 @@ class Traefik(Disk):
         try:
             text = self._file(name).read_text()
         except (OSError, ValueError) as error:
-            return None if cannot_tell(error) else ""
+            return nothing_at(self._file(name), error)
         leads = text == self._text(name) if text.startswith(_OURS) else bool(text)
         return there if leads else ""
 
@@ -76,19 +76,19 @@ class Traefik(Disk):
         version = Path(os.path.realpath(self._path(name) / "current"))
         return f"{_OURS}{name}\n{_tls(version)}"
 
-    def _try(self, bundle: Bundle) -> None:
-        Disk._try(self, bundle)
+    def _try(self, bundle: Bundle, *, first: bool) -> None:
+        Disk._try(self, bundle, first=first)
         file = self._file(bundle.name)
         try:
-            first = file.read_text().partition("\n")[0] if file.exists() else ""
-            if first and not first.startswith(_OURS):
+            head = file.read_text().partition("\n")[0] if file.exists() else ""
+            if head and not head.startswith(_OURS):
                 os.utime(file)
-            elif first in ("", _OURS + bundle.name):
+            elif head in ("", _OURS + bundle.name):
                 _write(file, self._text(bundle.name))
             else:
                 raise TargetError(
                     f"version {bundle.version} is not in place",
-                    f"{file} is that of certificate {first.removeprefix(_OURS)}",
+                    f"{file} is that of certificate {head.removeprefix(_OURS)}",
                     f"write {PLACEHOLDER} in configuration, or remove the file",
                 )
         except (OSError, ValueError) as error:

@@ -6,8 +6,9 @@ import contextlib
 import errno
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Literal
 
-from certd.api import TargetError
+from certd.api import TargetBusy, TargetError
 
 _NEXT = {
     **dict.fromkeys(
@@ -27,9 +28,21 @@ _OURS = frozenset(
 )
 
 
-def cannot_tell(error: Exception) -> bool:
+def says_nothing(error: Exception) -> bool:
     """Whether it says nothing of what is there."""
     return isinstance(error, OSError) and error.errno in _OURS
+
+
+def nothing_at(path: str | Path, error: Exception) -> Literal[""]:
+    """No fingerprint, for by this error there is no working pair.
+
+    Raises:
+        TargetBusy: it says nothing of what is there.
+    """
+    if isinstance(error, OSError) and says_nothing(error):
+        why, todo = error.strerror or str(error), "let certd's user read it"
+        raise TargetBusy(f"{path} cannot be looked at", why, todo) from error
+    return ""
 
 
 @contextlib.contextmanager

@@ -6,17 +6,37 @@ import os
 import re
 import ssl
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
-from certd_deploy import folders
+from certd.api import Bundle
+from certd_deploy import folders, inplace
+from certd_deploy.extra import Extra
 from certd_deploy.folders import Content
 
 FILE_OCTETS = 16 * 1024  # of each file; with an RSA key and a long chain, and blocks half used
 VERSION_FILES = 12  # of four; with folders, links, and what has its unfinished name
 KEPT = 3  # newest versions that stay, besides the one in place and the one before it
 
+_OTHERS_READ = 0o044  # what everybody may do with a certificate, which is public
 _VERSION = re.compile(r"[1-9][0-9]*")
 _UNFINISHED = re.compile(r"\.[0-9]+\.tmp")
+
+
+def contents(bundle: Bundle, extra: Extra, mode: int, uid: int, gid: int) -> dict[str, Content]:
+    """The files of a version, the whole chain last: with it all is there."""
+    key = Content(bundle.key_pem.reveal().encode(), mode, uid, gid)
+    public = Content(inplace.WHY_NO_KEY, mode | _OTHERS_READ, uid, gid)
+    texts = {
+        "cert.pem": bundle.leaf_pem,
+        "chain.pem": bundle.chain_pem,
+        "fullchain.pem": bundle.fullchain_pem,
+    }
+    return {
+        **({inplace.NO_KEY: public} if bundle.keyless else {"privkey.pem": key}),
+        **extra.contents(bundle, key, public),
+        **{name: replace(public, data=text.encode()) for name, text in texts.items()},
+    }
 
 
 def keep(versions: int, wanted: int, files: Mapping[str, Content]) -> int:
