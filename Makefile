@@ -2,13 +2,15 @@
 
 PYTHON ?=
 # more than the cores of a small machine: most tests wait for something
-JOBS ?= 3
+JOBS ?= 4
 # make test T="tests/unit -k due"
 T ?=
 # of make fuzz, for each reader
 SECONDS ?= 20
 
 export PYTHON
+# Where it is set, each of a thousand certds would compile itself anew.
+unexport PYTHONDONTWRITEBYTECODE
 VENV := .venv/bin
 
 .PHONY: demo test soak check bench fuzz clean
@@ -18,12 +20,13 @@ demo:
 	@$(VENV)/python -m certd.testing.pebble >/dev/null
 	@$(VENV)/certd demo
 
-# Without Pebble the tests that need it are skipped by name, or errors under CI=true.
+# Without Pebble the tests that need it are skipped by name, or errors under CI=true. Each process
+# has neighbours in one file, which share its servers, until one that has nothing left takes over.
 test:
 	@tools/setup.sh dev
 	@tools/packages.sh
 	-@$(VENV)/python -m certd.testing.pebble
-	$(VENV)/python -m pytest -n $(JOBS) $(T)
+	$(VENV)/python -m pytest -n $(JOBS) --dist worksteal $(T)
 
 # Killed at random for so many seconds; then all is well, and nothing was issued in vain.
 SOAK ?= 3600

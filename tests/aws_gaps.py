@@ -34,7 +34,9 @@ def fill(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def _acm(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Tags stay when something else is imported to an ARN, and cannot be given then."""
+    """Tags stay when something else is imported to an ARN, and cannot be given then; the kind
+    of key cannot change at one.
+    """
     imports: Any = AWSCertificateManagerBackend.import_certificate
 
     def imported(self: Any, *pair: Any, arn: Any, tags: Any, **rest: Any) -> Any:
@@ -45,6 +47,9 @@ def _acm(monkeypatch: pytest.MonkeyPatch) -> None:
         now = self._certificates[done]
         now.chain = rest["chain"] or b""  # without a root that nobody sent
         if before is not None:
+            if len({one.describe()["Certificate"]["KeyAlgorithm"] for one in (before, now)}) > 1:
+                self._certificates[arn] = before
+                raise AWSValidationException("The key type cannot change.")
             now.tags = before.tags
         return done
 

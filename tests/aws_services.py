@@ -6,11 +6,12 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import gc
 import json
 import re
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
@@ -19,6 +20,7 @@ from urllib.parse import parse_qs
 
 import boto3
 import pytest
+from moto import backends
 from moto.acm.models import acm_backends
 from moto.cloudfront.models import cloudfront_backends
 from moto.elasticbeanstalk.models import eb_backends
@@ -28,7 +30,7 @@ from moto.iam.models import iam_backends
 from moto.secretsmanager.models import secretsmanager_backends
 from moto.server import ThreadedMotoServer
 
-from certd.api import SecretReference
+from certd.api import Bundle, SecretReference
 from certd.references import reference
 from tests.aws_gaps import REGION, fill
 from tests.http_server import Lost, Request, Response, forwarded
@@ -44,6 +46,31 @@ _USED: tuple[Any, ...] = (
     *(acm_backends, cloudfront_backends, eb_backends, elb_backends, elbv2_backends),
     *(iam_backends, secretsmanager_backends),
 )
+
+_ORIGIN = {
+    "Id": "site",
+    "DomainName": "origin.example.com",
+    "CustomOriginConfig": {
+        "HTTPPort": 80,
+        "HTTPSPort": 443,
+        "OriginProtocolPolicy": "https-only",
+    },
+}
+_BEHAVIOUR = {
+    "TargetOriginId": "site",
+    "ViewerProtocolPolicy": "redirect-to-https",
+    "MinTTL": 10,
+    "ForwardedValues": {"QueryString": True, "Cookies": {"Forward": "none"}},
+}
+# What somebody may have made at CloudFront.
+DISTRIBUTION = {
+    "CallerReference": "somebody",
+    "Aliases": {"Quantity": 1, "Items": ["www.example.com"]},
+    "Origins": {"Quantity": 1, "Items": [_ORIGIN]},
+    "DefaultCacheBehavior": _BEHAVIOUR,
+    "Comment": "the site",
+    "Enabled": True,
+}
 
 Step = Callable[[Request], Response]
 
@@ -122,6 +149,38 @@ class Front:
             self._plans.clear()
 
 
+class _Crash(BaseException):
+    """In place of the end of the process."""
+
+
+def deployed_with_crashes(
+    target: Any, bundles: Iterable[Bundle], monkeypatch: pytest.MonkeyPatch, *modules: ModuleType
+) -> list[str]:
+    """The steps of these modules, in their order: at each, one of the deployments has ended once.
+
+    Either the version before is served after that, or already the new one.
+    """
+    seen: list[str] = []
+
+    def crash(step: str) -> None:
+        if step not in seen:
+            seen.append(step)
+            raise _Crash
+
+    for module in modules:
+        monkeypatch.setattr(module, "failpoint", crash)
+    for wanted in bundles:
+        before, new = target.serving(wanted.name), wanted.certificate.fingerprint
+        while True:
+            try:
+                target.deploy(wanted)
+                break
+            except _Crash:
+                assert target.serving(wanted.name) in (before, new)
+        assert target.serving(wanted.name) == new
+    return seen
+
+
 def asked(request: Request) -> str:
     if target := request.headers.get("x-amz-target"):
         service, _, operation = target.partition(".")
@@ -159,6 +218,8 @@ def allowed(*modules: ModuleType) -> set[str]:
 
 @contextlib.contextmanager
 def running() -> Iterator[str]:
+    # It lists the folder of its services anew for each request.
+    backends.list_of_moto_modules = functools.partial(tuple, backends.list_of_moto_modules())
     server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
     server.start()
     host, port = server.get_host_and_port()
@@ -181,6 +242,6 @@ def empty(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     monkeypatch.setattr("certd_deploy.aws.PAUSE", 0.01)
-    for backends in _USED:  # not all: the networks of EC2 are the same for each test, and slow
-        backends.clear()
+    for of_service in _USED:  # not all: the networks of EC2 are the same for each test, and slow
+        of_service.clear()
     fill(monkeypatch)

@@ -184,7 +184,11 @@ def _mv(container: Container, argv: list[str]) -> tuple[int, str]:
 def _rm(container: Container, argv: list[str]) -> tuple[int, str]:
     assert argv[1] == "-rf"
     for path in argv[2:]:
-        shutil.rmtree(container.at(path))
+        there = container.at(path)
+        if there.is_symlink():
+            there.unlink()
+        else:
+            shutil.rmtree(there)
     return 0, ""
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
@@ -13,6 +14,7 @@ from tests.http_server import Request, Response
 PAGE = 2
 
 
+@functools.cache
 def forms() -> Forms:
     methods = ("managedZones.list", "managedZones.get", "resourceRecordSets.list", "changes.create")
     return Forms("dns.v1", {f"dns.{one}": f"dns.{one}" for one in methods})

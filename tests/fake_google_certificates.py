@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from dataclasses import dataclass, field
 from typing import Any
@@ -25,6 +26,7 @@ PERMISSIONS = {
 _IMMUTABLE = {"scope", "managed"}
 
 
+@functools.cache
 def forms() -> Forms:
     return Forms("certificatemanager.v1", PERMISSIONS)
 

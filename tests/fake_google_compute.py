@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import re
@@ -33,6 +34,7 @@ def _permissions() -> dict[str, str]:
     return made
 
 
+@functools.cache
 def forms() -> Forms:
     return Forms("compute.v1", _permissions())
 

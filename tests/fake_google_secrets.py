@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import functools
 import re
 from dataclasses import dataclass, field
 from typing import Any
@@ -26,18 +27,22 @@ PERMISSIONS = {
 }
 
 
+@functools.cache
 def forms() -> Forms:
     return Forms("secretmanager.v1", PERMISSIONS)
 
 
 @dataclass
 class Secrets(Doorman):
-    """``late``: so many looks at the latest version find the one before."""
+    """``late``: so many looks at the latest version find the one before. ``delayed``: secrets have
+    a ``versionDestroyTtl``.
+    """
 
     secrets: dict[str, dict[str, Any]] = field(default_factory=dict)
     versions: dict[str, dict[str, Any]] = field(default_factory=dict)
     data: dict[str, bytes] = field(default_factory=dict)
     late: int = 0
+    delayed: bool = False
     _late: int = 0
 
     def done(self, method: str, path: dict[str, str], request: Request) -> Response:
@@ -146,6 +151,10 @@ class Secrets(Doorman):
         one = self.versions[at]
         if body.get("etag", one["etag"]) != one["etag"] or one["state"] == "DESTROYED":
             return status(400, "FAILED_PRECONDITION", "It has changed meanwhile.")
+        if verb == "versions.destroy" and self.delayed:
+            then = {"state": "DISABLED", "scheduledDestroyTime": "2026-12-24T00:00:00Z"}
+            self.versions[at] = {**one, **then, "etag": f'"{next(self.count)}"'}
+            return Response(200, self.versions[at])
         ended = {"versions.disable": "DISABLED", "versions.destroy": "DESTROYED"}[verb]
         if ended == "DESTROYED":
             del self.data[at]

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import googleapiclient.discovery
+import pytest
 from google.oauth2.credentials import Credentials
 
 from certd.api import SecretReference
@@ -30,10 +33,15 @@ class Service(FakeAPI):
     def answer(self, request: Request) -> Response:
         return self.google(request)
 
-    def opened(self) -> None:
-        """Once the address is known."""
-        self.google.url = self.url
-        self.key = self.google.account(ROBOT, *self.least)
+    @contextlib.contextmanager
+    def open(self) -> Iterator[Service]:
+        """It answers in here, and is looked at quickly; what it is asked is in the right form."""
+        with pytest.MonkeyPatch.context() as patch, self.running():
+            patch.setattr("certd_deploy.googlecloud.PAUSE", 0.001)
+            self.google.url = self.url
+            self.key = self.google.account(ROBOT, *self.least)
+            yield self
+        assert self.google.wrong == []
 
     @property
     def account(self) -> SecretReference:

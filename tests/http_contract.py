@@ -24,6 +24,7 @@ from tests.fake_api import (
     Response,
     challenge,
     text,
+    undone,
 )
 
 PASSING = [
@@ -216,3 +217,51 @@ class TokenProviderContract(HTTPProviderContract):
         with pytest.raises(Exception, match=r"address|clear text|credential"):
             check(url)
         check("https://api.example/v1")
+
+
+class WholeSetContract(TokenProviderContract):
+    """Of an API that takes a record set as a whole: who writes it last has written it."""
+
+    def test_what_somebody_else_undoes_is_done_again(self, fake: FakeAPI, account: Account) -> None:
+        """Who has read the set before us, and writes it after us."""
+        for change, left in (
+            (account.provider.add_txt, [FIRST]),
+            (account.provider.remove_txt, []),
+        ):
+            undone(fake, 1)
+            change(challenge())
+            assert fake.published(NAME) == left
+            assert len(fake.writes) == 2
+            fake.requests.clear()
+            change(challenge())
+            assert not fake.writes
+        undone(fake, 2)
+        with pytest.raises(ProviderBusy, match="undone the change"):
+            account.provider.add_txt(challenge())
+        assert len(fake.writes) == 2
+
+
+class AccessTokenContract(HTTPProviderContract):
+    """Of a service that gives tokens for an hour; a subclass has those that are good as the
+    fixture ``tokens``.
+    """
+
+    def test_an_access_token_is_kept_until_it_is_refused(
+        self, fake: FakeAPI, account: Account, tokens: dict[str, str]
+    ) -> None:
+        one, record = account.provider, self.record(account)
+        one.add_txt(record)
+        one.remove_txt(record)
+        assert list(tokens) == ["token-1"]
+        assert "token-1" not in repr(one)
+        tokens.clear()
+        with pytest.raises(ProviderBusy, match="another access token"):
+            one.add_txt(record)
+        one.add_txt(record)
+        assert len(tokens) == 1
+        # A new one that is refused is no matter of its age.
+        fake.before = lambda _: Response(401, {"error": {"code": "no", "message": "no"}})
+        with pytest.raises(ProviderBusy):
+            one.remove_txt(record)
+        with pytest.raises(ProviderDenied):
+            one.remove_txt(record)

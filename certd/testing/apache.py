@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from certd.testing.server import Server, other_user
+from certd.testing.server import Server, other_group, other_user
 
 # The modules of Debian's apache2-bin.
 _CONFIGURATION = """\
@@ -16,6 +16,7 @@ PidFile {folder}/apache2.pid
 ErrorLog {folder}/error.log
 {modules}
 User {user}
+Group {group}
 StartServers 2
 ThreadsPerChild 25
 Listen 127.0.0.1:{port}
@@ -45,6 +46,7 @@ class Apache(Server):
             folder=self.folder,
             port=self.port,
             user=other_user(),
+            group=other_group(),
             modules="\n".join(
                 f"LoadModule {name}_module /usr/lib/apache2/modules/mod_{name}.so"
                 for name in _MODULES

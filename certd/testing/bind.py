@@ -11,8 +11,7 @@ import socket
 import tempfile
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
-from types import TracebackType
-from typing import NamedTuple, Self
+from typing import NamedTuple
 
 import dns.flags
 import dns.message
@@ -22,7 +21,7 @@ import dns.rdatatype
 import dns.rrset
 
 from certd.testing.nameserver import PATIENCE, answers, ask, program, serves, txt
-from certd.testing.processes import Child, ComponentError, Ports
+from certd.testing.processes import Child, ComponentError, Ports, Stopped
 from certd.testing.relay import Relay
 
 HOST = "127.0.0.1"  # where both listen: they know no address that no interface has
@@ -93,7 +92,7 @@ class Changed(NamedTuple):
     value: str
 
 
-class Bind:
+class Bind(Stopped):
     """Zones on a primary at 127.0.0.1 and a secondary at 127.0.0.2, both at ``port``.
 
     ``zones`` has for each zone the lines of its zone file beyond SOA, NS (ns1 and ns2 in the
@@ -242,17 +241,6 @@ class Bind:
         child = Child(argv, folder / "named.log")
         self._children.append(child)
         child.wait_until(lambda: answers(server) and all(serves(server, zone) for zone in zones))
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.stop()
 
 
 def _transferred(host: str, port: int, zone: str, since: int) -> list[dns.rrset.RRset]:

@@ -7,13 +7,11 @@ import shutil
 import subprocess
 from collections.abc import Sequence
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 import requests
 
 from certd.testing.foreign import address_with_port_80, program
-from certd.testing.processes import Child, ComponentError, NotInstalled, Ports
+from certd.testing.processes import Child, ComponentError, NotInstalled, Ports, Stopped
 from certd.testing.tls import mint
 
 # Caddy resolves names as its machine does, whatever its configuration says of resolvers
@@ -22,7 +20,7 @@ _UNSHARE = ("unshare", "--mount", "--map-root-user")
 _WITH_HOSTS = 'mount --bind "$0" /etc/hosts && exec "$@"'
 
 
-class Caddy:
+class Caddy(Stopped):
     """A Caddy that is a CA for ``names``; it asks its HTTP-01 questions at ``address``, port 80.
 
     Raises:
@@ -93,17 +91,6 @@ class Caddy:
         with requests.Session() as session:
             session.trust_env = False
             return session.get(self.directory, verify=str(self.ca_bundle), timeout=2).ok
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.stop()
 
 
 def _check_name_spaces() -> None:

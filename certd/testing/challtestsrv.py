@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import socket
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import requests
 
-from certd.testing.processes import Child, ComponentError, Ports
+from certd.testing.processes import Child, ComponentError, Ports, Stopped
 
 
-class ChallTestSrv:
+class ChallTestSrv(Stopped):
     """A running pebble-challtestsrv; every name is ``ipv4`` unless told otherwise.
 
     ``dns`` is ``host:port`` for Pebble's ``-dnsserver``. It answers DNS only: challenges
@@ -102,17 +101,6 @@ class ChallTestSrv:
         if not answer.ok:
             raise ComponentError(f"challtestsrv refused {path} ({answer.status_code})", answer.text)
         return answer
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.stop()
 
 
 def _fqdn(host: str) -> str:

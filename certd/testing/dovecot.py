@@ -1,16 +1,18 @@
-"""A real Dovecot that serves IMAP over TLS, in a folder of its own and without root."""
+"""A real Dovecot: IMAP over TLS, IMAP and POP3 by STARTTLS; in its own folder, without root."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
-from certd.testing.server import Server, find, other_user
+from certd.testing.processes import NotInstalled
+from certd.testing.server import Server, find, other_group, other_user
 
 _CONFIGURATION = """\
 base_dir = {folder}/run
 state_dir = {folder}/run
 log_path = {folder}/error.log
-protocols = imap
+protocols = imap pop3
 listen = 127.0.0.1
 default_internal_user = {user}
 default_login_user = {user}
@@ -29,11 +31,20 @@ userdb {{
 service imap-login {{
     chroot =
     inet_listener imap {{
-        port = 0
+        port = {imap}
     }}
     inet_listener imaps {{
         port = {port}
         ssl = yes
+    }}
+}}
+service pop3-login {{
+    chroot =
+    inet_listener pop3 {{
+        port = {pop3}
+    }}
+    inet_listener pop3s {{
+        port = 0
     }}
 }}
 service anvil {{
@@ -43,24 +54,28 @@ service anvil {{
 
 
 class Dovecot(Server):
-    """Dovecot."""
+    """Dovecot: IMAP over TLS at ``port``; ``starttls`` has the ports of protocols without."""
 
     package = "dovecot-imapd"
     program = "dovecot"
+    starttls: Mapping[str, int]
 
     def prepare(self) -> None:
+        if not Path("/usr/lib/dovecot/pop3").exists():
+            raise NotInstalled("dovecot-pop3d", "no /usr/lib/dovecot/pop3", "install it")
+        self.starttls = {protocol: self._ports.take() for protocol in ("imap", "pop3")}
         (self.folder / "run").mkdir(exist_ok=True)
         self.argv = [str(self.binary), "-F", "-c", str(self.configuration)]
         self.test_argv = [str(find("doveconf")), "-n", "-c", str(self.configuration)]
         self.reload_argv = [str(find("doveadm")), "-c", str(self.configuration), "reload"]
 
     def text(self, fullchain: Path, key: Path) -> str:
-        user = other_user()
         return _CONFIGURATION.format(
             folder=self.folder,
             port=self.port,
-            user=user,
-            group="nogroup" if user == "nobody" else user,
+            **self.starttls,
+            user=other_user(),
+            group=other_group(),
             fullchain=fullchain,
             key=key,
         )

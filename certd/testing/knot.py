@@ -8,11 +8,9 @@ import shutil
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 from certd.testing.nameserver import program, serves, txt
-from certd.testing.processes import Child, ComponentError, Ports
+from certd.testing.processes import Child, ComponentError, Ports, Stopped
 
 STRANGER = "stranger"  # a key that the server knows and that may change nothing
 
@@ -45,7 +43,7 @@ zone:
 """
 
 
-class Knot:
+class Knot(Stopped):
     """Zones on a Knot at ``server`` (``host:port``); ``key`` may change their TXT records.
 
     Raises:
@@ -93,14 +91,3 @@ class Knot:
     def values(self, name: str) -> list[str]:
         """The TXT values at this name."""
         return txt(self.server, name)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.stop()

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 import requests
 
 from certd.testing.challtestsrv import ChallTestSrv
 from certd.testing.foreign import address_with_port_80, program
 from certd.testing.pebble_binary import Binaries
-from certd.testing.processes import Child, ComponentError, Ports
+from certd.testing.processes import Child, ComponentError, Ports, Stopped
 from certd.testing.tls import mint
 
 ROOT_TOKEN = "root"  # noqa: S105 - of a server that lives for a test, on loopback
@@ -30,7 +28,7 @@ listener "tcp" {{
 """
 
 
-class Bao:
+class Bao(Stopped):
     """An OpenBao in memory, unsealed, with TLS of its own root.
 
     Raises:
@@ -98,17 +96,6 @@ class Bao:
                 verify=str(self.ca_bundle),
                 timeout=5,
             )
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.stop()
 
 
 class OpenBao(Bao):

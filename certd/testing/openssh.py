@@ -10,11 +10,9 @@ import socket
 import subprocess
 import tempfile
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 from certd.testing.nameserver import program
-from certd.testing.processes import Child, ComponentError, NotInstalled, Ports
+from certd.testing.processes import Child, ComponentError, NotInstalled, Ports, Stopped
 
 NOBODY = 65534
 
@@ -32,7 +30,7 @@ Subsystem sftp internal-sftp
 """
 
 
-class OpenSSH:
+class OpenSSH(Stopped):
     """``user`` may log in with the key in ``key``; ``files`` is a folder that it may write to.
 
     Root's own server would need a user and a folder of the system, and would show nothing of
@@ -111,14 +109,3 @@ class OpenSSH:
     def _greets(self) -> bool:
         with socket.create_connection(("127.0.0.1", self.port), 1) as connection:
             return connection.recv(4) == b"SSH-"
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.stop()

@@ -16,15 +16,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 from urllib.parse import urlsplit
 
 import requests
 
 from certd.testing import pebble_binary, tls
 from certd.testing.challtestsrv import ChallTestSrv
-from certd.testing.processes import Child, ComponentError, NotInstalled, Ports
+from certd.testing.processes import Child, ComponentError, NotInstalled, Ports, Stopped
 
 NINETY_DAYS = 7_776_000  # seconds
 
@@ -160,7 +159,7 @@ class RunningPebble:
         )
 
 
-class Pebble(RunningPebble):
+class Pebble(RunningPebble, Stopped):
     """A Pebble of our own on free loopback ports: started at once, stopped by ``stop()``.
 
     ``log`` is its output, ``dns`` its ChallTestSrv (None with ``dns_server`` set), ``folder``
@@ -267,17 +266,6 @@ class Pebble(RunningPebble):
                 for name, seconds in settings.profiles.items()
             },
         }
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.stop()
 
 
 def start(folder: Path | None = None, **settings: Any) -> Pebble:

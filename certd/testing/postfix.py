@@ -1,4 +1,4 @@
-"""A real Postfix that serves SMTP over TLS from the first octet on, in a folder of its own."""
+"""A real Postfix: SMTP over TLS from the first octet on, and by STARTTLS; in its own folder."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import contextlib
 import os
 import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from certd.testing.processes import NotInstalled
@@ -36,6 +36,7 @@ smtpd_tls_chain_files = {chain}
 # Only what a connection needs that brings no mail.
 _MASTER = """\
 127.0.0.1:{port} inet n - n - - smtpd -o smtpd_tls_wrappermode=yes
+127.0.0.1:{smtp} inet n - n - - smtpd
 tlsmgr unix - - n 1000? 1 tlsmgr
 rewrite unix - - n - - trivial-rewrite
 anvil unix - - n - 1 anvil
@@ -45,14 +46,19 @@ postlog unix-dgram n - n - 1 postlogd
 
 
 class Postfix(Server):
-    """Postfix, whose master must be root; ``key`` and ``fullchain`` are put into one file."""
+    """Postfix, whose master must be root; ``key`` and ``fullchain`` are put into one file.
+
+    It speaks TLS at ``port``; ``starttls`` has the port of SMTP without.
+    """
 
     package = "postfix"
     program = "postfix"
+    starttls: Mapping[str, int]
 
     def prepare(self) -> None:
         if os.geteuid() != 0:
             raise NotInstalled("the right to run Postfix", "it needs root", "run the tests as root")
+        self.starttls = {"smtp": self._ports.take()}
         self._etc = self.folder / "etc"
         self._etc.mkdir(exist_ok=True)
         self.configuration = self._etc / "main.cf"
@@ -74,7 +80,7 @@ class Postfix(Server):
     def take(self, chain: Path) -> None:
         """Have it from one file: the key, then the rest."""
         self.configuration.write_text(_MAIN.format(folder=self.folder, chain=chain))
-        (self._etc / "master.cf").write_text(_MASTER.format(port=self.port))
+        (self._etc / "master.cf").write_text(_MASTER.format(port=self.port, **self.starttls))
 
     @contextlib.contextmanager
     def broken(self) -> Iterator[None]:

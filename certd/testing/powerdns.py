@@ -7,13 +7,12 @@ import sqlite3
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import requests
 
 from certd.testing.nameserver import program, serves, txt
-from certd.testing.processes import Child, ComponentError, NotInstalled, Ports
+from certd.testing.processes import Child, ComponentError, NotInstalled, Ports, Stopped
 
 _SCHEMA = Path("/usr/share/pdns-backend-sqlite3/schema/schema.sqlite3.sql")
 
@@ -42,7 +41,7 @@ zone-metadata-cache-ttl=0
 """
 
 
-class PowerDNS:
+class PowerDNS(Stopped):
     """Zones on a PowerDNS at ``server`` (``host:port``), changed by the API at ``url``.
 
     Raises:
@@ -105,14 +104,3 @@ class PowerDNS:
     def values(self, name: str) -> list[str]:
         """The TXT values at this name."""
         return txt(self.server, name)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.stop()

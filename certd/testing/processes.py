@@ -93,7 +93,25 @@ class Process(Protocol):
     def send_signal(self, sig: int) -> None: ...
 
 
-class Child:
+class Stopped:
+    """As a context it is stopped in the end."""
+
+    def stop(self) -> object:
+        raise NotImplementedError
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.stop()
+
+
+class Child(Stopped):
     """A process in a group of its own, with its output in ``log``.
 
     Started by the constructor. Whatever way this interpreter ends (but SIGKILL), the group
@@ -190,14 +208,3 @@ class Child:
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(seconds)
         return self.kill()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.stop()

@@ -19,13 +19,12 @@ import threading
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 from urllib.parse import urlsplit
 
 from certd.testing.exchanges import Act, Exchange, Forward, Reply, kind_of, read_jws
 from certd.testing.pebble import RunningPebble
-from certd.testing.processes import Ports
+from certd.testing.processes import Ports, Stopped
 from certd.testing.tls import mint
 
 SECONDS = 30.0  # for one exchange with Pebble
@@ -46,7 +45,7 @@ class _Rule:
     skip: int
 
 
-class FaultyCA:
+class FaultyCA(Stopped):
     """Stands in front of a Pebble, with its ``http_port`` and DNS, and forwards what no rule takes.
 
     ``exchanges`` are all so far. What a rule raises is raised again by ``stop``.
@@ -105,17 +104,6 @@ class FaultyCA:
         self._ports.close()
         if self._errors:
             raise self._errors[0]
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.stop()
 
     # -- for the connections ---------------------------------------------------------------
 

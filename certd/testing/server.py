@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import grp
 import os
 import pwd
 import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from types import TracebackType
-from typing import ClassVar, Self
+from typing import ClassVar
 
-from certd.testing.processes import Child, ComponentError, NotInstalled, Ports
+from certd.testing.processes import Child, ComponentError, NotInstalled, Ports, Stopped
 from certd.testing.tls import probe
 
 
@@ -29,7 +29,12 @@ def other_user() -> str:
     return "nobody" if os.geteuid() == 0 else pwd.getpwuid(os.geteuid()).pw_name
 
 
-class Server:
+def other_group() -> str:
+    """That user's."""
+    return grp.getgrgid(pwd.getpwnam(other_user()).pw_gid).gr_name
+
+
+class Server(Stopped):
     """A server of TLS on loopback, whatever name is asked for, with a pair that it has from files.
 
     Both files must be there and match when it starts. ``reload_argv`` makes a running one
@@ -120,14 +125,3 @@ class Server:
         self._ports.close()
         if self._own_folder:
             shutil.rmtree(self.folder, ignore_errors=True)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.stop()

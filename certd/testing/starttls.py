@@ -1,28 +1,27 @@
-"""Real servers that go on in TLS when they are asked to: Postfix, Dovecot, slapd, PostgreSQL.
+"""Real servers that go on in TLS when they are asked to: slapd and PostgreSQL.
 
-Each serves one pair on loopback, from a folder of its own. Postfix's master wants to be root.
+Each serves one pair on loopback, from a folder of its own.
 """
 
 from __future__ import annotations
 
 import os
-import pwd
 import shutil
 import socket
 import subprocess
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
-from types import TracebackType
-from typing import ClassVar, Self
+from typing import ClassVar
 
 from certd.testing.nameserver import program
-from certd.testing.processes import Child, NotInstalled, Ports
+from certd.testing.processes import Child, NotInstalled, Ports, Stopped
 
 _NOBODY = 65534
 _PATIENCE = 60.0  # seconds for one command
 
 
-class Speaker:
+class Speaker(Stopped):
     """A server at ``port`` that speaks ``protocol``; its log is ``log``.
 
     Raises:
@@ -51,6 +50,11 @@ class Speaker:
             self.stop()
             raise
 
+    @property
+    def starttls(self) -> Mapping[str, int]:
+        """The port of each protocol."""
+        return {self.protocol: self.port}
+
     def prepared(self) -> list[str | Path]:
         """Its configuration written; the command that starts it in the foreground."""
         raise NotImplementedError
@@ -64,82 +68,6 @@ class Speaker:
             self._child.stop()
         self._ports.close()
         shutil.rmtree(self.folder, ignore_errors=True)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.stop()
-
-
-class Postfix(Speaker):
-    protocol = "smtp"
-
-    def prepared(self) -> list[str | Path]:
-        # Not by its script, which takes seconds to look at every file of the installation.
-        binary = Path("/usr/lib/postfix/sbin/master")
-        if not binary.exists():
-            raise NotInstalled("postfix", f"no {binary}", "install it")
-        if os.geteuid():
-            raise NotInstalled("postfix", "its master process must be root's", "run as root")
-        for name in ("data", "queue", *(f"queue/{part}" for part in ("pid", "private", "public"))):
-            (self.folder / name).mkdir()
-        for name in ("data", "queue/private", "queue/public"):
-            shutil.chown(self.folder / name, "postfix")
-        both = self.folder / "both.pem"  # the key first
-        both.touch(mode=0o600)
-        both.write_bytes(self.key.read_bytes() + self.fullchain.read_bytes())
-        (self.folder / "main.cf").write_text(
-            f"compatibility_level = 3.6\nqueue_directory = {self.folder}/queue\n"
-            f"data_directory = {self.folder}/data\nmaillog_file = {self.folder}/mail.log\n"
-            f"maillog_file_prefixes = {self.folder}\nmyhostname = mail.example.com\n"
-            "inet_interfaces = 127.0.0.1\nmydestination =\nalias_maps =\n"
-            "local_recipient_maps =\n"
-            f"smtpd_tls_chain_files = {both}\nsmtpd_tls_security_level = may\n"
-        )
-        (self.folder / "master.cf").write_text(
-            f"127.0.0.1:{self.port} inet n - n - - smtpd\n"
-            "tlsmgr unix - - n 1000? 1 tlsmgr\nanvil unix - - n - 1 anvil\n"
-            "rewrite unix - - n - - trivial-rewrite\ncleanup unix n - n - 0 cleanup\n"
-            "postlog unix-dgram n - n - 1 postlogd\n"
-        )
-        return [binary, "-c", self.folder, "-d"]
-
-
-class Dovecot(Speaker):
-    """``protocol`` imap at ``port``; POP3 at ``pop3_port``."""
-
-    protocol = "imap"
-
-    def prepared(self) -> list[str | Path]:
-        binary = program("dovecot", "dovecot-imapd")
-        if not Path("/usr/lib/dovecot/pop3").exists():
-            raise NotInstalled("dovecot-pop3d", "no /usr/lib/dovecot/pop3", "install it")
-        self.pop3_port = self._ports.take()
-        user = pwd.getpwuid(os.geteuid() or _NOBODY)
-        configuration = self.folder / "dovecot.conf"
-        configuration.write_text(
-            f"base_dir = {self.folder}/run\nlog_path = {self.folder}/dovecot.log\n"
-            "protocols = imap pop3\nlisten = 127.0.0.1\nssl = required\n"
-            f"ssl_cert = <{self.fullchain}\nssl_key = <{self.key}\n"
-            f"default_internal_user = {user.pw_name}\ndefault_login_user = {user.pw_name}\n"
-            f"default_internal_group = {'nogroup' if user.pw_uid == _NOBODY else user.pw_name}\n"
-            "service anvil {\n chroot =\n}\n"
-            # Nobody logs in, but it says nothing before it could let somebody.
-            "passdb {\n driver = static\n args = nologin=yes\n}\n"
-            + "".join(
-                f"service {name}-login {{\n chroot =\n"
-                f" inet_listener {name} {{\n port = {port}\n }}\n"
-                f" inet_listener {name}s {{\n port = 0\n }}\n}}\n"
-                for name, port in (("imap", self.port), ("pop3", self.pop3_port))
-            )
-        )
-        return [binary, "-F", "-c", configuration]
 
 
 class Slapd(Speaker):

@@ -17,10 +17,8 @@ import ssl
 import sys
 import tempfile
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
-from certd.testing.processes import Child, ComponentError, Ports
+from certd.testing.processes import Child, ComponentError, Ports, Stopped
 from certd.testing.tls import probe
 
 _ANSWER = b"HTTP/1.1 200 OK\r\nContent-Length: 6\r\nConnection: close\r\n\r\ncertd\n"
@@ -85,7 +83,7 @@ def reload(pidfile: Path) -> int:
     return 0
 
 
-class TLSServer:
+class TLSServer(Stopped):
     """The server above as a child, with the attributes of ``certd.testing.nginx.Nginx``."""
 
     def __init__(self, fullchain: Path, key: Path, folder: Path | None = None) -> None:
@@ -111,17 +109,6 @@ class TLSServer:
         self._ports.close()
         if self._own_folder:
             shutil.rmtree(self.folder, ignore_errors=True)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.stop()
 
 
 def main(argv: list[str] | None = None) -> int:

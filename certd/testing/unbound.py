@@ -6,11 +6,9 @@ import shutil
 import tempfile
 from collections.abc import Collection, Mapping
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 from certd.testing.nameserver import answers, program
-from certd.testing.processes import Child, ComponentError, Ports
+from certd.testing.processes import Child, ComponentError, Ports, Stopped
 
 _SERVER = """\
 server:
@@ -46,7 +44,7 @@ stub-zone:
 """
 
 
-class Unbound:
+class Unbound(Stopped):
     """A resolver at ``dns`` (``host:port``, UDP and TCP) that knows the zones given to it.
 
     ``zones`` has the name servers of each zone, ``host:port``; each zone that another one
@@ -93,14 +91,3 @@ class Unbound:
         self._ports.close()
         if self._own_folder:
             shutil.rmtree(self.folder, ignore_errors=True)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.stop()

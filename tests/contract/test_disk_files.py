@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import os
 import stat
 from pathlib import Path
 from typing import ClassVar
 
 import pytest
+from certd_deploy import folders
 from certd_deploy.disk import Disk
 
 from certd.api import (
@@ -16,6 +18,7 @@ from certd.api import (
     ConfigError,
     Secret,
     SecretReference,
+    TargetBusy,
     TargetError,
     is_rendered,
 )
@@ -171,3 +174,24 @@ def test_a_password_belongs_to_files_that_have_one(tmp_path: Path, place: Path) 
 def test_the_password_is_not_shown(tmp_path: Path) -> None:
     plain = SecretReference("plain", PASSWORD)
     assert PASSWORD.reveal() not in repr(Disk(tmp_path, files=ALL, password=plain))
+
+
+@pytest.mark.parametrize("number", [errno.EACCES, errno.EIO, errno.EMFILE])
+@pytest.mark.parametrize("file", ["privkey.pem", "site.combined"])
+def test_what_cannot_be_looked_at_is_not_taken_for_served(
+    target: Disk, monkeypatch: pytest.MonkeyPatch, number: int, file: str
+) -> None:
+    """Nor for lost: it is said, and looked at again."""
+    wanted, read = bundle(), folders.read
+    target.deploy(wanted)
+
+    def unreadable(name: str, folder: int) -> bytes:
+        if name == file:
+            raise OSError(number, os.strerror(number))
+        return read(name, folder)
+
+    with monkeypatch.context() as meanwhile:
+        meanwhile.setattr(folders, "read", unreadable)
+        with pytest.raises(TargetBusy, match=os.strerror(number)):
+            target.serving("www")
+    assert target.serving("www") == wanted.certificate.fingerprint

@@ -25,7 +25,7 @@ from tests.fake_api import FakeAPI
 from tests.fake_azure import GROUP, SUBSCRIPTION
 from tests.fake_azure import Azure as Fake
 from tests.fake_azure_account import TENANT, problem
-from tests.http_contract import HTTPProviderContract
+from tests.http_contract import AccessTokenContract
 from tests.http_server import Answer, Lost, Request, Response, own_tls, serving
 
 ZONE = "example.com"
@@ -82,7 +82,11 @@ def service(_server: tuple[str, Path, list[Service]], monkeypatch: pytest.Monkey
     return at_work[-1]
 
 
-class TestAzure(HTTPProviderContract):
+class TestAzure(AccessTokenContract):
+    @pytest.fixture
+    def tokens(self, service: Service) -> dict[str, str]:
+        return service.azure.tokens
+
     @pytest.fixture
     def fake(self, service: Service) -> Service:
         return service
@@ -301,22 +305,3 @@ def credential(service: Service) -> dict[str, Any]:
     one = service.provider()
     names = ("tenant_id", "client_id", "client_secret", "authority")
     return {name: getattr(one, name) for name in names}
-
-
-def test_an_access_token_is_kept_until_it_is_refused(service: Service) -> None:
-    one, fake = service.provider(), service.azure
-    one.add_txt(RECORD)
-    one.remove_txt(RECORD)
-    assert list(fake.tokens) == ["token-1"]
-    assert "token-1" not in repr(one)
-    fake.tokens.clear()
-    with pytest.raises(ProviderBusy, match="another access token"):
-        one.add_txt(RECORD)
-    one.add_txt(RECORD)
-    assert len(fake.tokens) == 1
-    # A new one that is refused is no matter of its age.
-    service.before = lambda _: problem(401, "no")
-    with pytest.raises(ProviderBusy):
-        one.remove_txt(RECORD)
-    with pytest.raises(ProviderDenied):
-        one.remove_txt(RECORD)

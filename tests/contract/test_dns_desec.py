@@ -23,9 +23,8 @@ from tests.fake_api import (
     page,
     relative,
     secret,
-    undone,
 )
-from tests.http_contract import TokenProviderContract
+from tests.http_contract import WholeSetContract
 
 DOMAINS = [*(f"{number}.example" for number in range(4)), ZONE]
 PER_PAGE = 2
@@ -115,7 +114,7 @@ def provider(fake: FakeDeSEC) -> Callable[[str], DeSEC]:
     return lambda token: DeSEC(secret(token), fake.url)
 
 
-class TestDeSEC(TokenProviderContract):
+class TestDeSEC(WholeSetContract):
     minimum_ttl = 3600
     account_zones = frozenset(DOMAINS)
 
@@ -174,21 +173,3 @@ def test_what_it_finds_malformed_is_told_in_its_words(
     fake.fault(Response(400, [{"subname": ["This name is not allowed."]}]), writing=True)
     with pytest.raises(ProviderError, match="This name is not allowed"):
         provider(TOKEN).add_txt(challenge())
-
-
-def test_what_somebody_else_undoes_is_done_again(
-    fake: FakeDeSEC, provider: Callable[[str], DeSEC]
-) -> None:
-    """Who has read the set before us, and writes it after us."""
-    for change, left in ((provider(TOKEN).add_txt, [FIRST]), (provider(TOKEN).remove_txt, [])):
-        undone(fake, 1)
-        change(challenge())
-        assert fake.published(NAME) == left
-        assert len(fake.writes) == 2
-        fake.requests.clear()
-        change(challenge())
-        assert not fake.writes
-    undone(fake, 2)
-    with pytest.raises(ProviderBusy, match="undone the change"):
-        provider(TOKEN).add_txt(challenge())
-    assert len(fake.writes) == 2

@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 from certd_providers.gandi import Gandi
 
-from certd.api import ProviderBusy
 from certd.contract import FIRST
 from tests.fake_api import (
     NAME,
@@ -23,9 +22,8 @@ from tests.fake_api import (
     page,
     relative,
     secret,
-    undone,
 )
-from tests.http_contract import TokenProviderContract
+from tests.http_contract import WholeSetContract
 
 DOMAINS = [ZONE, *(f"{number}.example" for number in range(5))]
 MOST_PER_PAGE = 4
@@ -110,7 +108,7 @@ def provider(fake: FakeGandi) -> Callable[[str], Gandi]:
     return lambda token: Gandi(secret(token), fake.url)
 
 
-class TestGandi(TokenProviderContract):
+class TestGandi(WholeSetContract):
     minimum_ttl = 300
     account_zones = frozenset(DOMAINS)
 
@@ -143,21 +141,3 @@ def test_what_it_finds_malformed_is_told_in_its_words(
 ) -> None:
     with pytest.raises(Exception, match="out of range"):
         provider(TOKEN).add_txt(challenge(name=NAME, ttl=2592001))
-
-
-def test_what_somebody_else_undoes_is_done_again(
-    fake: FakeGandi, provider: Callable[[str], Gandi]
-) -> None:
-    """Who has read the set before us, and writes it after us."""
-    for change, left in ((provider(TOKEN).add_txt, [FIRST]), (provider(TOKEN).remove_txt, [])):
-        undone(fake, 1)
-        change(challenge())
-        assert fake.published(NAME) == left
-        assert len(fake.writes) == 2
-        fake.requests.clear()
-        change(challenge())
-        assert not fake.writes
-    undone(fake, 2)
-    with pytest.raises(ProviderBusy, match="undone the change"):
-        provider(TOKEN).add_txt(challenge())
-    assert len(fake.writes) == 2

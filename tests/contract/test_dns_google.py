@@ -11,7 +11,6 @@ from typing import Any
 import google.auth
 import pytest
 from certd_providers.google import Google
-from cryptography.hazmat.primitives.asymmetric import rsa
 from google.auth import exceptions
 
 from certd.api import ProviderBusy, ProviderDenied, ProviderError, SecretReference, TxtRecord
@@ -21,8 +20,8 @@ from certd.testing.dns import Account
 from tests.fake_api import FakeAPI
 from tests.fake_google import Google as Fake
 from tests.fake_google import forms
-from tests.fake_google_account import PROJECT, Forms, problem
-from tests.http_contract import HTTPProviderContract
+from tests.fake_google_account import PROJECT, problem
+from tests.http_contract import AccessTokenContract
 from tests.http_server import Request, Response, serving
 
 ZONE = "example.com"
@@ -42,9 +41,9 @@ LEAST = (
 
 
 class Service(FakeAPI):
-    def __init__(self, forms: Forms, key: rsa.RSAPrivateKey, url: str) -> None:
+    def __init__(self, url: str) -> None:
         super().__init__()
-        self.google = Fake(forms, key, url=url)
+        self.google = Fake(forms(), url=url)
         self.google.zone(ID, ZONE)
         self.key = self.google.account(ROBOT, *LEAST)
 
@@ -62,28 +61,20 @@ def secret(text: str) -> SecretReference:
     return reference(text, Path("/"))
 
 
-@pytest.fixture(scope="module")
-def _forms() -> Forms:
-    return forms()
-
-
-@pytest.fixture(scope="module")
-def _key() -> rsa.RSAPrivateKey:
-    return rsa.generate_private_key(65537, 1024)  # a small one is read more quickly
-
-
 @pytest.fixture
-def service(
-    _forms: Forms, _key: rsa.RSAPrivateKey, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[Service]:
+def service() -> Iterator[Service]:
     at_work: list[Service] = []
     with serving(lambda request: at_work[0](request)) as url:
-        at_work.append(Service(_forms, _key, url))
+        at_work.append(Service(url))
         yield at_work[0]
     assert at_work[0].google.wrong == []
 
 
-class TestGoogle(HTTPProviderContract):
+class TestGoogle(AccessTokenContract):
+    @pytest.fixture
+    def tokens(self, service: Service) -> dict[str, str]:
+        return service.google.tokens
+
     @pytest.fixture
     def fake(self, service: Service) -> Service:
         return service
@@ -296,22 +287,3 @@ def test_without_the_library(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ProviderError) as missing:
         Google(project="x").zones()
     assert missing.value.next == "pip install 'certd[google]'"
-
-
-def test_an_access_token_is_kept_until_it_is_refused(service: Service) -> None:
-    one, fake = service.provider(), service.google
-    one.add_txt(RECORD)
-    one.remove_txt(RECORD)
-    assert list(fake.tokens) == ["token-1"]
-    assert "token-1" not in repr(one)
-    fake.tokens.clear()
-    with pytest.raises(ProviderBusy, match="another access token"):
-        one.add_txt(RECORD)
-    one.add_txt(RECORD)
-    assert len(fake.tokens) == 1
-    # A new one that is refused is no matter of its age.
-    service.before = lambda _: problem(401, "no")
-    with pytest.raises(ProviderBusy):
-        one.remove_txt(RECORD)
-    with pytest.raises(ProviderDenied):
-        one.remove_txt(RECORD)

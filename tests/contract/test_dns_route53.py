@@ -468,7 +468,7 @@ def test_a_record_set_with_a_routing_policy_is_left_alone(moto: str) -> None:
 
 
 def test_without_boto3(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "boto3", None)
+    monkeypatch.setitem(sys.modules, "botocore", None)
     with pytest.raises(ProviderError) as missing:
         Route53().zones()
     assert missing.value.next == "pip install 'certd[aws]'"
@@ -502,3 +502,12 @@ def exact(moto: str, request: Request) -> Response:
         why = "the values provided do not match the current values"
         return refusal(400, "InvalidChangeBatch", tried.format("delete", why))
     return forwarded(moto, request)
+
+
+def test_a_daemon_does_not_slow_down_with_each_operation(moto: str) -> None:
+    """Places in which the library looks for the descriptions of services."""
+    seen = []
+    for _ in range(3):
+        with provider(moto).client() as client:
+            seen.append(list(client._loader.search_paths))
+    assert seen[0] == seen[1] == seen[2]

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from dataclasses import replace
-from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
@@ -19,27 +17,9 @@ from certd.testing.chains import bundle
 from certd.testing.targets import Pair, TargetContract
 from certd.x509 import new_key
 from tests.aws_gaps import ACCOUNT, REGION
-from tests.aws_services import SECRET, Front, account, allowed, boto, empty, running
-from tests.http_server import serving
+from tests.aws_services import SECRET, Front, account, boto, deployed_with_crashes
 
-
-@pytest.fixture(scope="module")
-def moto() -> Iterator[str]:
-    with running() as url:
-        yield url
-
-
-@pytest.fixture
-def front(moto: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Front:
-    empty(monkeypatch, tmp_path)
-    return Front(moto)
-
-
-@pytest.fixture
-def url(front: Front) -> Iterator[str]:
-    with serving(front) as url:
-        yield url
-    assert set(front.calls) <= allowed(acm), "the documented policy is enough"
+DOCUMENTED = (acm,)
 
 
 @pytest.fixture
@@ -190,22 +170,10 @@ def test_what_is_no_pair_is_never_sent(target: ACM, front: Front) -> None:
     assert front.calls == []
 
 
-class Crash(BaseException):
-    pass
-
-
 def test_a_crash_after_the_import_is_gone_on_from(
     target: ACM, front: Front, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def crash(name: str) -> None:
-        raise Crash(name)
-
-    one = bundle()
-    with monkeypatch.context() as crashing:
-        crashing.setattr(acm, "failpoint", crash)
-        with pytest.raises(Crash):
-            target.deploy(one)
-    target.deploy(one)
+    assert len(deployed_with_crashes(target, [bundle()], monkeypatch, acm)) == 1
     assert front.count("acm:ImportCertificate") == len(stored()) == 1
 
 

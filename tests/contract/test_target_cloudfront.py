@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from dataclasses import replace
-from pathlib import Path
+from datetime import UTC, datetime, timedelta
 from typing import Any, ClassVar
 
 import pytest
@@ -15,58 +14,33 @@ from certd_deploy.cloudfront import CloudFront
 from moto.cloudfront.models import cloudfront_backends
 
 from certd.api import ConfigError, TargetBusy, TargetError
+from certd.config import TargetSettings
+from certd.known import TargetState
 from certd.model import Bundle
+from certd.store import Store
 from certd.testing.chains import Authority, bundle, pem
 from certd.testing.targets import Pair, TargetContract
 from certd.x509 import facts, new_key
 from tests.aws_gaps import ACCOUNT, kept, server_certificate
-from tests.aws_services import SECRET, Front, account, allowed, boto, empty, running
-from tests.http_server import serving
+from tests.aws_services import (
+    DISTRIBUTION,
+    SECRET,
+    Front,
+    account,
+    boto,
+    deployed_with_crashes,
+)
+from tests.rollouts import step, store_with_www
+
+DOCUMENTED = (cloudfront, iam, acm)
 
 UPDATE = "cloudfront:UpdateDistribution"
-ORIGIN = {
-    "Id": "site",
-    "DomainName": "origin.example.com",
-    "CustomOriginConfig": {
-        "HTTPPort": 80,
-        "HTTPSPort": 443,
-        "OriginProtocolPolicy": "https-only",
-    },
-}
-BEHAVIOUR = {
-    "TargetOriginId": "site",
-    "ViewerProtocolPolicy": "redirect-to-https",
-    "MinTTL": 10,
-    "ForwardedValues": {"QueryString": True, "Cookies": {"Forward": "none"}},
-}
-CONFIG = {
-    "CallerReference": "somebody",
-    "Aliases": {"Quantity": 1, "Items": ["www.example.com"]},
-    "Origins": {"Quantity": 1, "Items": [ORIGIN]},
-    "DefaultCacheBehavior": BEHAVIOUR,
-    "Comment": "the site",
-    "Enabled": True,
-}
-
-
-@pytest.fixture(scope="module")
-def moto() -> Iterator[str]:
-    with running() as url:
-        yield url
 
 
 @pytest.fixture
-def front(moto: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Front:
-    empty(monkeypatch, tmp_path)
-    boto("cloudfront", moto).create_distribution(DistributionConfig=CONFIG)
-    return Front(moto)
-
-
-@pytest.fixture
-def url(front: Front) -> Iterator[str]:
-    with serving(front) as url:
-        yield url
-    assert set(front.calls) <= allowed(cloudfront, iam, acm), "the documented policy is enough"
+def front(front: Front, moto: str) -> Front:
+    boto("cloudfront", moto).create_distribution(DistributionConfig=DISTRIBUTION)
+    return front
 
 
 def distribution() -> Any:
@@ -186,18 +160,32 @@ def test_it_gives_way_to_those_who_change_it_all_the_time(target: CloudFront, fr
     assert target.serving("www") == one.certificate.fingerprint
 
 
-def test_until_the_edges_have_it_nobody_can_tell(
-    target: CloudFront, monkeypatch: pytest.MonkeyPatch
+def test_until_the_edges_have_it_certd_goes_on_looking(
+    target: CloudFront, front: Front, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    one = bundle()
-    target.deploy(one)
-    with monkeypatch.context() as on_its_way:
-        there = distribution()
-        on_its_way.setattr(there, "advance", lambda: None, raising=False)
-        on_its_way.setattr(there, "status", "InProgress")
-        assert target.serving("www") is None
-        target.deploy(one)
-    assert target.serving("www") == one.certificate.fingerprint
+    """That takes longer than any server: nothing is sent again, put back or believed."""
+    settings = TargetSettings("cdn", "cloudfront", target, verify_timeout=0.0)
+
+    def again(store: Store) -> TargetState:
+        store.lineages.retry_now("www", datetime.now(UTC), force=False)
+        return step(store, settings)["cdn"]
+
+    with store_with_www() as store:
+        with monkeypatch.context() as on_its_way:
+            there = distribution()
+            on_its_way.setattr(there, "advance", lambda: None, raising=False)
+            on_its_way.setattr(there, "status", "InProgress")
+            for state in (step(store, settings)["cdn"], again(store), again(store)):
+                assert state.phase == "applied"
+                assert state.failure is not None
+                assert "on its way to the edges" in state.failure.what
+                assert state.retry_at is not None
+                assert state.retry_at - datetime.now(UTC) < timedelta(minutes=2)
+        state = again(store)
+        assert (state.phase, state.failure) == ("verified", None)
+        now = store.lineages.bundle("www", 1).certificate.fingerprint
+        assert target.serving("www") == now
+    assert front.count(UPDATE) == 1
 
 
 def test_a_certificate_that_is_not_heard_of_yet_is_waited_for(
@@ -247,33 +235,12 @@ def test_a_key_that_cloudfront_does_not_take_is_told_before_anything_is_sent(
     assert front.calls == []
 
 
-class Crash(BaseException):
-    pass
-
-
 def test_a_crash_anywhere_is_gone_on_from(
     url: str, front: Front, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    seen: list[str] = []
-
-    def crash(name: str) -> None:
-        if name not in seen:
-            seen.append(name)
-            raise Crash
-
-    for module in (cloudfront, iam):
-        monkeypatch.setattr(module, "failpoint", crash)
     target = made(url, store="iam")
-    for number in (1, 2, 3):
-        one = bundle("www", number)
-        while True:
-            try:
-                target.deploy(one)
-                break
-            except Crash:
-                continue
-        assert target.serving("www") == one.certificate.fingerprint
-    assert seen == [
+    bundles = [bundle("www", number) for number in (1, 2, 3)]
+    assert deployed_with_crashes(target, bundles, monkeypatch, cloudfront, iam) == [
         "iam: certificate uploaded",
         "cloudfront: distribution changed",
         "iam: old certificate deleted",

@@ -17,10 +17,10 @@ import pytest
 from certd_deploy.docker import Docker
 
 from certd import failpoint as failpoints
-from certd.api import ConfigError, TargetBusy, TargetError
+from certd.api import ConfigError, Secret, SecretReference, TargetBusy, TargetError
 from certd.testing.chains import bundle
 from certd.testing.targets import Pair, TargetContract
-from tests.dockerengine import Engine, hang, running, said
+from tests.dockerengine import Container, Engine, hang, running, said
 from tests.servers import read_in_place
 
 
@@ -93,6 +93,48 @@ def test_the_layout_is_that_of_the_disk_target(target: Docker, site: Site) -> No
     public = dict.fromkeys(("cert.pem", "chain.pem", "fullchain.pem"), 0o644)
     assert modes == {"privkey.pem": 0o640, **public}
     assert stat.S_IMODE((there / link).stat().st_mode) == 0o755
+
+
+def test_files_of_other_formats_are_beside_the_four(target: Docker, site: Site) -> None:
+    container = site.engine.containers["web"]
+    there = container.at("/etc/ssl/www/current")
+    password = SecretReference("plain", Secret("changeit"))
+    files = {"site.pem": "combined", "site.p12": "pkcs12"}
+    more = replace(target, files=files, password=password)
+    wanted = bundle()
+    target.deploy(wanted)
+    assert more.serving("www") == ""
+    for damage in ("", "site.p12", "site.pem"):
+        if damage:
+            (there / damage).write_text("of somebody else")
+        assert more.serving("www") == ""
+        more.deploy(wanted)
+        assert more.serving("www") == wanted.certificate.fingerprint
+        assert (there / "site.pem").read_text() == wanted.fullchain_pem + wanted.key_pem.reveal()
+        assert container.copies == 1, "the key is in use, and was right"
+
+
+def test_a_test_that_fails_leaves_the_old_pair_in_place(target: Docker, site: Site) -> None:
+    container, seen = site.engine.containers["web"], list[str]()
+    older, newer = bundle("www", 1), bundle("www", 2)
+
+    def test(container: Container, argv: list[str]) -> tuple[int, str]:
+        link = os.readlink(container.at("/etc/ssl/www/current"))
+        seen.append(link)
+        return (1, "bad pair") if link.startswith("versions/2-") else (0, "")
+
+    container.programs["nginx"] = test
+    tested = replace(target, test=("nginx", "-t"))
+    with pytest.raises(TargetError):
+        tested.deploy(newer)
+    assert tested.serving("www") == "", "there was nothing before"
+    tested.deploy(older)
+    with pytest.raises(TargetError, match=r"version 2 is not taken up: the test in web") as failed:
+        tested.deploy(newer)
+    assert "bad pair" in failed.value.why
+    assert tested.serving("www") == older.certificate.fingerprint
+    assert [link[:10] for link in seen] == ["versions/2", "versions/1", "versions/2"]
+    assert container.signals == ["HUP"], "its server is told of what it can take"
 
 
 def test_a_container_made_anew_has_nothing_in_place_and_gets_it_again(

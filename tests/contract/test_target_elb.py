@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import replace
-from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
@@ -20,8 +19,9 @@ from certd.testing.chains import bundle
 from certd.testing.targets import Pair, TargetContract
 from certd.x509 import new_key
 from tests.aws_gaps import ACCOUNT, REGION, kept
-from tests.aws_services import SECRET, Front, account, allowed, boto, empty, running
-from tests.http_server import serving
+from tests.aws_services import SECRET, Front, account, boto, deployed_with_crashes
+
+DOCUMENTED = (elb, iam, acm)
 
 SWITCH = "elasticloadbalancing:SetLoadBalancerListenerSSLCertificate"
 CREATE = "elasticloadbalancing:CreateLoadBalancerListeners"
@@ -29,26 +29,12 @@ UPLOAD = "iam:UploadServerCertificate"
 HTTP = {"Protocol": "HTTP", "LoadBalancerPort": 80, "InstancePort": 8080}
 
 
-@pytest.fixture(scope="module")
-def moto() -> Iterator[str]:
-    with running() as url:
-        yield url
-
-
 @pytest.fixture
-def front(moto: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Front:
-    empty(monkeypatch, tmp_path)
+def front(front: Front, moto: str) -> Front:
     boto("elb", moto).create_load_balancer(
         LoadBalancerName="front", Listeners=[HTTP], AvailabilityZones=["us-east-1a"]
     )
-    return Front(moto)
-
-
-@pytest.fixture
-def url(front: Front) -> Iterator[str]:
-    with serving(front) as url:
-        yield url
-    assert set(front.calls) <= allowed(elb, iam, acm), "the documented policy is enough"
+    return front
 
 
 @pytest.fixture
@@ -313,34 +299,12 @@ def test_what_somebody_else_puts_there_is_seen(target: ELB, moto: str) -> None:
     assert target.serving("www") == other.certificate.fingerprint
 
 
-class Crash(BaseException):
-    pass
-
-
 def test_a_crash_anywhere_is_gone_on_from(
     url: str, front: Front, moto: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     target = ELB(load_balancer="front", policy="mozilla-modern", **account(url))
     bundles = [bundle("www", number) for number in (1, 2, 3)]
-    seen: list[str] = []
-
-    def crash(name: str) -> None:
-        if name not in seen:
-            seen.append(name)
-            raise Crash
-
-    for module in (elb, iam):
-        monkeypatch.setattr(module, "failpoint", crash)
-    for wanted in bundles:
-        while True:
-            try:
-                target.deploy(wanted)
-                break
-            except Crash:
-                there = target.serving("www")
-                assert not there or there in {one.certificate.fingerprint for one in bundles}
-        assert target.serving("www") == wanted.certificate.fingerprint
-    assert seen == [
+    assert deployed_with_crashes(target, bundles, monkeypatch, elb, iam) == [
         "iam: certificate uploaded",
         "elb: listener switched",
         "elb: policy made",

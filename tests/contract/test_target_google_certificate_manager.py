@@ -17,7 +17,7 @@ from certd.api import ConfigError, Managed, TargetBusy, TargetError, fingerprint
 from certd.testing.chains import bundle
 from certd.testing.targets import Pair
 from tests.cloud_contract import CloudTargetContract
-from tests.fake_google_account import PROJECT, Forms
+from tests.fake_google_account import PROJECT
 from tests.fake_google_certificates import Certificates, forms
 from tests.google_services import ROBOT, Service
 from tests.http_server import Request, Response
@@ -30,24 +30,15 @@ LEAST = (
 )
 
 
-@pytest.fixture(scope="module")
-def _forms() -> Forms:
-    return forms()
+@pytest.fixture
+def google() -> Certificates:
+    return Certificates(forms())
 
 
 @pytest.fixture
-def google(_forms: Forms) -> Certificates:
-    return Certificates(_forms)
-
-
-@pytest.fixture
-def fake(google: Certificates, monkeypatch: pytest.MonkeyPatch) -> Iterator[Service]:
-    monkeypatch.setattr(googlecloud, "PAUSE", 0.001)
-    service = Service(google, *LEAST)
-    with service.running():
-        service.opened()
+def fake(google: Certificates) -> Iterator[Service]:
+    with Service(google, *LEAST).open() as service:
         yield service
-    assert google.wrong == []
 
 
 def made(fake: Service, **settings: Any) -> GoogleCertificateManager:
@@ -106,6 +97,17 @@ def test_it_is_created_once_and_patched_from_then_on(
     there = google.there[f"{WHERE}/certd-www"]
     assert there["usedBy"]
     assert there["labels"] == {"team": "web", "managed-by": "certd"}
+
+
+def test_what_is_told_of_a_self_managed_one_may_be_nothing(
+    google: Certificates, target: GoogleCertificateManager
+) -> None:
+    """All of it is for input only."""
+    target.deploy(bundle("www", 1))
+    google.there[f"{WHERE}/certd-www"].pop("selfManaged")
+    wanted = bundle("www", 2)
+    target.deploy(wanted)
+    assert target.serving("www") == wanted.certificate.fingerprint
 
 
 def test_place_scope_and_labels_are_as_written(fake: Service, google: Certificates) -> None:

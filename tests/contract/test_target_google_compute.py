@@ -17,7 +17,7 @@ from certd.api import Bundle, ConfigError, Managed, TargetBusy, TargetError, fin
 from certd.testing.chains import bundle
 from certd.testing.targets import Pair
 from tests.cloud_contract import CloudTargetContract
-from tests.fake_google_account import PROJECT, Forms, problem
+from tests.fake_google_account import PROJECT, problem
 from tests.fake_google_compute import API, Compute, forms
 from tests.google_services import ROBOT, Service
 from tests.http_server import Request, Response
@@ -38,14 +38,9 @@ REGIONAL = tuple(
 )
 
 
-@pytest.fixture(scope="module")
-def _forms() -> Forms:
-    return forms()
-
-
 @pytest.fixture
-def google(_forms: Forms) -> Compute:
-    google = Compute(_forms)
+def google() -> Compute:
+    google = Compute(forms())
     for name in ("first", "last"):
         google.used.add(f"{GLOBAL}/sslCertificates/{name}")
     google.proxy("web", OTHERS[0])
@@ -53,13 +48,9 @@ def google(_forms: Forms) -> Compute:
 
 
 @pytest.fixture
-def fake(google: Compute, monkeypatch: pytest.MonkeyPatch) -> Iterator[Service]:
-    monkeypatch.setattr(googlecloud, "PAUSE", 0.001)
-    service = Service(google, *LEAST)
-    with service.running():
-        service.opened()
+def fake(google: Compute) -> Iterator[Service]:
+    with Service(google, *LEAST).open() as service:
         yield service
-    assert google.wrong == []
 
 
 def made(fake: Service, *proxies: str, **settings: Any) -> GoogleCompute:

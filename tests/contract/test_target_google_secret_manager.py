@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 
 import google_crc32c
 import pytest
-from certd_deploy import google_secret_manager, googlecloud
+from certd_deploy import google_secret_manager
 from certd_deploy.crc32c import crc32c
 from certd_deploy.google_secret_manager import GoogleSecretManager
 
@@ -20,7 +20,7 @@ from certd.api import ConfigError, TargetBusy, TargetError, fingerprint
 from certd.testing.chains import bundle
 from certd.testing.targets import Pair
 from tests.cloud_contract import CloudTargetContract
-from tests.fake_google_account import PROJECT, Forms
+from tests.fake_google_account import PROJECT, status
 from tests.fake_google_secrets import Secrets, forms
 from tests.google_services import ROBOT, Service
 from tests.http_server import Request, Response
@@ -33,24 +33,15 @@ LEAST = (
 )
 
 
-@pytest.fixture(scope="module")
-def _forms() -> Forms:
-    return forms()
+@pytest.fixture
+def google() -> Secrets:
+    return Secrets(forms())
 
 
 @pytest.fixture
-def google(_forms: Forms) -> Secrets:
-    return Secrets(_forms)
-
-
-@pytest.fixture
-def fake(google: Secrets, monkeypatch: pytest.MonkeyPatch) -> Iterator[Service]:
-    monkeypatch.setattr(googlecloud, "PAUSE", 0.001)
-    service = Service(google, *LEAST)
-    with service.running():
-        service.opened()
+def fake(google: Secrets) -> Iterator[Service]:
+    with Service(google, *LEAST).open() as service:
         yield service
-    assert google.wrong == []
 
 
 def made(fake: Service, **settings: Any) -> GoogleSecretManager:
@@ -69,7 +60,7 @@ def read_pem(text: str) -> Pair:
 
 class TestSecretManager(CloudTargetContract):
     module: ClassVar[ModuleType] = google_secret_manager
-    refused: ClassVar[str] = "secretmanager.secrets.create"
+    refused: ClassVar[str] = "it lacks secretmanager.versions.add"
     secrets: ClassVar[tuple[str, ...]] = ("token-1",)
     version = "latest"
 
@@ -152,6 +143,20 @@ def test_a_secret_that_somebody_made_is_filled(google: Secrets, fake: Service) -
     assert labels == {"managed-by": "certd", "a": "b"}
 
 
+def test_who_may_make_no_secret_fills_one_that_is_there(google: Secrets, fake: Service) -> None:
+    """With the roles on that secret only."""
+    google.may[ROBOT] = frozenset(LEAST) - {"secretmanager.secrets.create"}
+    target = made(fake)
+    with pytest.raises(TargetError) as refused:
+        target.deploy(bundle())
+    assert "it lacks secretmanager.secrets.create" in refused.value.next
+    google.secrets[SECRET] = {"name": SECRET, "etag": '"0"'}
+    for version in ("1", "2"):
+        target.deploy(bundle())
+        assert google.numbers("certd-www", "ENABLED") == [version]
+        google.versions[f"{SECRET}/versions/{version}"]["state"] = "DISABLED"
+
+
 @pytest.mark.parametrize(
     ("old", "enabled", "disabled", "destroyed"),
     [
@@ -174,6 +179,16 @@ def test_what_becomes_of_old_versions(
     assert google.numbers("certd-www", "ENABLED") == enabled
     assert google.numbers("certd-www", "DISABLED") == disabled
     assert google.numbers("certd-www", "DESTROYED") == destroyed
+
+
+def test_what_is_to_be_destroyed_later_is_left_to_that(fake: Service, google: Secrets) -> None:
+    google.delayed = True
+    one = made(fake, old="destroy")
+    for number in range(1, 6):
+        one.deploy(bundle("www", number))
+    assert google.numbers("certd-www", "ENABLED") == ["4", "5"]
+    asked = [one.path.rpartition("/")[2] for one in fake.writes if one.path.endswith(":destroy")]
+    assert asked == ["1:destroy", "2:destroy", "3:destroy"]
 
 
 def test_a_version_with_an_alias_stays(fake: Service, google: Secrets) -> None:
@@ -217,6 +232,21 @@ def test_an_alias_that_somebody_changes_at_the_same_time(fake: Service, google: 
     one.deploy(wanted)
     assert google.secrets[SECRET]["versionAliases"] == {"live": "2", "theirs": "1"}
     assert google.numbers("certd-www", "ENABLED") == ["1", "2"], "it is not sent twice"
+
+
+@pytest.mark.parametrize("form", ["combined", "key-first"])
+def test_no_key_is_in_an_error_that_repeats_the_payload(fake: Service, form: str) -> None:
+    def echo(request: Request) -> Response:
+        if not request.path.endswith(":addVersion"):
+            return fake.answer(request)
+        sent.append(request.json["payload"]["data"])
+        return status(400, "INVALID_ARGUMENT", f'Base64 decoding failed for "{sent[0]}"')
+
+    sent: list[str] = []
+    fake.before = echo
+    with pytest.raises(TargetError, match="decoding failed") as refused:
+        made(fake, format=form).deploy(bundle())
+    assert sent[0][:40] not in str(refused.value)
 
 
 def test_the_latest_takes_its_time(target: GoogleSecretManager, google: Secrets) -> None:

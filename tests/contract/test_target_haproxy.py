@@ -197,13 +197,38 @@ class TestHAProxy(UnderLoad):
         server.start()
         self.assert_in_place(direct, older)
 
-    def test_a_socket_that_may_not_is_told(self, target: HAProxy, server: Server) -> None:
+    def test_the_first_one_is_there_for_an_haproxy_that_cannot_start_without_it(
+        self, target: HAProxy, server: Server
+    ) -> None:
+        """Its configuration names the file from the start, as the documentation has it."""
+        wanted = bundle("www", 1)
+        direct = replace(target, socket=server.socket, crt_list=None)
         text = server.configuration.read_text()
-        server.configuration.write_text(text.replace("level admin", "level operator"))
+        crt = f"crt {direct.place('www')}/current/haproxy.pem"
+        server.halt()
+        server.configuration.write_text(text.replace(f"crt-list {server.crt_list}", crt))
+        with pytest.raises(TargetError, match=r"not taken up: .*admin\.sock") as failed:
+            direct.deploy(wanted)
+        assert "start HAProxy" in failed.value.next
+        server.start()
+        direct.deploy(wanted)
+        self.assert_in_place(direct, wanted)
+        newer = bundle("www", 2)
+        direct.deploy(newer)
+        self.assert_in_place(direct, newer)
+
+    @pytest.mark.parametrize("level", ["operator", "user"])
+    def test_a_socket_that_may_not_is_told(
+        self, target: HAProxy, server: Server, level: str
+    ) -> None:
+        text = server.configuration.read_text()
+        server.configuration.write_text(text.replace("level admin", f"level {level}"))
         server.halt()
         server.start()
         with pytest.raises(TargetError, match="Permission denied") as failed:
-            target.deploy(bundle("www", 1))
+            replace(target, crt_list=None if level == "user" else target.crt_list).deploy(
+                bundle("www", 1)
+            )
         assert failed.value.next == "give the socket `level admin`"
 
     @pytest.mark.parametrize(

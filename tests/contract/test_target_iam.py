@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from dataclasses import replace
-from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
@@ -19,27 +17,10 @@ from certd.testing.chains import bundle
 from certd.testing.targets import Pair, TargetContract
 from certd.x509 import new_key
 from tests.aws_gaps import ACCOUNT, QUOTA
-from tests.aws_services import SECRET, Front, account, allowed, boto, empty, running
-from tests.http_server import Response, serving
+from tests.aws_services import SECRET, Front, account, boto, deployed_with_crashes
+from tests.http_server import Response
 
-
-@pytest.fixture(scope="module")
-def moto() -> Iterator[str]:
-    with running() as url:
-        yield url
-
-
-@pytest.fixture
-def front(moto: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Front:
-    empty(monkeypatch, tmp_path)
-    return Front(moto)
-
-
-@pytest.fixture
-def url(front: Front) -> Iterator[str]:
-    with serving(front) as url:
-        yield url
-    assert set(front.calls) <= allowed(iam), "the documented policy is enough"
+DOCUMENTED = (iam,)
 
 
 @pytest.fixture
@@ -275,32 +256,14 @@ def test_an_old_one_that_may_not_be_deleted_puts_nothing_back(target: IAM, front
     assert len(stored()) == 2
 
 
-class Crash(BaseException):
-    pass
-
-
 def test_a_crash_anywhere_is_gone_on_from(
     target: IAM, front: Front, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     bundles = [bundle("www", number) for number in (1, 2, 3)]
     for one in bundles[:2]:
         target.deploy(one)
-    seen: list[str] = []
-
-    def crash(name: str) -> None:
-        if name not in seen:
-            seen.append(name)
-            raise Crash
-
-    monkeypatch.setattr(iam, "failpoint", crash)
-    for wanted in (bundles[2], bundles[1]):
-        while True:
-            try:
-                target.deploy(wanted)
-                break
-            except Crash:
-                assert target.serving("www") in {one.certificate.fingerprint for one in bundles}
-        assert target.serving("www") == wanted.certificate.fingerprint
+    again = (bundles[2], bundles[1])
+    seen = deployed_with_crashes(target, again, monkeypatch, iam)
     assert len(seen) == 3
     assert front.count("iam:UploadServerCertificate") == 3
     assert stored().keys() == {named(bundles[1]), named(bundles[2])}

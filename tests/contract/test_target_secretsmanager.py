@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from dataclasses import replace
-from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
@@ -20,30 +18,12 @@ from certd.testing.chains import bundle
 from certd.testing.targets import Pair, TargetContract
 from certd.x509 import new_key
 from tests.aws_gaps import ACCOUNT, REGION
-from tests.aws_services import SECRET, Front, account, allowed, boto, empty, running
-from tests.http_server import serving
+from tests.aws_services import SECRET, Front, account, boto, deployed_with_crashes
+
+DOCUMENTED = (secretsmanager,)
 
 PUT, CREATE = "secretsmanager:PutSecretValue", "secretsmanager:CreateSecret"
 MOVE = "secretsmanager:UpdateSecretVersionStage"
-
-
-@pytest.fixture(scope="module")
-def moto() -> Iterator[str]:
-    with running() as url:
-        yield url
-
-
-@pytest.fixture
-def front(moto: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Front:
-    empty(monkeypatch, tmp_path)
-    return Front(moto)
-
-
-@pytest.fixture
-def url(front: Front) -> Iterator[str]:
-    with serving(front) as url:
-        yield url
-    assert set(front.calls) <= allowed(secretsmanager), "the documented policy is enough"
 
 
 @pytest.fixture
@@ -252,30 +232,12 @@ def test_what_is_no_pair_is_never_sent(target: SecretsManager, front: Front) -> 
     assert front.calls == []
 
 
-class Crash(BaseException):
-    pass
-
-
 def test_a_crash_anywhere_is_gone_on_from(
     target: SecretsManager, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    seen: list[str] = []
-
-    def crash(name: str) -> None:
-        if name not in seen:
-            seen.append(name)
-            raise Crash
-
-    monkeypatch.setattr(secretsmanager, "failpoint", crash)
     first, second = bundle("www", 1), bundle("www", 2)
-    for wanted in (first, second, first):
-        while True:
-            try:
-                target.deploy(wanted)
-                break
-            except Crash:
-                continue
-        assert target.serving("www") == wanted.certificate.fingerprint
+    again = (first, second, first)
+    seen = deployed_with_crashes(target, again, monkeypatch, secretsmanager)
     assert len(seen) == 3
     assert len(versions()) == 2
 

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-import itertools
 import os
 import re
 import signal
 import stat
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -22,14 +19,12 @@ from certd_deploy.sftp import RemoteFolder
 from certd_deploy.ssh import SSH
 
 from certd import failpoint as failpoints
-from certd.api import ConfigError, Secret, SecretReference, TargetBusy, TargetError
+from certd.api import ConfigError, Secret, SecretReference, TargetError
 from certd.testing.chains import bundle
 from certd.testing.openssh import OpenSSH
-from certd.testing.processes import Child
 from certd.testing.targets import Pair, TargetContract
 from tests.servers import read_in_place
-
-_FOLDERS = itertools.count(1)
+from tests.sshtargets import folder, to
 
 
 @pytest.fixture(scope="module")
@@ -40,19 +35,7 @@ def server() -> Iterator[OpenSSH]:
 
 @pytest.fixture
 def target(server: OpenSSH) -> SSH:
-    """In a folder that no other test has."""
-    return SSH(
-        host="127.0.0.1",
-        port=server.port,
-        user=server.user,
-        path=f"{server.files}/{next(_FOLDERS)}/{{name}}",
-        host_key=server.host_key,
-        key=SecretReference("file", server.key),
-    )
-
-
-def folder(target: SSH, name: str = "www") -> Path:
-    return Path(target.path.replace("{name}", name))
+    return to(server)
 
 
 class TestSSHContract(TargetContract):
@@ -120,6 +103,38 @@ def test_a_changed_mode_is_applied_to_what_is_in_place(target: SSH) -> None:
     assert (key.stat().st_ino, stat.S_IMODE(key.stat().st_mode)) == (before, 0o640)
 
 
+def test_files_of_other_formats_are_beside_the_four(target: SSH) -> None:
+    """One that is missing, or is of another pair, is no version that is in place."""
+    password = SecretReference("plain", Secret("changeit"))
+    files = {"site.pem": "combined", "site.p12": "pkcs12"}
+    more = replace(target, files=files, password=password, mode="0640")
+    wanted, there = bundle("www", 1), folder(target) / "current"
+    target.deploy(wanted)
+    assert more.serving("www") == ""
+    more.deploy(wanted)
+    assert more.serving("www") == wanted.certificate.fingerprint
+    assert (there / "site.pem").read_text() == wanted.fullchain_pem + wanted.key_pem.reveal()
+    assert stat.S_IMODE((there / "site.p12").stat().st_mode) == 0o640
+    written = (there / "site.p12").stat().st_ino
+    more.deploy(wanted)
+    assert (there / "site.p12").stat().st_ino == written, "drawn anew, though it was right"
+    for damage in (there / "site.p12").unlink, lambda: (there / "site.pem").write_text("other"):
+        damage()
+        assert more.serving("www") == ""
+        more.deploy(wanted)
+        assert more.serving("www") == wanted.certificate.fingerprint
+    pair = more.recover("www")
+    assert pair is not None
+    assert pair.fullchain_pem == wanted.fullchain_pem
+
+
+def test_a_password_that_has_no_use_or_is_missing_is_refused(target: SSH) -> None:
+    with pytest.raises(ConfigError, match="password is missing"):
+        replace(target, files={"site.p12": "pkcs12"})
+    with pytest.raises(ConfigError, match="password has no use"):
+        replace(target, password=SecretReference("plain", Secret("changeit")))
+
+
 def test_a_group_that_the_user_is_not_in_is_told(target: SSH) -> None:
     with pytest.raises(TargetError, match=r"owner of the files.*group 4321.*a member of"):
         replace(target, group=4321).deploy(bundle())
@@ -143,149 +158,6 @@ def test_what_stands_in_the_place_of_the_link_is_left_there(target: SSH, server:
     with pytest.raises(TargetError, match="not a link of certd's; move it away"):
         target.deploy(bundle("www", 2))
     assert current.read_text() == "of somebody else"
-
-
-def test_without_a_host_key_the_one_seen_is_told_and_nothing_is_sent(
-    target: SSH, server: OpenSSH
-) -> None:
-    shown = subprocess.check_output(
-        ["ssh-keygen", "-l", "-f", str(server.folder / "host_key.pub")], text=True
-    ).split()[1]
-    stranger = server.make_key(f"stranger-{next(_FOLDERS)}")
-    for host_key, said in ((None, "host_key is not set"), (stranger, "another host key")):
-        unknown = replace(target, host_key=host_key)
-        with pytest.raises(TargetError, match=said) as refused:
-            unknown.deploy(bundle())
-        with pytest.raises(TargetError, match=said):
-            unknown.serving("www")
-        assert shown in refused.value.why
-        assert server.host_key in refused.value.why
-    assert not folder(target).exists()
-
-
-def test_a_host_key_of_another_kind_is_refused_too(target: SSH, server: OpenSSH) -> None:
-    ecdsa = server.make_key(f"ecdsa-{next(_FOLDERS)}", kind="ecdsa")
-    with pytest.raises(TargetError, match="another host key") as refused:
-        replace(target, host_key=ecdsa).deploy(bundle())
-    assert server.host_key in refused.value.why
-
-
-def test_a_key_that_is_not_let_in_is_told(target: SSH, server: OpenSSH) -> None:
-    name = f"unknown-{next(_FOLDERS)}"
-    server.make_key(name)
-    with pytest.raises(TargetError, match=r"refuses user .*authorized_keys") as refused:
-        replace(target, key=SecretReference("file", server.folder / name)).deploy(bundle())
-    assert not isinstance(refused.value, TargetBusy)
-
-
-def test_an_encrypted_key_needs_its_passphrase(target: SSH, server: OpenSSH) -> None:
-    name = f"encrypted-{next(_FOLDERS)}"
-    public = server.make_key(name, "sesame")
-    with (server.folder / "authorized_keys").open("a") as file:
-        file.write(f"\n{public}\n")
-    locked = replace(target, key=SecretReference("file", server.folder / name))
-    for passphrase in (None, SecretReference("plain", Secret("wrong"))):
-        with pytest.raises(TargetError, match="private key cannot be used"):
-            replace(locked, passphrase=passphrase).deploy(bundle())
-    replace(locked, passphrase=SecretReference("plain", Secret("sesame"))).deploy(bundle())
-
-
-def test_an_agent_may_have_the_key(target: SSH, server: OpenSSH, tmp_path: Path) -> None:
-    socket = tmp_path / "agent"
-    with Child(["ssh-agent", "-D", "-a", socket], tmp_path / "log") as agent:
-        agent.wait_until(socket.exists)
-        environment = {**os.environ, "SSH_AUTH_SOCK": str(socket)}
-        subprocess.run(["ssh-add", "-q", server.key], env=environment, check=True)
-        replace(target, key=None, agent=socket).deploy(bundle())
-    assert target.serving("www")
-
-
-def test_the_command_gets_its_words_as_they_are_and_is_run_each_time(target: SSH) -> None:
-    told = folder(target).parent / "told"
-    odd = "$(touch /tmp/no); 'a' \"b\" *"
-    script = f'echo "$1 $CERTD_NAME $CERTD_VERSION $CERTD_PATH" >> {told}'
-    reloading = replace(target, reload=("sh", "-c", script, "sh", odd))
-    wanted = bundle("www", 7)
-    for _ in range(2):
-        reloading.deploy(wanted)
-    assert told.read_text() == f"{odd} www 7 {folder(target)}\n" * 2
-
-
-@pytest.mark.fault(row=51)
-@pytest.mark.parametrize(
-    ("script", "said"),
-    [
-        pytest.param("echo bad pair >&2; exit 3", 'sh ended with 3: "bad pair"', id="fails"),
-        pytest.param("kill -TERM $$", "sh ended with 143", id="ended by a signal"),
-        pytest.param("echo on; exec sleep 60", 'within 0.5 s: "on"', id="hangs"),
-        pytest.param("while :; do echo flood; done", 'within 0.5 s: "', id="floods"),
-    ],
-)
-def test_a_command_that_goes_wrong_is_told(target: SSH, script: str, said: str) -> None:
-    began = time.monotonic()
-    with pytest.raises(TargetError, match=r"in place on 127\.0\.0\.1 but not taken up") as failed:
-        replace(target, reload=("sh", "-c", script), reload_timeout=0.5).deploy(bundle())
-    assert said in failed.value.why
-    assert len(failed.value.why) < 1000
-    assert time.monotonic() - began < 10
-
-
-@pytest.mark.fault(row=51)
-def test_a_command_that_hangs_is_ended_there(target: SSH) -> None:
-    there = folder(target).parent / "pid"
-    hanging = ("sh", "-c", f"echo $$ > {there}; exec sleep 60")
-    with pytest.raises(TargetError, match="raise reload_timeout"):
-        replace(target, reload=hanging, reload_timeout=0.5).deploy(bundle())
-    process, deadline = Path("/proc") / there.read_text().strip(), time.monotonic() + 10
-    while process.exists() and "Z" not in (process / "stat").read_text().split()[2]:
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
-
-
-@pytest.mark.fault(row=51)
-def test_a_command_that_cannot_be_ended_there_is_not_waited_for(
-    target: SSH, server: OpenSSH
-) -> None:
-    """OpenSSH passes no signal to a forced command, nor to one that sudo has made root's."""
-    name = f"forced-{next(_FOLDERS)}"
-    public = server.make_key(name)
-    with (server.folder / "authorized_keys").open("a") as file:
-        sftp = "internal-sftp*) exec /usr/lib/openssh/sftp-server"
-        rest = '*) eval \\"$SSH_ORIGINAL_COMMAND\\"'
-        file.write(f'\ncommand="case $SSH_ORIGINAL_COMMAND in {sftp};; {rest};; esac" {public}\n')
-    forced = replace(target, key=SecretReference("file", server.folder / name))
-    began = time.monotonic()
-    with pytest.raises(TargetError, match="raise reload_timeout"):
-        replace(forced, reload=("sleep", "15"), reload_timeout=0.5).deploy(bundle())
-    assert time.monotonic() - began < 10
-
-
-def test_a_machine_that_is_away_is_busy(target: SSH, free_port: object) -> None:
-    port = free_port()  # type: ignore[operator]
-    with pytest.raises(TargetBusy, match=r"Connect call failed|refused"):
-        replace(target, port=port).deploy(bundle())
-    with pytest.raises(TargetBusy):
-        replace(target, port=port).serving("www")
-
-
-def test_a_machine_that_is_lost_in_the_middle_is_busy(
-    target: SSH, server: OpenSSH, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    first, second = bundle("www", 1), bundle("www", 2)
-    target.deploy(first)
-    switch = RemoteFolder._switch
-
-    async def lost(self: RemoteFolder, to: str) -> None:
-        server.end_sessions()
-        await switch(self, to)
-
-    monkeypatch.setattr(RemoteFolder, "_switch", lost)
-    with pytest.raises(TargetBusy):
-        target.deploy(second)
-    monkeypatch.undo()
-    assert target.serving("www") == first.certificate.fingerprint
-    target.deploy(second)
-    assert target.serving("www") == second.certificate.fingerprint
 
 
 @pytest.mark.fault(row=41)
@@ -329,6 +201,8 @@ def test_killed_anywhere_a_pair_is_in_place_and_the_next_run_goes_on(
         ("host_key", "-----BEGIN OPENSSH PRIVATE KEY-----"),
         ("group", -1),
         ("reload", (" ",)),
+        ("test", (" ",)),
+        ("files", {"privkey.pem": "key"}),
         ("reload_timeout", 0.0),
     ],
 )
@@ -336,18 +210,3 @@ def test_a_setting_that_cannot_be_is_refused(setting: str, value: object) -> Non
     with pytest.raises(ConfigError) as refused:
         SSH.__dataclass_fields__[setting].metadata["check"](value)
     assert refused.value.next
-
-
-def test_one_credential_is_needed(target: SSH) -> None:
-    with pytest.raises(ConfigError, match="neither"):
-        replace(target, key=None)
-    with pytest.raises(ConfigError, match="both"):
-        replace(target, agent=Path("/agent"))
-
-
-def test_without_the_library_it_is_said_how_to_get_it(
-    target: SSH, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setitem(sys.modules, "asyncssh", None)
-    with pytest.raises(TargetError, match=r"pip install 'certd\[ssh\]'"):
-        target.deploy(bundle())

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import time
 from datetime import UTC, datetime, timedelta
-from types import TracebackType
-from typing import Self
 
 from certd import config as configuration
 from certd import due
@@ -14,6 +12,7 @@ from certd.known import Lineage
 from certd.model import CertificateSpec
 from certd.store import Store
 from certd.testing.exchanges import Act
+from certd.testing.processes import Stopped
 from tests.site import Site
 
 PAUSE = 0.03  # seconds really slept where certd waits: Pebble too needs a moment
@@ -33,7 +32,7 @@ def invalid(type: str) -> Act:
     return lambda _, forward: forward().but(status="invalid", challenges=[challenge])
 
 
-class Driver:
+class Driver(Stopped):
     """Steps one certificate at a time, as a daemon would; a context manager."""
 
     def __init__(self, site: Site, draw: float = 0.5) -> None:
@@ -105,14 +104,6 @@ class Driver:
     def _say(self, name: str, text: str) -> None:
         self.said.append(f"{name}: {text}")
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def stop(self) -> None:
         self._node.stop()
         self.store.close()

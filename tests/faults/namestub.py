@@ -10,8 +10,7 @@ import socketserver
 import threading
 from collections.abc import Callable
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import dns.flags
 import dns.message
@@ -20,7 +19,7 @@ import dns.rcode
 import dns.rdatatype
 import dns.rrset
 
-from certd.testing.processes import Ports
+from certd.testing.processes import Ports, Stopped
 
 HOST = "127.0.0.1"
 # Keeps a line "NAME VALUE" for each value, and rewrites them under a lock (provider exec).
@@ -57,7 +56,7 @@ def says(code: dns.rcode.Rcode) -> Act:
     return act
 
 
-class NameStub:
+class NameStub(Stopped):
     """Honest, until ``acts`` has something for a name; ``asked`` are name, kind and whether TCP."""
 
     def __init__(self, zone: str, folder: Path, host: str = HOST, port: int | None = None) -> None:
@@ -123,15 +122,7 @@ class NameStub:
             answer.authority.append(_set(*start))
         return answer
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def stop(self) -> None:
         for server, thread in zip(self._servers, self._threads, strict=True):
             server.shutdown()
             thread.join()

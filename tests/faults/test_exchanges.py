@@ -33,10 +33,11 @@ SCENES = {
 
 
 class Killer:
-    """Kills certd at its n-th exchange; the rule of a FaultyCA."""
+    """Kills certd at its n-th exchange, or the first of a kind; the rule of a FaultyCA."""
 
-    def __init__(self, number: int, *, delivered: bool) -> None:
+    def __init__(self, number: int, kind: str = "none", *, delivered: bool) -> None:
         self.number = number
+        self._kind = kind
         self.struck = ""  # the kind of the exchange that was the last one
         self._delivered = delivered
         self._count = itertools.count(1)
@@ -48,6 +49,8 @@ class Killer:
 
     def __call__(self, exchange: Exchange, forward: Forward) -> Reply | None:
         count = next(self._count)
+        if exchange.kind == self._kind and not self.struck:
+            self.number = count
         if count > self.number:  # sent between the reply and the kill: the CA never sees it
             self._killed.wait(SECONDS)
             return None
@@ -107,11 +110,10 @@ def test_killed_at_each_exchange_it_goes_on_with_the_same_order(
             killer = Killer(len(outcomes) + 1, delivered=delivered)
             outcomes.append(_kill_and_repeat(killer, scene.again(), ca, warm))
             assert len(outcomes) < 40
-        # A look more or less at the order moves what comes after it: once more, near the end.
-        for number in range(max(len(outcomes) - 4, 1), len(outcomes) + 1):
-            if not kinds <= {outcome.struck for outcome in outcomes}:
-                killer = Killer(number, delivered=delivered)
-                outcomes.append(_kill_and_repeat(killer, scene.again(), ca, warm))
+        # A look more or less at the order moves what comes after it: what was missed, by its name.
+        for kind in sorted(kinds - {outcome.struck for outcome in outcomes}):
+            killer = Killer(1000, kind, delivered=delivered)
+            outcomes.append(_kill_and_repeat(killer, scene.again(), ca, warm))
     print(f"\n{which}\n  n  killed after   orders finalized issued")
     print(*outcomes, sep="\n")
     assert kinds <= {outcome.struck for outcome in outcomes}

@@ -392,9 +392,7 @@ def test_what_is_revoked_is_not_taken_back_in_from_a_target(site: Site) -> None:
     ("words", "told"),
     [
         pytest.param(("nobody", "--yes"), "no version of 'nobody' was ever issued", id="name"),
-        pytest.param(
-            ("www", "--version", "7", "--yes"), "www has no version 7: there are 1", id="7"
-        ),
+        pytest.param(("www", "--version", "7", "--yes"), "www has no version 7: it has 1", id="7"),
         pytest.param(("www", "--reason", "bored", "--yes"), "keyCompromise", id="reason"),
         pytest.param(("www",), "nobody is there to be asked; say --yes if it is meant", id="yes"),
     ],

@@ -9,13 +9,13 @@ import select
 import socket
 import threading
 from collections.abc import Mapping
-from types import TracebackType
-from typing import Self
+
+from certd.testing.processes import Stopped
 
 ESTABLISHED = b"HTTP/1.1 200 Connection established\r\n\r\n"
 
 
-class Proxy:
+class Proxy(Stopped):
     """Passes bytes to whatever CONNECT names. ``asked`` has the host:port of each request.
 
     ``leads`` has the ports of loopback behind names that only it knows. ``pair`` is the
@@ -87,15 +87,7 @@ class Proxy:
                 connection.sendall(ESTABLISHED)
                 _pass(connection, there)
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def stop(self) -> None:
         self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
         for connection in self._open:

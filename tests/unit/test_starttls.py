@@ -79,6 +79,18 @@ def test_nothing_that_came_before_tls_is_taken_as_after_it(
         assert not isinstance(failed.value, Unseen)
 
 
+def test_silence_may_be_that_of_a_port_that_speaks_tls_at_once() -> None:
+    """Which waits for the client's first word, as the client does for the server's greeting."""
+
+    def silent(connection: socket.socket) -> None:
+        connection.recv(1)
+
+    with endpoint(silent) as port, pytest.raises(Unseen) as failed:
+        ask(port, "smtp", 0.2)
+    assert failed.value.why == "connected, but no TLS by way of smtp within 0.2 s"
+    assert failed.value.next.startswith("check the port and starttls in verify = […]")
+
+
 @pytest.mark.parametrize(("protocol", "lines"), GOOD)
 def test_an_answer_in_drops_ends_at_the_time_out(protocol: str, lines: list[bytes]) -> None:
     def drip(connection: socket.socket) -> None:
