@@ -68,7 +68,7 @@ def test_a_deactivated_account_stops_and_is_not_made_anew(site: Site, faulty: Fa
         wish = due.issuance(driver.spec("www"), lineage, driver.now())
         assert wish.at == due.NEVER
         assert due.STOPPED in wish.reason
-    assert len(faulty.seen("new-account")) == 1
+    assert len(faulty.acted_on("new-account")) == 1
     [entry] = site.status().values()
     assert entry["state"] == "failing"
     assert "stopped until you act" in site.certd("status").stdout

@@ -150,7 +150,7 @@ def test_whoever_is_refused_for_caa_by_the_last_begins_anew_with_the_first(
     first, then = invalid("connection"), invalid("caa")
     faulty.on(
         "authorization",
-        lambda *way: (first if len(faulty.seen("new-order")) == 1 else then)(*way),
+        lambda *way: (first if len(faulty.acted_on("new-order")) == 1 else then)(*way),
     )
     with Driver(site) as driver:
         lineage = driver.attempt("www")
