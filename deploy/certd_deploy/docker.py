@@ -16,6 +16,7 @@ from __future__ import annotations
 import posixpath
 import re
 import tarfile
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -265,6 +266,7 @@ class Docker:
     def _entry(self, name: str, kind: bytes, mode: int) -> tarfile.TarInfo:
         entry = tarfile.TarInfo(name)
         entry.type, entry.mode, entry.uid, entry.gid = kind, mode, self.owner, self.group
+        entry.mtime = int(time.time())  # what some servers know a change by
         return entry
 
     def _try(self, container: str, bundle: Bundle, before: str | None) -> None:

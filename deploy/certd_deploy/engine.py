@@ -125,7 +125,9 @@ class Engine:
         connection = _Connection(self.path, seconds)
         deadline = time.monotonic() + seconds
         try:
-            connection.request(method, target, body, headers)
+            # What it refuses by the head alone it does not read to the end; the answer says why.
+            with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+                connection.request(method, target, body, headers)
             socket = connection.sock  # the connection lets go of it when the answer begins
             data = bytearray()
             with connection.getresponse() as answer:

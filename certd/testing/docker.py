@@ -1,0 +1,176 @@
+"""A real Docker engine on a unix socket, with containers whose programs are this machine's own.
+
+Nothing is fetched: an image is a root with links into ``/usr``, which is mounted read-only. So a
+container has every program that is installed here, and files of its own for the rest.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import io
+import json
+import os
+import shutil
+import socket
+import subprocess
+import tarfile
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote, urlencode
+
+from certd.testing.processes import Child, ComponentError, NotInstalled, Stopped
+from certd.testing.server import find
+
+_VERSION = "/v1.41"
+_IMAGE = "machine"
+_FOLDERS = ("etc/ssl", "proc", "root", "sys", "tmp", "usr", "var/lib", "var/log")
+_LINKS = ("bin", "lib", "lib64", "sbin")
+_PATIENCE = 60.0  # seconds for a request
+
+
+@dataclass(frozen=True, slots=True)
+class Container:
+    """One that runs; ``root`` is its file system, as it sees it itself."""
+
+    id: str
+    name: str
+    root: Path
+
+    def at(self, path: str) -> Path:
+        return self.root / path.lstrip("/")
+
+
+class Docker(Stopped):
+    """``socket`` is the engine's.
+
+    It has no network but the machine's own, as a container has that asks for it, and whatever it
+    mounts is in a name space of its own, as is ``/run``, where another engine may have its files.
+
+    Raises:
+        NotInstalled: there is no engine, or no right to run one.
+        ComponentError: it did not start.
+    """
+
+    def __init__(self) -> None:
+        dockerd = find("dockerd")
+        if dockerd is None:
+            raise NotInstalled("docker.io", "no dockerd on PATH or in /usr/sbin", "install it")
+        # Not in pytest's own: a socket's path has 107 bytes at most.
+        self.folder = Path(tempfile.mkdtemp(prefix="certd-docker-"))
+        self.socket = self.folder / "sock"
+        prepare = "mount -t tmpfs certd /run"
+        apart = ["unshare", "--mount", "sh", "-c"]
+        if subprocess.run([*apart, prepare], capture_output=True, check=False).returncode:
+            shutil.rmtree(self.folder)
+            why = "an engine needs root, and to be allowed to mount"
+            raise NotInstalled("the right to run containers", why, "run the tests as root")
+        settings = {
+            "host": f"unix://{self.socket}",
+            "data-root": self.folder / "data",
+            "exec-root": self.folder / "exec",
+            "pidfile": self.folder / "pid",
+            "storage-driver": "vfs",
+            "bridge": "none",
+            "iptables": "false",
+            "ip6tables": "false",
+            "ip-forward": "false",
+        }
+        words = [f"--{key}={value}" for key, value in settings.items()]
+        argv = [*apart, f'{prepare} && exec "$@"', "sh", str(dockerd), *words]
+        self._child = Child(argv, self.folder / "dockerd.log")
+        try:
+            self._child.wait_until(lambda: bool(self.request("GET", "/version")), 60)
+            self.request("POST", "/images/create", _image(), fromSrc="-", repo=_IMAGE, tag="1")
+        except ComponentError:
+            self.stop()
+            raise
+
+    def run(self, name: str, argv: Sequence[str] = ("sleep", "1d"), **labels: str) -> Container:
+        """A container that runs this; one of the same name is gone before, with its files."""
+        self.remove(name)
+        body = {
+            "Image": f"{_IMAGE}:1",
+            "Cmd": list(argv),
+            "Labels": labels,
+            "HostConfig": {"Binds": ["/usr:/usr:ro"], "NetworkMode": "host", "Init": False},
+        }
+        identity = self.request("POST", "/containers/create", body, name=name)["Id"]
+        self.request("POST", f"/containers/{identity}/start")
+        state = self.request("GET", f"/containers/{identity}/json")["State"]
+        return Container(identity, name, Path(f"/proc/{state['Pid']}/root"))
+
+    def remove(self, name: str) -> None:
+        self.request("DELETE", f"/containers/{quote(name)}", force="1")
+
+    def clear(self) -> None:
+        """Remove all containers, with whatever runs in them."""
+        for one in self.request("GET", "/containers/json", all="1"):
+            self.remove(one["Id"])
+
+    def happened(self, container: Container, since: float, action: str) -> int:
+        """How often the engine has told of it, since this instant (Unix time)."""
+        filters = json.dumps({"container": [container.id], "event": [action]})
+        until = f"{time.time():.9f}"
+        query = {"since": f"{since:.9f}", "until": until, "filters": filters}
+        return len(self._call("GET", "/events", None, query).splitlines())
+
+    def request(
+        self, method: str, path: str, body: bytes | dict[str, Any] | None = None, **query: str
+    ) -> Any:
+        """The answer's JSON; None if there is none, or nothing of this name.
+
+        Raises:
+            ComponentError: it was refused.
+            OSError: nobody listens.
+        """
+        data = self._call(method, path, body, query)
+        return json.loads(data.splitlines()[-1]) if data else None
+
+    def stop(self) -> None:
+        with contextlib.suppress(OSError):
+            self.clear()
+        self._child.stop(20)
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _call(
+        self, method: str, path: str, body: bytes | dict[str, Any] | None, query: dict[str, str]
+    ) -> bytes:
+        headers = {"Content-Type": "application/x-tar", "Connection": "close"}
+        if isinstance(body, dict):
+            headers["Content-Type"], body = "application/json", json.dumps(body).encode()
+        connection = http.client.HTTPConnection("localhost", timeout=_PATIENCE)
+        connection.sock = socket.socket(socket.AF_UNIX)
+        try:
+            connection.sock.settimeout(_PATIENCE)
+            connection.sock.connect(str(self.socket))
+            connection.request(method, f"{_VERSION}{path}?{urlencode(query)}", body, headers)
+            answer = connection.getresponse()
+            data = answer.read()
+        finally:
+            connection.close()
+        if answer.status >= 400 and answer.status != 404:
+            raise ComponentError(
+                f"the engine refuses {method} {path}", data.decode(errors="replace")
+            )
+        return data if answer.status < 400 else b""
+
+
+def _image() -> bytes:
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w") as archive:
+        for name in _FOLDERS:
+            folder = tarfile.TarInfo(name)
+            folder.type, folder.mode = tarfile.DIRTYPE, 0o1777 if name == "tmp" else 0o755
+            archive.addfile(folder)
+        for name in _LINKS:
+            link = tarfile.TarInfo(name)
+            link.type, link.linkname = tarfile.SYMTYPE, os.path.join("usr", name)
+            archive.addfile(link)
+        for name in ("passwd", "group", "ld.so.cache"):
+            archive.add(f"/etc/{name}", f"etc/{name}")
+    return buffer.getvalue()
