@@ -1,4 +1,4 @@
-"""A real Docker engine on a unix socket, with containers whose programs are this machine's own.
+"""Real engines on a unix socket, with containers whose programs are this machine's own.
 
 Nothing is fetched: an image is a root with links into ``/usr``, which is mounted read-only. So a
 container has every program that is installed here, and files of its own for the rest.
@@ -12,6 +12,7 @@ import io
 import json
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import tarfile
@@ -20,7 +21,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 from urllib.parse import quote, urlencode
 
 from certd.testing.processes import Child, ComponentError, NotInstalled, Stopped
@@ -46,7 +47,7 @@ class Container:
 
 
 class Docker(Stopped):
-    """``socket`` is the engine's.
+    """Docker's; ``socket`` is where it listens.
 
     It has no network but the machine's own, as a container has that asks for it, and whatever it
     mounts is in a name space of its own, as is ``/run``, where another engine may have its files.
@@ -56,10 +57,14 @@ class Docker(Stopped):
         ComponentError: it did not start.
     """
 
+    package: ClassVar = "docker.io"
+    program: ClassVar = "dockerd"
+
     def __init__(self) -> None:
-        dockerd = find("dockerd")
-        if dockerd is None:
-            raise NotInstalled("docker.io", "no dockerd on PATH or in /usr/sbin", "install it")
+        program = find(self.program)
+        if program is None:
+            why = f"no {self.program} on PATH or in /usr/sbin"
+            raise NotInstalled(self.package, why, "install it")
         # Not in pytest's own: a socket's path has 107 bytes at most.
         self.folder = Path(tempfile.mkdtemp(prefix="certd-docker-"))
         self.socket = self.folder / "sock"
@@ -69,6 +74,16 @@ class Docker(Stopped):
             shutil.rmtree(self.folder)
             why = "an engine needs root, and to be allowed to mount"
             raise NotInstalled("the right to run containers", why, "run the tests as root")
+        argv = [*apart, f'{prepare} && exec "$@"', "sh", str(program), *self._words()]
+        self._child = Child(argv, self.folder / "log", environment=self._environment())
+        try:
+            self._child.wait_until(lambda: bool(self.request("GET", "/version")), 60)
+            self.request("POST", "/images/create", _image(), fromSrc="-", repo=_IMAGE, tag="latest")
+        except ComponentError:
+            self.stop()
+            raise
+
+    def _words(self) -> list[str]:
         settings = {
             "host": f"unix://{self.socket}",
             "data-root": self.folder / "data",
@@ -80,21 +95,16 @@ class Docker(Stopped):
             "ip6tables": "false",
             "ip-forward": "false",
         }
-        words = [f"--{key}={value}" for key, value in settings.items()]
-        argv = [*apart, f'{prepare} && exec "$@"', "sh", str(dockerd), *words]
-        self._child = Child(argv, self.folder / "dockerd.log")
-        try:
-            self._child.wait_until(lambda: bool(self.request("GET", "/version")), 60)
-            self.request("POST", "/images/create", _image(), fromSrc="-", repo=_IMAGE, tag="1")
-        except ComponentError:
-            self.stop()
-            raise
+        return [f"--{key}={value}" for key, value in settings.items()]
+
+    def _environment(self) -> dict[str, str]:
+        return {}
 
     def run(self, name: str, argv: Sequence[str] = ("sleep", "1d"), **labels: str) -> Container:
         """A container that runs this; one of the same name is gone before, with its files."""
         self.remove(name)
         body = {
-            "Image": f"{_IMAGE}:1",
+            "Image": f"{_IMAGE}:latest",
             "Cmd": list(argv),
             "Labels": labels,
             "HostConfig": {"Binds": ["/usr:/usr:ro"], "NetworkMode": "host", "Init": False},
@@ -135,7 +145,15 @@ class Docker(Stopped):
         with contextlib.suppress(OSError):
             self.clear()
         self._child.stop(20)
+        self._end_helpers()
         shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _end_helpers(self) -> None:
+        """Podman's stay for five minutes after a program, in case its end is asked for."""
+        for process in Path("/proc").glob("[0-9]*"):
+            with contextlib.suppress(OSError):
+                if bytes(self.folder) in (process / "cmdline").read_bytes():
+                    os.kill(int(process.name), signal.SIGKILL)
 
     def _call(
         self, method: str, path: str, body: bytes | dict[str, Any] | None, query: dict[str, str]
@@ -158,6 +176,31 @@ class Docker(Stopped):
                 f"the engine refuses {method} {path}", data.decode(errors="replace")
             )
         return data if answer.status < 400 else b""
+
+
+class Podman(Docker):
+    """Podman's service, which speaks Docker's API."""
+
+    package: ClassVar = "podman"
+    program: ClassVar = "podman"
+
+    def _words(self) -> list[str]:
+        return ["system", "service", "--time=0", f"unix://{self.socket}"]
+
+    def _environment(self) -> dict[str, str]:
+        (self.folder / "storage.conf").write_text(
+            f'[storage]\ndriver = "vfs"\ngraphroot = "{self.folder}/data"\n'
+            f'runroot = "{self.folder}/run"\n'
+        )
+        # Its own limits are above what a machine may allow; its own runtime wants systemd's groups.
+        (self.folder / "containers.conf").write_text(
+            '[containers]\ndefault_ulimits = ["nofile=1024:1024", "nproc=1024:1024"]\n'
+            '[engine]\nruntime = "runc"\ncgroup_manager = "cgroupfs"\nevents_logger = "file"\n'
+        )
+        return {
+            "CONTAINERS_CONF": str(self.folder / "containers.conf"),
+            "CONTAINERS_STORAGE_CONF": str(self.folder / "storage.conf"),
+        }
 
 
 def _image() -> bytes:

@@ -29,6 +29,11 @@ http {{
 """
 
 
+def configuration(folder: Path, port: int, fullchain: Path, key: Path) -> str:
+    """Of one that writes nothing outside of this folder."""
+    return _CONFIGURATION.format(folder=folder, port=port, fullchain=fullchain, key=key)
+
+
 class Nginx(Server):
     """nginx. Its reload fails, and the old pair stays served, if the files do not match
     (a bare HUP would fail in silence).
@@ -47,6 +52,4 @@ class Nginx(Server):
         self.reload_argv = [*self.argv, "-s", "reload"]
 
     def text(self, fullchain: Path, key: Path) -> str:
-        return _CONFIGURATION.format(
-            folder=self.folder, port=self.port, fullchain=fullchain, key=key
-        )
+        return configuration(self.folder, self.port, fullchain, key)

@@ -193,7 +193,8 @@ class Docker:
     def _in_place(self, engine: Engine, container: str, name: str) -> dict[str, bytes]:
         """The files that ``current`` leads to."""
         link = self._link(engine, container, name)
-        return self._read(engine, container, f"{self._path(name)}/{link}") if link else {}
+        path = self._path(name)
+        return self._read(engine, container, posixpath.join(path, link)) if link else {}
 
     def _read(self, engine: Engine, container: str, folder: str) -> dict[str, bytes]:
         archive = engine.get(container, folder)
@@ -207,12 +208,13 @@ class Docker:
             }
 
     def _link(self, engine: Engine, container: str, name: str) -> str | None:
-        archive = engine.get(container, f"{self._path(name)}/current")
-        if archive is None:
+        """Where ``current`` leads: a folder of ``versions``, or where somebody else lets it."""
+        current = f"{self._path(name)}/current"
+        to = engine.leads_to(container, current)
+        if to is None or to == current:
             return None
-        with archive:
-            first = archive.next()
-            return first.linkname if first is not None and first.issym() else None
+        above, own = posixpath.split(to)
+        return f"versions/{own}" if posixpath.basename(above) == "versions" else to
 
     def _put(
         self, engine: Engine, container: str, bundle: Bundle, wanted: Mapping[str, Content]

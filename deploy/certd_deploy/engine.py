@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import http.client
 import io
@@ -79,6 +80,21 @@ class Engine:
         except tarfile.TarError:
             raise TargetError(self.what, f"what came for {path} is no archive") from None
 
+    def leads_to(self, container: str, path: str) -> str | None:
+        """Where the link at this path ends, from the root; None if nothing is there.
+
+        Of the answer's head: of a link's archive Docker makes the link, Podman what it leads to.
+        """
+        where = f"/containers/{container}/archive"
+        answer, data = self._ask("HEAD", where, None, SECONDS, {"path": path})
+        if answer.status == 404:
+            return None
+        if answer.status >= 400:
+            raise self._refused(answer.status, data)
+        with self._understood():
+            stat = json.loads(base64.b64decode(answer.headers["X-Docker-Container-Path-Stat"]))
+            return str(stat["linkTarget"]) or path
+
     def run(self, container: str, argv: Collection[str], seconds: float, user: str = "") -> None:
         """Run a program in it to its end.
 
@@ -118,6 +134,21 @@ class Engine:
         Raises:
             TargetError, TargetBusy: what it refuses, and why.
         """
+        answer, data = self._ask(method, path, body, seconds, query)
+        if answer.status in accept:
+            return b""
+        if answer.status >= 400:
+            raise self._refused(answer.status, data)
+        return data
+
+    def _ask(
+        self,
+        method: str,
+        path: str,
+        body: bytes | Mapping[str, Any] | None,
+        seconds: float,
+        query: Mapping[str, str],
+    ) -> tuple[http.client.HTTPResponse, bytes]:
         headers = {"Content-Type": "application/x-tar", "Connection": "close"}
         if body is not None and not isinstance(body, bytes):
             headers["Content-Type"], body = "application/json", json.dumps(body).encode()
@@ -145,13 +176,9 @@ class Engine:
             raise TargetBusy(self.what, why, "look whether the engine runs") from error
         finally:
             connection.close()
-        if answer.status in accept:
-            return b""
         if len(data) > LARGEST:
             raise TargetError(self.what, "the engine does not end its answer")
-        if answer.status >= 400:
-            raise self._refused(answer.status, data)
-        return bytes(data)
+        return answer, bytes(data)
 
     @contextlib.contextmanager
     def _understood(self) -> Iterator[None]:
@@ -161,7 +188,7 @@ class Engine:
             why = f"{self.path} answers what certd does not understand ({type(error).__name__})"
             raise TargetError(self.what, why, "look whether socket is the engine's") from None
 
-    def _refused(self, status: int, data: bytes | bytearray) -> TargetError:
+    def _refused(self, status: int, data: bytes) -> TargetError:
         try:
             words = str(json.loads(data)["message"])
         except (ValueError, KeyError, TypeError):

@@ -94,8 +94,32 @@ class TestDockerContract(TargetContract):
         yield
         self.site.engine.request("POST", f"{container}/unpause")
 
-    def writes(self, target: Docker) -> int:
+    def writes(self, target: Docker) -> int | None:
         return self.site.copied(self.container)
+
+
+class TestPodmanContract(TestDockerContract):
+    @pytest.fixture(scope="class")
+    @classmethod
+    def engine(cls) -> Iterator[real.Docker]:
+        with real.Podman() as running:
+            yield running
+
+    def writes(self, target: Docker) -> None:
+        """It does not tell of what is copied."""
+
+    def test_it_is_found_by_its_label_and_its_programs_are_run(self, target: Docker) -> None:
+        labelled, wanted = replace(target, container=None, label="app=web"), bundle()
+        labelled.deploy(wanted)
+        assert labelled.serving("www") == wanted.certificate.fingerprint
+        fails = replace(labelled, exec=("sh", "-c", "echo bad pair; exit 3"))
+        with pytest.raises(TargetError, match='sh ended with status 3 in it: "bad pair"'):
+            fails.deploy(wanted)
+        self.site.stop(self.container)
+        with pytest.raises(TargetError, match="no container that runs has the label app=web"):
+            labelled.serving("www")
+        with pytest.raises(TargetError, match="container web does not run; start it"):
+            target.deploy(wanted)
 
 
 def test_the_layout_is_that_of_the_disk_target(target: Docker, web: real.Container) -> None:
