@@ -214,7 +214,10 @@ class Kubernetes:
         except (ValueError, TypeError):
             status = {}
         why = plain(f"HTTP {error.status}: {status.get('message') or error.reason}")
-        if error.status in (401, 403):
+        if error.status == 401:
+            todo = "correct the token or the certificate of kubeconfig; it may have expired"
+            return TargetError(what, why, todo if self.kubeconfig else "")
+        if error.status == 403:
             todo = f"give its account a Role in {self.namespace}: secrets, [get, create, patch]"
             return TargetError(what, why, todo)
         if error.status == 409:

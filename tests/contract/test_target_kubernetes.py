@@ -154,10 +154,12 @@ def test_what_is_not_there_or_not_allowed_is_told(
     with pytest.raises(TargetError, match=r'"other" not found; make the namespace'):
         replace(target, namespace="other").deploy(bundle())
     stranger = replace(target, kubeconfig=site.kubeconfig.with_name("stranger"))
-    with pytest.raises(TargetError, match=r"401.*give its account a Role in web: secrets, \[get,"):
+    with pytest.raises(TargetError, match=r"401.*correct the token or the certificate"):
         stranger.serving("www")
     site.api.verbs = frozenset({"get", "patch"})
-    with pytest.raises(TargetError, match=r"403.*cannot create; give its account a Role"):
+    with pytest.raises(
+        TargetError, match=r"403.*create; give its account a Role in web: secrets, \[get,"
+    ):
         target.deploy(bundle())
     with pytest.raises(TargetError, match="correct it, or context"):
         replace(target, context="another").deploy(bundle())
