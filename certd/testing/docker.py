@@ -107,7 +107,11 @@ class Docker(Stopped):
             "Image": f"{_IMAGE}:latest",
             "Cmd": list(argv),
             "Labels": labels,
-            "HostConfig": {"Binds": ["/usr:/usr:ro"], "NetworkMode": "host", "Init": False},
+            "HostConfig": {
+                "Binds": ["/usr:/usr:ro"],
+                "NetworkMode": "host",
+                "Tmpfs": {"/run": ""},
+            },
         }
         identity = self.request("POST", "/containers/create", body, name=name)["Id"]
         self.request("POST", f"/containers/{identity}/start")

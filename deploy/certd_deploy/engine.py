@@ -95,8 +95,15 @@ class Engine:
             stat = json.loads(base64.b64decode(answer.headers["X-Docker-Container-Path-Stat"]))
             return str(stat["linkTarget"]) or path
 
-    def run(self, container: str, argv: Collection[str], seconds: float, user: str = "") -> None:
-        """Run a program in it to its end.
+    def run(
+        self,
+        container: str,
+        argv: Collection[str],
+        seconds: float,
+        user: str = "",
+        todo: str = "run it there by hand (docker exec) to see what it lacks",
+    ) -> None:
+        """Run a program in it to its end; ``todo`` is what to do if it fails.
 
         Raises:
             TargetError: it failed, or took longer. The API has no way to end it then.
@@ -115,9 +122,7 @@ class Engine:
             code = json.loads(self.call("GET", f"/exec/{made}/json"))["ExitCode"]
         if code != 0:
             why = f"{program} ended with status {code} in it{said(_unframed(output))}"
-            raise TargetError(
-                self.what, why, "run it there by hand (docker exec) to see what it lacks"
-            )
+            raise TargetError(self.what, why, todo)
 
     def call(
         self,
@@ -194,6 +199,9 @@ class Engine:
         except (ValueError, KeyError, TypeError):
             words = ""
         why = plain(f"HTTP {status}: {words}" if words else f"HTTP {status}")
+        if "read-only" in words:  # an internal error to both engines, and stays so
+            todo = 'mount a volume there that may be written, or one for type = "disk"'
+            return TargetError(self.what, why, todo)
         if status >= 500 or status == 429:
             return TargetBusy(self.what, why, "it is tried again by itself")
         todo = "let what lies before the engine pass it" if status in (401, 403) else ""
