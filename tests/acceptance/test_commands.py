@@ -11,7 +11,6 @@ import shutil
 import sqlite3
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -646,14 +645,11 @@ def test_a_state_folder_that_may_not_be_read_is_told(site: Site) -> None:
 
 
 def test_ten_thousand_certificates(tmp_path: Path) -> None:
-    """The bounds are for a slow machine with other work: ``make bench`` is for the speed."""
+    """What it costs is measured by ``make bench``."""
     path = str(many.prepare(tmp_path / "many", MANY))
-    words: tuple[str, ...]
     lines = {}
-    for words, seconds in (("status",), 10), (("status", "--json"), 10), (("show", "c77"), 5):
-        begun = time.monotonic()
+    for words in ("status",), ("status", "--json"), ("show", "c77"):
         lines[words[-1]] = result(run("-c", path, *words)).splitlines()
-        assert time.monotonic() - begun < seconds, words
     assert len(lines["status"]) == MANY + 2
     assert "state        ok" in lines["c77"]
     entries = json.loads("\n".join(lines["--json"]))["certificates"]

@@ -314,7 +314,7 @@ def test_stopped_in_mid_order_it_goes_on_with_the_same_order(
             begun = time.monotonic()
             daemon.send(number)
             assert daemon.wait(STOP_SECONDS) in (0, -number)
-            assert time.monotonic() - begun < 3, "it waited though nothing ran"
+            assert time.monotonic() - begun < 8, "it waited though nothing ran"
         assert lineage(site).ordering
         with running(site) as daemon:
             wait_for_version(daemon, site, 1)

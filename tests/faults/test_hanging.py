@@ -27,7 +27,7 @@ WORKERS = 4
 HANGING = [f"hanging{number}" for number in range(6)]
 GOOD = [f"good{number}" for number in range(6)]
 # Seconds until the good ones are served: those that hang do so for far longer.
-ON_TIME = 8.0
+ON_TIME = 20.0
 
 
 @contextlib.contextmanager

@@ -27,7 +27,7 @@ from certd.testing.tls import Minted, mint
 from tests.site import Site
 
 ASKED = 2.0  # seconds that the CA asks for
-LATE = 1.5  # seconds: by how much later than asked certd may come, on a busy machine
+LATE = 4.0  # seconds: by how much later than asked certd may come, on a busy machine
 
 # From now to a header; an HTTP-date has whole seconds only.
 FORMS = [
@@ -248,17 +248,17 @@ def mute() -> Iterator[str]:
 def test_a_mute_ca_holds_up_no_other(
     workers: int, site: Site, mute: str, pebble: RunningPebble
 ) -> None:
-    """Twelve certificates wanted from it cost its silence once, not twelve times."""
+    """Forty certificates wanted from it cost its silence once, not forty times."""
     issued = len(pebble.ledger())
     site.tables["ca.mute"] = {"directory": mute, "agree_tos": True}
     site.tables["certd"]["workers"] = workers
-    for number in range(12):
+    for number in range(40):
         site.certificate(f"mute{number}", f"mute{number}.example.com", ca=["mute"])
     config = configuration.load(site.path)
     store = Store.open(site.state)
     store.lineages.take_over(config.certificates, config.digest)
     node = Node(config, store, lambda name, text: None)
-    clients = Clients(config.cas, store.accounts, config.contact, SILENCE)
+    clients = Clients(config.cas, store.accounts, config.contact, 1.0)
     node.reconciler.follow(config, clients, node.publisher(config))
     names = sorted(config.certificates, key=lambda name: (name == "www", name))  # www is last
     assert set(store.leases.claim(names)) == set(names)
@@ -271,4 +271,4 @@ def test_a_mute_ca_holds_up_no_other(
     node.stop()
     store.close()
     assert len(pebble.ledger()) == issued + 1
-    assert took < 2 * SILENCE + LATE
+    assert took < 2 + LATE

@@ -207,7 +207,7 @@ def test_a_name_server_that_does_not_serve_the_zone_is_a_doubt(
 def test_one_that_is_silent_is_a_doubt_and_not_waited_for_long(
     look: Callable[..., Findings], bind: Bind, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(zonestate, "SECONDS", 1.0)
+    monkeypatch.setattr(zonestate, "SECONDS", 3.0)
     bind.pause_secondary()
     begun = time.monotonic()
     try:
@@ -216,7 +216,7 @@ def test_one_that_is_silent_is_a_doubt_and_not_waited_for_long(
         bind.resume_secondary()
     assert found.error is None
     assert len(found.doubts) == 3
-    assert time.monotonic() - begun < 2.9  # one zone after the other: 3
+    assert time.monotonic() - begun < 8.9  # one zone after the other: 9
 
 
 def test_of_a_resolver_that_is_not_there_nothing_is_refused(
@@ -238,7 +238,7 @@ def test_of_a_resolver_that_is_not_there_nothing_is_refused(
     assert found.error is None
     assert found.doubts
     assert found.state == []
-    assert time.monotonic() - begun < 5  # 40 names by turns: 16
+    assert time.monotonic() - begun < 15  # 40 names by turns: 16
 
 
 # -- CAA ------------------------------------------------------------------------------------

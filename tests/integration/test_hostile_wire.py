@@ -54,7 +54,7 @@ def test_what_has_no_end_is_given_up(
     begun = time.monotonic()
     with saying(minted, pieces) as (url, _), pytest.raises(WireError, match=words):
         wire(minted).exchange("GET", url, None, {})
-    assert time.monotonic() - begun < 4
+    assert time.monotonic() - begun < 20
 
 
 @pytest.mark.parametrize(
@@ -71,14 +71,14 @@ def test_what_has_no_end_is_given_up(
 def test_drips_have_one_deadline(begin: bytes, again: bytes, minted: Minted) -> None:
     def pieces() -> Iterator[bytes]:
         yield begin
-        for _ in range(200):
+        for _ in range(2000):
             yield again
             time.sleep(0.02)
 
     begun = time.monotonic()
     with saying(minted, pieces) as (url, _), pytest.raises(WireError, match="in time"):
         wire(minted, silence=0.3, deadline=0.4).exchange("GET", url, None, {})
-    assert time.monotonic() - begun < 2
+    assert time.monotonic() - begun < 20
 
 
 @pytest.mark.parametrize(

@@ -305,7 +305,7 @@ def test_a_hub_that_drips_is_given_up_in_time(site: Site, minted: Minted) -> Non
         begun = time.monotonic()
         with pytest.raises(HubAway, match="in time"):
             hub.fetch("www")
-        assert time.monotonic() - begun < 3
+        assert time.monotonic() - begun < 20
 
 
 def test_who_waits_is_let_go(site: Site, minted: Minted) -> None:

@@ -182,13 +182,13 @@ def _resolve_to(ports: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
 def test_all_addresses_together_have_one_deadline(
     deaf: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    _resolve_to([deaf] * 5, monkeypatch)
+    _resolve_to([deaf] * 50, monkeypatch)  # by turns: 30 s
     begun = time.monotonic()
     with pytest.raises(WireError, match="in time"):
         Wire(ssl.create_default_context(), silence=0.6, deadline=1).exchange(
             "GET", "https://ca.example/", None, {}
         )
-    assert time.monotonic() - begun < 2
+    assert time.monotonic() - begun < 10
 
 
 def test_an_address_that_takes_no_connection_leaves_time_for_the_next(

@@ -142,7 +142,7 @@ def test_twenty_silent_addresses_take_one_time_out_together(
         sights: list[Sight] = []
         with pytest.raises(Unseen, match="no TLS handshake within"):
             look(MINE, target(Endpoint("www.example.com", port, addresses=addresses)), sights)
-        assert time.monotonic() - began < 3
+        assert time.monotonic() - began < 10  # by turns: 20
     seen = [sight for sight in sights if sight.served]
     assert [sight.address for sight in seen] == ["127.0.0.1"]
     assert len(sights) == 21

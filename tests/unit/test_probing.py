@@ -107,7 +107,7 @@ def test_silence_ends_at_the_time_out() -> None:
         began = time.monotonic()
         with pytest.raises(TargetError, match=r"no TLS handshake within 0\.2 s"):
             ask(port, seconds=0.2)
-        assert time.monotonic() - began < 2
+        assert time.monotonic() - began < 10
 
 
 def test_a_handshake_in_drops_ends_at_the_same_time_out() -> None:
@@ -121,7 +121,7 @@ def test_a_handshake_in_drops_ends_at_the_same_time_out() -> None:
         began = time.monotonic()
         with pytest.raises(TargetError, match="no TLS handshake within"):
             ask(port, seconds=0.2)
-        assert time.monotonic() - began < 2
+        assert time.monotonic() - began < 10
 
 
 def test_a_refused_connection_is_explained() -> None:

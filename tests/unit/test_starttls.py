@@ -102,7 +102,7 @@ def test_an_answer_in_drops_ends_at_the_time_out(protocol: str, lines: list[byte
         began = time.monotonic()
         with pytest.raises(TargetError):
             ask(port, protocol, 0.2)
-        assert time.monotonic() - began < 2
+        assert time.monotonic() - began < 10
 
 
 @pytest.mark.parametrize(

@@ -27,8 +27,8 @@ from certd.references import reference
 from tests.fake_google_account import Doorman, Forms
 
 PAUSE = 0.02  # seconds between two of its words
-LONG = 6.0  # seconds after which a server ends by itself, so that a test does too
-SOON = 4.0
+LONG = 60.0  # seconds after which a server ends by itself, so that a test does too
+SOON = 30.0  # what is asked may import its library first
 OK = b"HTTP/1.1 200 OK\r\n"
 
 ENDLESS = [

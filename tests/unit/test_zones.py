@@ -273,7 +273,7 @@ def test_whatever_of_a_provider_hangs_ends_within_the_timeout(
     desk.follow(
         account("well", Telling()),
         *(
-            account(one, plugin, provider=one, timeout=0.5)
+            account(one, plugin, provider=one, timeout=2.0)
             for one, plugin in zip(hanging, plugins, strict=True)
         ),
     )
@@ -284,7 +284,7 @@ def test_whatever_of_a_provider_hangs_ends_within_the_timeout(
     for (one, _), future in futures.items():
         text = failure(future)
         assert text.startswith(f"[dns.{one}] does not come to an end"), text
-    assert time.monotonic() - began < 0.5 + 1 + 2  # for a machine that has other work
+    assert time.monotonic() - began < 5.9  # one after the other: 6
     assert [len(plugin.has) for plugin in plugins] == [0, 0, 0, 3]
 
 
@@ -372,7 +372,7 @@ def test_stopping_does_not_wait_for_a_provider_that_hangs(
     assert not desk.zones.removals.finish(0.1)
     began = time.monotonic()
     desk.zones.stop()
-    assert time.monotonic() - began < 4
+    assert time.monotonic() - began < LONG
     assert adding.cancelled()
     # What nobody knows the end of is still in the journal.
     assert {one.record.name for one in desk.store.records.all()} == {
