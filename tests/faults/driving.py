@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
 from certd import config as configuration
@@ -11,7 +12,7 @@ from certd.engine.node import Node
 from certd.known import Lineage
 from certd.model import CertificateSpec
 from certd.store import Store
-from certd.testing.exchanges import Act
+from certd.testing.exchanges import Act, Exchange, Forward, Reply
 from certd.testing.processes import Stopped
 from tests.site import Site
 
@@ -30,6 +31,25 @@ def invalid(type: str) -> Act:
         "error": {"type": f"urn:ietf:params:acme:error:{type}", "detail": "no"},
     }
     return lambda _, forward: forward().but(status="invalid", challenges=[challenge])
+
+
+def acted(change: Callable[[Reply], Reply | None], times: int = 1) -> Act:
+    """So many of the answers that the CA acted for, changed; one refused for its nonce is none."""
+    left = times
+
+    def act(_: Exchange, forward: Forward) -> Reply | None:
+        nonlocal left
+        reply = forward()
+        if reply.status >= 300 or not left:
+            return reply
+        left -= 1
+        return change(reply)
+
+    return act
+
+
+def lost(_: Reply) -> None:
+    """The connection is reset, with the answer."""
 
 
 class Driver(Stopped):

@@ -10,15 +10,10 @@ from certd import due
 from certd.known import Lineage
 from certd.testing.exchanges import Exchange, Forward, Reply
 from certd.testing.proxy import FaultyCA
-from tests.faults.driving import Driver
+from tests.faults.driving import Driver, acted
 from tests.site import Site
 
 PAGE = Reply(403, {"Content-Type": "text/html"}, b"<html>go away</html>")
-
-
-def _page_once_it_acted(exchange: Exchange, forward: Forward) -> Reply | None:
-    reply = forward()
-    return PAGE if reply.status < 300 else reply
 
 
 def _assert_issued_once(faulty: FaultyCA, lineage: Lineage, since: int) -> None:
@@ -33,7 +28,7 @@ def test_a_page_of_somebody_in_between_costs_no_order(
     kind: str, site: Site, faulty: FaultyCA
 ) -> None:
     since = len(faulty.pebble.ledger())
-    faulty.on(kind, _page_once_it_acted, times=1)
+    faulty.on(kind, acted(lambda _: PAGE))
     with Driver(site) as driver:
         lineage = driver.attempt("www")
         for _ in range(6):
@@ -51,7 +46,7 @@ def test_failures_of_old_do_not_condemn_an_order(site: Site, faulty: FaultyCA) -
         for _ in range(3):
             lineage = driver.retry("www")
         faulty.honest()
-        faulty.on("certificate", _truncated, times=5)
+        faulty.on("certificate", acted(_truncated, times=5))
         lineage = driver.retry("www")
         assert lineage.ordering
         for _ in range(6):
@@ -60,9 +55,8 @@ def test_failures_of_old_do_not_condemn_an_order(site: Site, faulty: FaultyCA) -
     _assert_issued_once(faulty, lineage, since)
 
 
-def _truncated(exchange: Exchange, forward: Forward) -> Reply | None:
-    reply = forward()
-    return Reply(reply.status, reply.headers, reply.body[:100]) if reply.status == 200 else reply
+def _truncated(reply: Reply) -> Reply:
+    return Reply(reply.status, reply.headers, reply.body[:100])
 
 
 @pytest.mark.parametrize("kind", ["order", "authorization"])

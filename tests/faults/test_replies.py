@@ -15,7 +15,7 @@ from certd.known import Lineage
 from certd.testing.exchanges import Exchange, Forward, Reply
 from certd.testing.pebble import Pebble
 from certd.testing.proxy import FaultyCA
-from tests.faults.driving import Driver
+from tests.faults.driving import Driver, acted, lost
 from tests.site import Site
 
 SIGNED = ("new-account", "new-order", "authorization", "challenge", "order", "finalize")
@@ -37,12 +37,7 @@ def _issued(faulty: FaultyCA, lineage: Lineage, since: int) -> int:
 @pytest.mark.parametrize("kind", SIGNED)
 def test_a_reset_after_the_ca_acted(kind: str, site: Site, faulty: FaultyCA) -> None:
     since = len(faulty.pebble.ledger())
-
-    def cut(exchange: Exchange, forward: Forward) -> Reply | None:
-        reply = forward()
-        return reply if reply.status >= 400 else None
-
-    faulty.on(kind, cut, times=1)
+    faulty.on(kind, acted(lost))
     with Driver(site) as driver:
         assert _issued(faulty, driver.attempt("www"), since) == 1
     assert len(faulty.acted_on("finalize")) == 1
@@ -215,14 +210,9 @@ def test_a_ca_that_falls_over_replaces_is_asked_without(site: Site, faulty: Faul
 @pytest.mark.fault(row=21)
 def test_a_renewal_whose_order_was_lost_is_already_replaced(site: Site, faulty: FaultyCA) -> None:
     since = len(faulty.pebble.ledger())
-
-    def cut(exchange: Exchange, forward: Forward) -> Reply | None:
-        reply = forward()
-        return reply if reply.status >= 400 else None
-
     with Driver(site) as driver:
         driver.attempt("www")
-        faulty.on("new-order", cut, times=1)
+        faulty.on("new-order", acted(lost))
         assert _issued(faulty, driver.force("www"), since) == 2
 
 
