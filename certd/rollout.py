@@ -184,11 +184,11 @@ class Rollout:
         """When it is looked at again; raises the error where the time for that is over."""
         now, busy = self._clock(), isinstance(error, TargetBusy)
         untold = busy or isinstance(error, Unread)
-        if state.failure and not untold and state.serving != bundle.version:
+        begins = bool(state.failure) and not untold and state.serving != bundle.version
+        if begins:
             # Until now it did not tell, or was busy with what it was given: its time begins here.
             state = replace(state, since=now, failure=None)
-        patience = timedelta(seconds=settings.verify_timeout)
-        over = state.since is None or now - state.since >= patience
+        over = state.since is None or (now - state.since).total_seconds() >= settings.verify_timeout
         if (untold and over) or (state.failure and isinstance(error, Unseen | TargetBusy)):
             # It has been seen served, and is only not yet all that it is to be; or nobody can
             # tell. A service that takes long is no failure that the next look must wait for.
@@ -201,7 +201,7 @@ class Rollout:
         if isinstance(error, TargetBusy):
             pause = max(pause, due.as_asked(error.retry_after))
         state = replace(state, retry_at=now + pause)
-        if not settings.verify:  # by now; else the next look would begin with a deployment
+        if begins or not settings.verify:  # without: the next look would begin with a deployment
             self._keep(bundle.name, state)
         return state
 

@@ -153,6 +153,28 @@ def test_what_a_service_takes_long_with_is_looked_at_until_it_is_there(
     assert (state.phase, state.failure, place.versions) == ("verified", None, [1])
 
 
+@pytest.mark.parametrize(
+    "verify",
+    [pytest.param((), id="no endpoint"), pytest.param((Endpoint("127.0.0.1", 1),), id="closed")],
+)
+def test_the_time_of_what_was_on_its_way_begins_once(
+    store: Store, place: Place, verify: tuple[Endpoint, ...]
+) -> None:
+    step(store, settings(place))
+    complete(store)
+    place.trouble = TargetBusy("it is on its way")
+    slow = replace(settings(place), verify=verify)
+    assert step(store, slow)["web"].failure is not None
+    place.trouble, place.shows = None, "another"
+    patient = replace(slow, verify_timeout=60.0)
+    first = again(store, patient)
+    assert (first.phase, first.failure) == ("applied", None)
+    assert again(store, patient).since == first.since
+    while again(store, slow).phase == "applied":
+        pass
+    assert place.versions == [1, 2, 1]
+
+
 def test_the_time_of_what_was_on_its_way_begins_when_it_is_there(
     store: Store, place: Place
 ) -> None:
