@@ -26,7 +26,7 @@ from certd.api import (
     plain,
 )
 from certd_providers.rest import CONNECT, READ
-from certd_providers.timely import TimelyResponse
+from certd_providers.timely import make_pools_timely
 from certd_providers.urls import check_url
 
 BUSY = re.compile(
@@ -160,18 +160,15 @@ class AWS:
 
     def _client(self, service: str, region: str) -> Any:
         import botocore.session
-        from botocore.awsrequest import AWSHTTPConnection, AWSHTTPSConnection
         from botocore.config import Config
 
-        # All that it asks: for keys of a role or a machine too, with clients of its own.
-        for connection in (AWSHTTPConnection, AWSHTTPSConnection):
-            connection.response_class = TimelyResponse
         hooks, loader = _prepared()
         # Not boto3's own: each would make the shared loader look in one more place, for ever.
         session = botocore.session.Session(
             profile=self.profile, event_hooks=copy.copy(hooks), include_builtin_handlers=False
         )
         session.register_component("data_loader", loader)
+        _make_timely(session)
         session.set_config_variable("region", region)
         if self.secret_access_key is not None:
             session.set_credentials(self.access_key_id, self.secret_access_key.fetch().reveal())
@@ -230,6 +227,20 @@ def _no_keys(record: logging.LogRecord) -> bool:
 
 for _name in ("parsers", "auth", "endpoint"):
     logging.getLogger(f"botocore.{_name}").addFilter(_no_keys)
+
+
+def _make_timely(session: Any) -> None:
+    """All of its clients, those too that it makes itself to ask for the keys of a role."""
+    create = session.create_client
+
+    def create_client(*positional: Any, **named: Any) -> Any:
+        client = create(*positional, **named)
+        http = client._endpoint.http_session
+        make_pools_timely(http._manager)
+        http._pool_classes_by_scheme = http._manager.pool_classes_by_scheme  # a proxy's too
+        return client
+
+    session.create_client = create_client
 
 
 @functools.cache

@@ -164,6 +164,20 @@ WAYS = [
 ]
 
 
+def test_what_others_ask_in_this_process_stays_theirs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """certd is a library too: a program may fetch more, and for longer, than certd would."""
+    import boto3
+
+    monkeypatch.setattr(timely, "LARGEST", 100)
+    answer = OK + b"Content-Length: 1000\r\n\r\n" + b"x" * 1000
+    with endless(answer, b"") as url:
+        with pytest.raises(ProviderBusy):
+            by_boto3(url)
+        key = {"aws_access_key_id": "anybody", "aws_secret_access_key": "hush"}
+        s3 = boto3.client("s3", region_name="us-east-1", endpoint_url=url, **key)
+        assert len(s3.get_object(Bucket="b", Key="k")["Body"].read()) == 1000
+
+
 @pytest.fixture(autouse=True)
 def _no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
