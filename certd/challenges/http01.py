@@ -13,7 +13,6 @@ import errno
 import logging
 import socket
 import threading
-import time
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -33,6 +32,7 @@ from certd.challenges.wellknown import (
     found,
     nothing_else,
 )
+from certd.complaints import Complaints
 
 __all__ = ["PortTaken", "Responder", "Webroot", "nothing_else", "open_sockets", "to_https"]
 
@@ -41,7 +41,6 @@ MAX_REQUEST = 8 * 1024  # bytes of request line and headers
 MAX_LOOKUPS = 256  # tokens that wait for the store at once; invented ones past it get 404
 LOOKUP_THREADS = 2
 STARVED_SECONDS = 0.2  # pause in accepting when the machine has no descriptor left
-COMPLAINT_SECONDS = 60.0  # at most one line of log in this time: strangers cause them
 _BURST = 64  # connections accepted before the others get their turn
 
 _STARVED = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
@@ -97,7 +96,7 @@ class Responder:
         self._listeners: list[socket.socket] = []
         self._lookups = 0
         self._sweeping = False
-        self._quiet_until = 0.0
+        self._complain = Complaints(log)
         self._thread: threading.Thread | None = None
 
     def publish(self, token: str, key_authorization: str) -> None:
@@ -284,12 +283,6 @@ class Responder:
                 self._sweep_at(oldest.deadline)
                 return
             self._drop_oldest()
-
-    def _complain(self, message: str, *arguments: object) -> None:
-        now = time.monotonic()
-        if now >= self._quiet_until:
-            self._quiet_until = now + COMPLAINT_SECONDS
-            log.warning(message, *arguments)
 
     def _on_bug(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
         # asyncio's own would print the arguments. The type must do.

@@ -10,7 +10,6 @@ import contextlib
 import logging
 import socket
 import threading
-import time
 from collections import OrderedDict
 from collections.abc import Callable, Collection, Sequence
 from typing import Any
@@ -19,6 +18,7 @@ from certd.challenges.hello import server_name
 from certd.challenges.listening import PortTaken, affordable_connections, open_sockets
 from certd.challenges.tlsconnection import Answer, Connection
 from certd.challenges.wellknown import checked
+from certd.complaints import Complaints
 from certd.errors import ChallengeError
 from certd.model import Identifier
 
@@ -27,7 +27,6 @@ MAX_CONNECTIONS = 1024  # open at once; at the bound the oldest makes room
 MAX_LOOKUPS = 64  # names that wait for the store at once; invented ones past it are refused
 LOOK_ROUND = 0.5  # seconds between looks whether it is still needed, or can have the port
 ROUNDS = 5  # of the event loop, in which what it has begun comes to an end: it takes three
-COMPLAINT_SECONDS = 60.0  # at most one line of log in this time: strangers cause them
 _WHO = "the TLS-ALPN-01 responder", "tls_alpn"  # as it is told why there is no port
 
 log = logging.getLogger(__name__)
@@ -71,7 +70,7 @@ class TLSResponder:
         self._listeners: list[asyncio.Server] = []
         self._open: OrderedDict[Connection, None] = OrderedDict()  # oldest first
         self._lookups = 0
-        self._quiet_until = 0.0
+        self._complain = Complaints(log)
 
     def start(self, passed: Sequence[socket.socket]) -> None:
         """Listen on these until ``stop``: they are systemd's, and open whatever we do."""
@@ -245,12 +244,6 @@ class TLSResponder:
     def _drop_oldest(self) -> None:
         connection, _ = self._open.popitem(last=False)
         connection.drop()
-
-    def _complain(self, message: str, *arguments: object) -> None:
-        now = time.monotonic()
-        if now >= self._quiet_until:
-            self._quiet_until = now + COMPLAINT_SECONDS
-            log.warning(message, *arguments)
 
     def _on_bug(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
         # asyncio's own would print the arguments. The type must do.

@@ -22,6 +22,7 @@ from typing import Protocol
 
 from certd import x509
 from certd.challenges.listening import affordable_connections
+from certd.complaints import Complaints
 from certd.distribution.session import Conversation
 from certd.distribution.stream import Stream, refusal
 from certd.errors import CertdError
@@ -39,9 +40,9 @@ MAX_CONNECTIONS = 4096
 MAX_OF_ONE = 64
 LOOK_ROUND = 0.5  # seconds between looks at the store, which other processes write to as well
 LOOK_SHARE = 20  # of the time at most is spent on that: one part in so many
+LOOK_MOST = 5.0  # seconds: but a moment in which the store was slow makes nobody blind
 LOOK_AGAIN = 0.01  # seconds between looks whether there is room for one more
 STARVED_SECONDS = 0.2  # pause in accepting when the machine has no descriptor left
-COMPLAINT_SECONDS = 60.0  # at most one line of each kind in this time: strangers cause them
 THREADS = 2  # that ask the store
 
 log = logging.getLogger(__name__)
@@ -106,7 +107,7 @@ class Server:
         self._made_of: tuple[str, str] = ("", "")
         self._strangers: OrderedDict[asyncio.Task[None], float] = OrderedDict()  # oldest first
         self._known: dict[str, OrderedDict[asyncio.Task[None], None]] = {}
-        self._quiet_until: dict[str, float] = {}  # by message: strangers hide nobody else
+        self.complain = Complaints(log)
         self._cap = min(MAX_CONNECTIONS, affordable_connections() // 2)
         self._loop = asyncio.new_event_loop()
         self._loop.set_debug(False)  # it would print what was called, and with what
@@ -155,31 +156,34 @@ class Server:
         accepting = [self._loop.create_task(self._accept(one)) for one in self._listeners]
         try:
             while True:
-                begun = time.monotonic()
+                lasted = 0.0
                 try:
-                    await asyncio.to_thread(self._look)
+                    lasted = await asyncio.to_thread(self._look)
                 except Exception as error:
                     # The store's own text may hold anything; a CertdError's does not.
                     why = str(error) if isinstance(error, CertdError) else type(error).__name__
                     self.complain("distribution: nothing new can be told: %s", why)
-                lasted = time.monotonic() - begun
-                await asyncio.sleep(max(LOOK_ROUND, lasted * LOOK_SHARE))
+                await asyncio.sleep(min(max(LOOK_ROUND, lasted * LOOK_SHARE), LOOK_MOST))
         finally:
             for task in accepting:
                 task.cancel()
 
-    def _look(self) -> None:
+    def _look(self) -> float:
+        """Returns the seconds for which the store was busy with it."""
+        begun = time.monotonic()
         found = self.stock.fingerprints()
+        lasted = time.monotonic() - begun
         if found != self.certificates:
             self.certificates = found
             self.look_again()
         shown, roots = found.get(self.stock.shown(), ""), self.stock.roots()
         if (shown, roots) == self._made_of:
-            return
+            return lasted
         others = roots != self._made_of[1]
         self._context = self._made(shown, roots, None if others else self._context)
         if others:  # whoever is here has shown, or is about to, what was good by those of before
             self._loop.call_soon_threadsafe(self._drop_everybody)
+        return lasted
 
     def _made(self, shown: str, roots: str, before: ssl.SSLContext | None) -> ssl.SSLContext | None:
         bundle = self.stock.bundle(self.stock.shown()) if shown else None
@@ -276,12 +280,6 @@ class Server:
             mine.pop(task, None)
             if not mine and self._known.get(whose) is mine:
                 del self._known[whose]
-
-    def complain(self, message: str, *arguments: object) -> None:
-        now = time.monotonic()
-        if now >= self._quiet_until.get(message, 0.0):
-            self._quiet_until[message] = now + COMPLAINT_SECONDS
-            log.warning(message, *arguments)
 
     def _on_bug(self, loop: asyncio.AbstractEventLoop, context: dict[str, object]) -> None:
         # asyncio's own would print the arguments. The type must do.

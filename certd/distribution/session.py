@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Protocol
 
+from certd.complaints import Complaints
 from certd.distribution import wording
 from certd.distribution.stream import Stream, TooLong
 from certd.errors import CertdError
@@ -39,7 +40,8 @@ class Desk(Protocol):
     @property
     def changed(self) -> asyncio.Event: ...
 
-    def complain(self, message: str, *arguments: object) -> None: ...
+    @property
+    def complain(self) -> Complaints: ...
 
 
 class Conversation:
@@ -70,7 +72,7 @@ class Conversation:
         try:
             status, body = await self._answer(asked) if asked else (404, b"")
         except Refused as error:
-            self._desk.complain("distribution: %s", error)
+            self._desk.complain("distribution: %s", error, about=self.client.spki_sha256)
             status, body = 403, b""
         except CertdError as error:  # the store's: its words are ours
             log.error("distribution: %s", error)

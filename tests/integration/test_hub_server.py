@@ -200,7 +200,7 @@ def test_who_gets_nothing_is_told_of(
     running: Running,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    running.server._quiet_until.clear()
+    running.server.complain._until.clear()
     assert running.ask(running.client(name, by)) == status
     within(5, lambda: words in caplog.text)
 
@@ -284,3 +284,28 @@ def ask_for_keys(openssl: IO[bytes], enough: threading.Event) -> None:
         while not enough.wait(0.05):
             openssl.write(b"K\n")
             openssl.flush()
+
+
+def test_each_who_is_refused_is_told_of(running: Running, caplog: pytest.LogCaptureFixture) -> None:
+    refused = [running.client(name) for name in ("one", "two", "three")]
+    for context in refused:
+        for _ in range(2):
+            assert running.ask(context) == b"HTTP/1.1 403 Forbidden"
+    told = [record.getMessage() for record in caplog.records if "gets nothing" in record.message]
+    assert told == [f"distribution: {name} gets nothing" for name in ("one", "two", "three")]
+
+
+def test_a_moment_in_which_the_store_was_slow_makes_nobody_blind(
+    running: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "LOOK_MOST", 1.0)
+    looks, usual = list[float](), running.stock.fingerprints
+
+    def slow() -> Mapping[str, str]:
+        looks.append(time.monotonic())
+        if len(looks) == 1:
+            time.sleep(2)  # forty seconds, if it were for the share of its time alone
+        return usual()
+
+    running.stock.fingerprints = slow  # type: ignore[method-assign]
+    within(20, lambda: len(looks) > 1)
