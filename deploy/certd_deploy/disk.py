@@ -125,7 +125,7 @@ class Disk:
                 os.fsync(folder)
                 failpoint("disk: link switched")
                 with folders.back_if_it_fails("current", folder, before):
-                    self._try(bundle, first=before is None)
+                    self._try(bundle, replaces=before not in (None, now))
                 prune(versions, in_use={before, now})
                 failpoint("disk: old versions removed")
         self._reload(bundle)
@@ -242,8 +242,9 @@ class Disk:
                 f'write path = "{self.path}/{PLACEHOLDER}", or remove {self.path}/.lineage',
             )
 
-    def _try(self, bundle: Bundle, *, first: bool) -> None:
-        """Let the server look at what is in place; TargetError puts back what was.
+    def _try(self, bundle: Bundle, *, replaces: bool) -> None:
+        """Let the server look at what is in place, perhaps of another version; TargetError puts
+        back what was.
 
         A test that is this type's own is for root: others may not open the server's logs and
         other keys, which most tests do. The reload, which root does, is then the test.

@@ -84,10 +84,10 @@ class HAProxy(Disk):
             raise TargetError(f"HAProxy cannot be told of {name!r}", "", "rename the certificate")
         return f"{self.place(name)}/current/{_FILE}"
 
-    def _try(self, bundle: Bundle, *, first: bool) -> None:
+    def _try(self, bundle: Bundle, *, replaces: bool) -> None:
         """Of the first one the files stay, whatever HAProxy says: it may not start without."""
-        Disk._try(self, bundle, first=first)
-        if not first:
+        Disk._try(self, bundle, replaces=replaces)
+        if replaces:
             self._have_it_taken(bundle, f"version {bundle.version} is not in place")
 
     def _reload(self, bundle: Bundle) -> None:

@@ -215,8 +215,9 @@ class Kubernetes:
             status = {}
         why = plain(f"HTTP {error.status}: {status.get('message') or error.reason}")
         if error.status == 401:
-            todo = "correct the token or the certificate of kubeconfig; it may have expired"
-            return TargetError(what, why, todo if self.kubeconfig else "")
+            own = "the token of the pod's service account, as it is mounted"
+            which = own if self.kubeconfig is None else "the token or the certificate of kubeconfig"
+            return TargetError(what, why, f"correct {which}; it may have expired")
         if error.status == 403:
             todo = f"give its account a Role in {self.namespace}: secrets, [get, create, patch]"
             return TargetError(what, why, todo)

@@ -76,8 +76,8 @@ class Traefik(Disk):
         version = Path(os.path.realpath(self._path(name) / "current"))
         return f"{_OURS}{name}\n{_tls(version)}"
 
-    def _try(self, bundle: Bundle, *, first: bool) -> None:
-        Disk._try(self, bundle, first=first)
+    def _try(self, bundle: Bundle, *, replaces: bool) -> None:
+        Disk._try(self, bundle, replaces=replaces)
         file = self._file(bundle.name)
         try:
             head = file.read_text().partition("\n")[0] if file.exists() else ""

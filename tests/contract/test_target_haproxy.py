@@ -207,9 +207,10 @@ class TestHAProxy(UnderLoad):
         crt = f"crt {direct.place('www')}/current/haproxy.pem"
         server.halt()
         server.configuration.write_text(text.replace(f"crt-list {server.crt_list}", crt))
-        with pytest.raises(TargetError, match=r"not taken up: .*admin\.sock") as failed:
-            direct.deploy(wanted)
-        assert "start HAProxy" in failed.value.next
+        for _ in range(2):
+            with pytest.raises(TargetError, match=r"not taken up: .*admin\.sock") as failed:
+                direct.deploy(wanted)
+            assert "start HAProxy" in failed.value.next
         server.start()
         direct.deploy(wanted)
         self.assert_in_place(direct, wanted)
