@@ -47,7 +47,7 @@ class Cluster(Stopped):
             (folder / "stranger").write_text(kubeconfig(self.url, roots, "another"))
             self.call("POST", "/api/v1/namespaces", {"metadata": {"name": NAMESPACE}})
             self._bind()
-        except ComponentError:
+        except BaseException:
             self.stop()
             raise
 

@@ -32,6 +32,7 @@ _IMAGE = "machine"
 _FOLDERS = ("etc/ssl", "proc", "root", "sys", "tmp", "usr", "var/lib", "var/log")
 _LINKS = ("bin", "lib", "lib64", "sbin")
 _PATIENCE = 60.0  # seconds for a request
+_REFUSALS = 10.0  # seconds for which a refused removal is tried again
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +80,7 @@ class Docker(Stopped):
         try:
             self._child.wait_until(lambda: bool(self.request("GET", "/version")), 60)
             self.request("POST", "/images/create", _image(), fromSrc="-", repo=_IMAGE, tag="latest")
-        except ComponentError:
+        except BaseException:
             self.stop()
             raise
 
@@ -119,7 +120,16 @@ class Docker(Stopped):
         return Container(identity, name, Path(f"/proc/{state['Pid']}/root"))
 
     def remove(self, name: str) -> None:
-        self.request("DELETE", f"/containers/{quote(name)}", force="1")
+        """A refusal has its time: the engine is at it already, or the machine is busy."""
+        until = time.monotonic() + _REFUSALS
+        while True:
+            try:
+                self.request("DELETE", f"/containers/{quote(name)}", force="1")
+                return
+            except ComponentError:
+                if time.monotonic() > until:
+                    raise
+            time.sleep(0.1)
 
     def clear(self) -> None:
         """Remove all containers, with whatever runs in them."""
@@ -146,18 +156,25 @@ class Docker(Stopped):
         return json.loads(data.splitlines()[-1]) if data else None
 
     def stop(self) -> None:
-        with contextlib.suppress(OSError):
-            self.clear()
-        self._child.stop(20)
-        self._end_helpers()
-        shutil.rmtree(self.folder, ignore_errors=True)
+        try:
+            with contextlib.suppress(OSError):
+                self.clear()
+        finally:
+            self._child.stop(20)
+            self._end_helpers()
+            shutil.rmtree(self.folder, ignore_errors=True)
 
     def _end_helpers(self) -> None:
-        """Podman's stay for five minutes after a program, in case its end is asked for."""
+        """Podman's stay for five minutes after a program, in case its end is asked for.
+
+        With what they started: the program of a container that was not removed has no other end.
+        """
         for process in Path("/proc").glob("[0-9]*"):
             with contextlib.suppress(OSError):
                 if bytes(self.folder) in (process / "cmdline").read_bytes():
-                    os.kill(int(process.name), signal.SIGKILL)
+                    begun = " ".join(one.read_text() for one in process.glob("task/*/children"))
+                    for number in (process.name, *begun.split()):
+                        os.kill(int(number), signal.SIGKILL)
 
     def _call(
         self, method: str, path: str, body: bytes | dict[str, Any] | None, query: dict[str, str]

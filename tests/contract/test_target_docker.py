@@ -5,15 +5,11 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-import socket
-import socketserver
 import stat
 import tarfile
-import tempfile
-import threading
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -25,34 +21,12 @@ from certd.api import ConfigError, Secret, SecretReference, TargetBusy, TargetEr
 from certd.testing import docker as real
 from certd.testing.chains import bundle
 from certd.testing.targets import Pair, TargetContract
+from tests.containers import Front, Site, before
 from tests.servers import read_in_place
 
 PATIENCE = 20.0  # seconds for a program in a container to do what it is told
 HEARS = ("sh", "-c", "trap 'echo HUP >>/tmp/heard' HUP; while :; do sleep 0.02; done")
 SPEAKS = ("sh", "-c", "while :; do echo .; sleep 0.02; done")
-
-
-@dataclass
-class Site:
-    """Containers are gone with it; ``since`` is when it began."""
-
-    engine: real.Docker
-    since: float = field(default_factory=time.time)
-
-    def make(self, name: str = "web", app: str = "web") -> real.Container:
-        """A new one in place of one of the same name, with nothing that was copied into that."""
-        self.since = time.time()
-        return self.engine.run(name, app=app)
-
-    def copied(self, container: real.Container) -> int:
-        return self.engine.happened(container, self.since, "extract-to-dir")
-
-    def told(self, container: real.Container) -> int:
-        return self.engine.happened(container, self.since, "kill")
-
-    def stop(self, container: real.Container) -> None:
-        self.engine.request("POST", f"/containers/{container.id}/kill")
-        self.engine.request("POST", f"/containers/{container.id}/wait")
 
 
 @pytest.fixture(scope="module")
@@ -91,8 +65,10 @@ class TestDockerContract(TargetContract):
         """What is copied arrives, and no program can be run that switches the link."""
         container = f"/containers/{self.container.id}"
         self.site.engine.request("POST", f"{container}/pause")
-        yield
-        self.site.engine.request("POST", f"{container}/unpause")
+        try:
+            yield
+        finally:
+            self.site.engine.request("POST", f"{container}/unpause")
 
     def writes(self, target: Docker) -> int | None:
         return self.site.copied(self.container)
@@ -297,47 +273,10 @@ def test_one_that_does_not_run_is_told(target: Docker, site: Site, web: real.Con
         target.serving("www")
 
 
-class Front(socketserver.ThreadingUnixStreamServer):
-    """What lies before the engine: it has an answer of its own, or one to some methods only."""
-
-    daemon_threads = True
-
-    def __init__(self, engine: Path, path: Path) -> None:
-        super().__init__(str(path), _Passage)
-        self.engine, self.path = engine, path
-        self.status, self.body, self.method = 200, b"", ""
-
-    def answer(self, status: int, body: bytes, method: str = "") -> None:
-        self.status, self.body, self.method = status, body, method
-
-
-class _Passage(socketserver.BaseRequestHandler):
-    server: Front
-
-    def handle(self) -> None:
-        begun = self.request.recv(65536)
-        if begun.startswith(self.server.method.encode()):
-            head = f"HTTP/1.1 {self.server.status} x\r\nContent-Length: {len(self.server.body)}"
-            self.request.sendall(f"{head}\r\n\r\n".encode() + self.server.body)
-            return
-        with socket.socket(socket.AF_UNIX) as engine:
-            engine.connect(str(self.server.engine))
-            engine.sendall(begun)
-            while part := engine.recv(65536):
-                self.request.sendall(part)
-
-
 @pytest.fixture
 def front(site: Site) -> Iterator[Front]:
-    with (
-        tempfile.TemporaryDirectory(prefix="certd-front-") as folder,
-        Front(site.engine.socket, Path(folder) / "sock") as server,
-    ):
-        thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
-        thread.start()
+    with before(site.engine) as server:
         yield server
-        server.shutdown()
-        thread.join()
 
 
 def test_an_engine_that_is_away_or_unwell_is_busy(target: Docker, front: Front) -> None:

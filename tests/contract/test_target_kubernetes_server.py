@@ -60,8 +60,10 @@ class TestKubernetesServerContract(TargetContract):
     @contextlib.contextmanager
     def out_of_order(self, target: Kubernetes) -> Iterator[None]:
         self.cluster.allow({"get"})
-        yield
-        self.cluster.allow(VERBS)
+        try:
+            yield
+        finally:
+            self.cluster.allow(VERBS)
 
     def writes(self, target: Kubernetes) -> int:
         there = self.cluster.secret("www-tls")
