@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 
 from certd.api import TargetError, failpoint
 from certd_deploy.folders import FOLDER_MODE, MOST_BYTES, Content
-from certd_deploy.versions import KEPT
+from certd_deploy.versions import surplus
 
 if TYPE_CHECKING:
     from asyncssh import SFTPClient, SFTPClientFile
@@ -170,10 +170,9 @@ class RemoteFolder:
         await self.sftp.posix_rename(unfinished, self._at("current"))
 
     async def _prune(self, in_use: set[str | None]) -> None:
-        old = sorted(await self._versions())[:-KEPT]
         there = await self.sftp.listdir(self._at("versions"))
-        names = [str(number) for number in old if f"versions/{number}" not in in_use]
-        for name in (*names, *filter(_UNFINISHED.fullmatch, there)):
+        old = surplus(filter(_NUMBER.fullmatch, there), in_use)
+        for name in (*old, *filter(_UNFINISHED.fullmatch, there)):
             await self.sftp.rmtree(self._at(f"versions/{name}"), ignore_errors=True)
 
     async def _versions(self) -> set[int]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import ssl
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -65,6 +65,15 @@ def prune(versions: int, in_use: set[str | None]) -> None:
     old = [name for name in newest_first[KEPT:] if f"versions/{name}" not in in_use]
     for name in (*old, *(name for name in there if _UNFINISHED.fullmatch(name))):
         folders.remove(name, versions)
+
+
+def surplus(names: Iterable[str], in_use: Collection[str | None]) -> list[str]:
+    """Which of these folders of ``versions`` need not stay, by the numbers that they begin with.
+
+    For where the times of folders are not certd's to know; ``in_use`` is as links lead to them.
+    """
+    newest_last = sorted(names, key=lambda name: int(name.partition("-")[0]))
+    return [name for name in newest_last[:-KEPT] if f"versions/{name}" not in in_use]
 
 
 def is_pair(version: Path) -> bool:
