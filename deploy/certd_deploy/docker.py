@@ -15,7 +15,7 @@ from typing import ClassVar
 
 from certd.api import Bundle, ConfigError, Pair, Secret, SecretReference, failpoint
 from certd_deploy import command, extra, settings
-from certd_deploy.containerfolder import ContainerFolder, holds
+from certd_deploy.containerfolder import ContainerFolder
 from certd_deploy.engine import Engine
 from certd_deploy.extra import Extra
 from certd_deploy.pem import pair_fingerprint, pair_of
@@ -135,11 +135,11 @@ class Docker:
         what = f"version {bundle.version} is not in place in {self._who}"
         wanted = contents(bundle, self._extra, int(self.mode, 8), self.owner, self.group)
         for folder in self._folders(bundle.name, what):
-            before = folder.link()
-            if not holds(folder.in_place(), wanted):
-                folder.put(bundle, wanted)
+            before, now = folder.put(bundle, wanted)
             failpoint("docker: in place")
             self._try(folder, bundle, before)
+            if before != now:
+                folder.prune({before, now})
             self._reload(folder.container, bundle)
             failpoint("docker: taken up")
 
