@@ -24,6 +24,10 @@ LARGEST = 8 * 2**20  # bytes of an answer
 SECONDS = 30.0  # for a request and its answer
 
 _MOST_OUTPUT = 64 * 1024  # bytes kept of what a program writes, the last ones
+_NOBODY: dict[type[Exception], str] = {
+    FileNotFoundError: "there is no such socket",
+    ConnectionRefusedError: "nobody listens there",
+}
 _LINK = "a link there leads to itself: remove it"
 _STAYS = {  # what is an internal error to an engine, or to both, and stays one
     "read-only": 'mount a volume there that may be written, or one for type = "disk"',
@@ -235,7 +239,8 @@ class Engine:
             todo = "let certd's user use the socket, as members of group docker may"
             raise TargetError(self.what, f"{self.path}: permission denied", todo) from None
         except (OSError, http.client.HTTPException) as error:
-            why = f"{self.path}: no answer ({type(error).__name__})"
+            words = _NOBODY.get(type(error), f"no answer ({type(error).__name__})")
+            why = f"{self.path}: {words}"
             raise TargetBusy(self.what, why, "look whether the engine runs") from error
         finally:
             connection.close()

@@ -280,7 +280,7 @@ def front(site: Site) -> Iterator[Front]:
 
 
 def test_an_engine_that_is_away_or_unwell_is_busy(target: Docker, front: Front) -> None:
-    with pytest.raises(TargetBusy, match="no answer"):
+    with pytest.raises(TargetBusy, match="there is no such socket"):
         replace(target, socket=front.path.with_name("none")).deploy(bundle())
     target = replace(target, socket=front.path)
     for status in (429, 500, 503):
