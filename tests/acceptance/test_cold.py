@@ -81,6 +81,6 @@ def test_the_daemon_does_its_work_from_cold(pebble: Pebble, tmp_path: Path) -> N
     with Child(site.argv("run"), site.folder / "certd.log") as daemon:
         daemon.wait_until((site.folder / "web/www/current").exists)
         daemon.send(signal.SIGTERM)
-        assert daemon.wait(10) == 0, daemon.output()
+        assert daemon.wait(20) == 0, daemon.output()
     [entry] = json.loads(cold(site, "status", "--json"))["certificates"]
     assert entry["name"] == "www"

@@ -41,13 +41,13 @@ def test_only_what_the_table_of_the_client_lists(hub: Hub, machine: Machine) -> 
 
 def test_what_a_client_may_have_follows_the_configuration(hub: Hub, machine: Machine) -> None:
     with hub.start() as child, machine.site.start("run"):
-        within(5, lambda: machine.served("www") is not None)
+        within(20, lambda: machine.served("www") is not None)
         machine.want("mail")
         hub.allow("web1", "www", "mail")
         child.send(signal.SIGHUP)
         assert machine.site.certd("pull", "mail").returncode in (0, 1)  # perhaps before it
         within(
-            5,
+            20,
             lambda: (
                 "fetched" in machine.site.certd("pull", "mail").stdout
                 or bool(machine.served("mail"))
@@ -57,10 +57,10 @@ def test_what_a_client_may_have_follows_the_configuration(hub: Hub, machine: Mac
         del hub.site.tables["client.web1"]
         hub.site.write()
         child.send(signal.SIGHUP)
-        within(10, lambda: machine.site.status()["www"]["last_error"] is not None)
+        within(20, lambda: machine.site.status()["www"]["last_error"] is not None)
         failure = machine.site.status()["www"]["last_error"]
         assert failure["what"] == "hub does not know this machine"
-        within(5, partial(logged, child, "web1.example.com gets nothing: there is no table"))
+        within(20, partial(logged, child, "web1.example.com gets nothing: there is no table"))
         before = machine.served("www")
         hub.site.renew("--force", "www")
         assert "hub does not know this machine" in machine.site.certd("pull", "www").stdout

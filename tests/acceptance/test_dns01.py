@@ -194,7 +194,7 @@ def test_a_daemon_that_is_killed_while_it_waits_leaves_what_the_next_command_rem
         with site.start("run") as daemon:
             daemon.wait_until(lambda: len(bind.values(f"_acme-challenge.{name}")) == 2)
             daemon.send(signal.SIGKILL)
-            daemon.wait(10)
+            daemon.wait(20)
     finally:
         bind.resume_secondary()
     assert journal(site) == [f"_acme-challenge.{name}"] * 2

@@ -83,6 +83,6 @@ def test_a_proxy_that_was_corrected_counts_from_the_reload_on(site: Site, proxy:
         daemon.wait_until(lambda: bool(lineage(site).current), SECONDS)
         output = (site.folder / "certd.log").read_text()
         daemon.send(signal.SIGTERM)
-        assert daemon.wait(10) == 0
+        assert daemon.wait(20) == 0
     assert "Proxy-Authorization" not in output
     assert "right" not in output.replace("copyright", "")

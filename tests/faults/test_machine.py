@@ -46,7 +46,7 @@ def test_without_descriptors_for_a_while_nothing_is_lost(pebble: Pebble, tmp_pat
         daemon.wait_until(lambda: (site.folder / "web" / "www" / "current").exists(), AWAKE)
         daemon.wait_until(lambda: site.status()["www"]["state"] == "ok")
         daemon.send(signal.SIGTERM)
-        assert daemon.wait(10) == 0
+        assert daemon.wait(20) == 0
     assert _version(site) == 1
 
 
@@ -64,7 +64,7 @@ def test_what_became_due_while_it_slept_is_done_soon_after_waking(
         daemon.send(signal.SIGCONT)
         daemon.wait_until(lambda: "version 2 issued" in daemon.output(), AWAKE)
         daemon.send(signal.SIGTERM)
-        assert daemon.wait(10) == 0
+        assert daemon.wait(20) == 0
 
 
 @pytest.mark.fault(row=8)
