@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -33,16 +34,17 @@ def invalid(type: str) -> Act:
     return lambda _, forward: forward().but(status="invalid", challenges=[challenge])
 
 
-def acted(change: Callable[[Reply], Reply | None], times: int = 1) -> Act:
-    """So many of the answers that the CA acted for, changed; one refused for its nonce is none."""
-    left = times
+def acted(change: Callable[[Reply], Reply | None], times: int = 1, skip: int = 0) -> Act:
+    """So many of the answers that the CA acted for, changed; one refused for its nonce is none.
+
+    ``skip`` of them are let through first.
+    """
+    numbers = itertools.count()
 
     def act(_: Exchange, forward: Forward) -> Reply | None:
-        nonlocal left
         reply = forward()
-        if reply.status >= 300 or not left:
+        if reply.status >= 300 or next(numbers) not in range(skip, skip + times):
             return reply
-        left -= 1
         return change(reply)
 
     return act

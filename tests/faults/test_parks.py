@@ -7,7 +7,7 @@ import pytest
 from certd import due
 from certd.testing.exchanges import Exchange, Forward, Reply
 from certd.testing.proxy import FaultyCA
-from tests.faults.driving import Driver
+from tests.faults.driving import Driver, acted
 from tests.site import Site
 
 ACT = Reply.problem(403, "userActionRequired", "agree to the new terms")
@@ -48,13 +48,12 @@ def test_what_may_be_issued_is_not_asked_for_elsewhere(
 ) -> None:
     """Whatever the first CA says then: its order is looked at again, three times."""
 
-    def lost(exchange: Exchange, forward: Forward) -> Reply:
-        forward()
+    def lost(_: Reply) -> Reply:
         faulty.on("order", lambda _, __: ACT, times=1)
         return Reply(503)
 
     faulty.on("challenge", lambda _, __: Reply.problem(403, "unauthorized", "no"), times=before)
-    faulty.on("finalize", lost, times=1)
+    faulty.on("finalize", acted(lost))
     with Driver(both) as driver:
         lineage = driver.attempt("www")
         for _ in range(8):

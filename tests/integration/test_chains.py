@@ -15,7 +15,7 @@ from certd.testing.exchanges import Exchange, Forward, Reply
 from certd.testing.pebble import Pebble
 from certd.testing.proxy import FaultyCA
 from certd.x509 import new_key
-from tests.faults.driving import Driver
+from tests.faults.driving import Driver, acted
 from tests.site import Site
 
 ROOTS = 3
@@ -176,7 +176,8 @@ def test_an_alternate_that_comes_late_is_waited_for_a_little(
     site: Site, pebble: Pebble, faulty: FaultyCA, tmp_path: Path
 ) -> None:
     site.certificate("www", "www.test", targets=["web"], preferred_chain=common_name(pebble, 1))
-    faulty.on("certificate", lambda _, __: Reply(503, {}, b"busy"), times=2, skip=1)
+    busy = Reply(503, {}, b"busy")
+    faulty.on("certificate", acted(lambda _: busy, times=2, skip=1))
     with Driver(site) as driver:
         assert driver.attempt("www").current is not None
     assert judged(site, pebble, tmp_path) == 1
