@@ -505,9 +505,9 @@ def test_a_reload_that_is_killed_is_told(tmp_path: Path) -> None:
 def test_a_reload_that_hangs_ends_with_all_it_started(tmp_path: Path) -> None:
     pids = tmp_path / "pids"
     script = f"sleep 60 & echo $! > {pids}; echo waiting; sleep 60"
-    error, took, _ = failing(tmp_path, script, reload_timeout=0.5)
-    assert error.why == 'sh did not end within 0.5 s and was killed: "waiting"'
-    assert took < 10
+    error, took, _ = failing(tmp_path, script, reload_timeout=2.0)
+    assert error.why == 'sh did not end within 2 s and was killed: "waiting"'
+    assert took < 20
     _until_gone(int(pids.read_text()))
 
 

@@ -166,13 +166,15 @@ def test_how_it_ends_says_what_it_means(
     assert failed.value.next
 
 
-@pytest.mark.parametrize("text", ["exit 1", "exit 77", "sleep 9"], ids=["fails", "denied", "hangs"])
+@pytest.mark.parametrize(
+    "text", ["exit 1", "exit 77", "sleep 60"], ids=["fails", "denied", "hangs"]
+)
 def test_a_program_that_writes_what_it_was_given_does_not_show_the_key(
     script: Script, text: str
 ) -> None:
     wanted = bundle()
     with pytest.raises(TargetError) as failed:
-        script(f"tail -c 300 >&2; {text}", program_timeout=0.5).deploy(wanted)
+        script(f"tail -c 300 >&2; {text}", program_timeout=2.0).deploy(wanted)
     assert "not shown" in failed.value.why
     lines = wanted.key_pem.reveal().splitlines()[1:-1]
     assert not [line for line in lines if line[-20:] in str(failed.value)]
@@ -182,10 +184,10 @@ def test_a_program_that_writes_what_it_was_given_does_not_show_the_key(
 def test_one_that_hangs_ends_with_all_that_it_has_forked(tmp_path: Path, script: Script) -> None:
     hanging = f'sleep 60 & echo $! >"{tmp_path}/child"; echo on; wait'
     began = time.monotonic()
-    with pytest.raises(TargetBusy, match=r"within 0\.5 s .*raise program_timeout"):
-        script(hanging, program_timeout=0.5).deploy(bundle())
-    assert time.monotonic() - began < 10
-    process, deadline = Path("/proc") / (tmp_path / "child").read_text().strip(), began + 10
+    with pytest.raises(TargetBusy, match=r"within 2 s .*raise program_timeout"):
+        script(hanging, program_timeout=2.0).deploy(bundle())
+    assert time.monotonic() - began < 20
+    process, deadline = Path("/proc") / (tmp_path / "child").read_text().strip(), began + 30
     while process.exists() and process.joinpath("stat").read_text().split()[2] != "Z":
         assert time.monotonic() < deadline
         time.sleep(0.01)

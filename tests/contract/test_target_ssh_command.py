@@ -78,17 +78,17 @@ def test_the_command_gets_its_words_as_they_are_and_is_run_each_time(target: SSH
     [
         pytest.param("echo bad pair >&2; exit 3", 'sh ended with 3: "bad pair"', id="fails"),
         pytest.param("kill -TERM $$", "sh ended with 143", id="ended by a signal"),
-        pytest.param("echo on; exec sleep 60", 'within 0.5 s: "on"', id="hangs"),
-        pytest.param("while :; do echo flood; done", 'within 0.5 s: "', id="floods"),
+        pytest.param("echo on; exec sleep 60", 'within 2 s: "on"', id="hangs"),
+        pytest.param("while :; do echo flood; done", 'within 2 s: "', id="floods"),
     ],
 )
 def test_a_command_that_goes_wrong_is_told(target: SSH, script: str, said: str) -> None:
     began = time.monotonic()
     with pytest.raises(TargetError, match=r"in place on 127\.0\.0\.1 but not taken up") as failed:
-        replace(target, reload=("sh", "-c", script), reload_timeout=0.5).deploy(bundle())
+        replace(target, reload=("sh", "-c", script), reload_timeout=2.0).deploy(bundle())
     assert said in failed.value.why
     assert len(failed.value.why) < 1000
-    assert time.monotonic() - began < 10
+    assert time.monotonic() - began < 20
 
 
 @pytest.mark.fault(row=51)
@@ -96,7 +96,7 @@ def test_a_command_that_hangs_is_ended_there(target: SSH) -> None:
     there = folder(target).parent / "pid"
     hanging = ("sh", "-c", f"echo $$ > {there}; exec sleep 60")
     with pytest.raises(TargetError, match="raise reload_timeout"):
-        replace(target, reload=hanging, reload_timeout=0.5).deploy(bundle())
+        replace(target, reload=hanging, reload_timeout=2.0).deploy(bundle())
     process, deadline = Path("/proc") / there.read_text().strip(), time.monotonic() + 10
     while process.exists() and "Z" not in (process / "stat").read_text().split()[2]:
         assert time.monotonic() < deadline

@@ -86,13 +86,14 @@ def test_a_certificate_that_expired_before_it_was_fetched_is_ordered_anew_at_onc
 @pytest.mark.parametrize("zone", ZONES)
 def test_a_date_means_the_same_in_every_zone(zone: str, site: Site, faulty: FaultyCA) -> None:
     def down(exchange: Exchange, forward: Forward) -> Reply | None:
-        at = (datetime.now(UTC) + timedelta(seconds=2)).replace(microsecond=0)
+        at = (datetime.now(UTC) + timedelta(seconds=6)).replace(microsecond=0)
         return Reply(503, {"Retry-After": format_datetime(at, usegmt=True)}, b"down")
 
     faulty.on("new-order", down, times=1)
     site.renew(TZ=zone)
     first, second, *_ = faulty.seen("new-order")
-    assert 0.9 <= second.at - first.answered < 5
+    # Read as another zone's it would be hours too early or too late.
+    assert 3 <= second.at - first.answered < 60
     renew_at = datetime.fromisoformat(site.status()["www"]["renew_at"])
     shown = site.certd("status", "--json", TZ=zone).stdout
     assert f"{renew_at:%Y-%m-%dT%H:%M:%SZ}" in shown

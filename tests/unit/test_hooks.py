@@ -98,13 +98,13 @@ def test_a_hook_that_hangs_forks_or_floods_is_ended(
     script = tmp_path / "hook"
     script.write_text(f"#!/bin/sh\necho $$ > {tmp_path}/group\n{words}\n")
     script.chmod(0o700)
-    settings = replace(hooked(tmp_path), hooks=Hooks((str(script),), timeout=0.5))
+    settings = replace(hooked(tmp_path), hooks=Hooks((str(script),), timeout=2.0))
     began = time.monotonic()
     state = step(store, settings)["web"]
-    assert time.monotonic() - began < 15
+    assert time.monotonic() - began < 20
     assert state.phase == "failed"
     assert state.failure is not None
-    assert "did not end within 0.5 s and was killed" in state.failure.why
+    assert "did not end within 2 s and was killed" in state.failure.why
     assert len(state.failure.why) < 2000
     group = int((tmp_path / "group").read_text())
     until = time.monotonic() + 10
