@@ -119,7 +119,7 @@ class Systemd:
 
     def first(self, word: str) -> int:
         """Where it was first heard; what was sent last may not have been read yet."""
-        deadline = time.monotonic() + 5
+        deadline = time.monotonic() + 30
         while not self.has(word) and time.monotonic() < deadline:
             time.sleep(0.01)
         return next(at for at, text in enumerate(self.heard) if word in text.splitlines())

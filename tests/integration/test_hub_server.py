@@ -206,7 +206,7 @@ def test_who_gets_nothing_is_told_of(
 ) -> None:
     running.server.complain._until.clear()
     assert running.ask(running.client(name, by)) == status
-    within(5, lambda: words in caplog.text)
+    within(20, lambda: words in caplog.text)
 
 
 def test_a_client_that_does_not_know_us_is_told_of(
@@ -215,7 +215,7 @@ def test_a_client_that_does_not_know_us_is_told_of(
     context = ssl.create_default_context(cadata=pem(OTHERS.certificate))
     assert running.ask(context) == b""
     words = "it does not take the certificate that it is shown (TLSV1_ALERT_UNKNOWN_CA)"
-    within(5, lambda: words in caplog.text)
+    within(20, lambda: words in caplog.text)
 
 
 class Later(datetime):
