@@ -25,7 +25,7 @@ from certd.api import Bundle, DeployTarget, Secret, TargetError
 from certd.testing.chains import bundle
 from certd.testing.server import Server
 from certd.testing.targets import Pair, TargetContract
-from certd.testing.tls import mint
+from certd.testing.tls import mint, probe
 
 DAMAGES = ["another's key", "half a key", "half a leaf", "half a chain", "no leaf"]
 PATIENCE = 30.0  # seconds for a server to take up what it was told to
@@ -56,6 +56,17 @@ def read_in_place(folder: Path) -> Pair | None:
             return Pair(
                 (version / "fullchain.pem").read_text(), (version / "privkey.pem").read_text()
             )
+
+
+def agreed(port: int) -> str:
+    """The serial that is served once all of nginx's workers agree: it tells the old ones to go
+    100 ms after a reload.
+    """
+    serial, since = probe(port).serial, time.monotonic()
+    while time.monotonic() < since + 0.3:
+        if (now := probe(port).serial) != serial:
+            serial, since = now, time.monotonic()
+    return serial
 
 
 def settled(server: Server, wanted: str) -> bool:

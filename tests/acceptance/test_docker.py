@@ -11,7 +11,7 @@ import pytest
 from certd.testing.docker import Container, Docker
 from certd.testing.nginx import Nginx, configuration
 from certd.testing.pebble import Pebble
-from certd.testing.tls import probe
+from tests.servers import agreed
 from tests.site import Site
 
 CONFIGURATION = "/tmp/nginx.conf"
@@ -61,7 +61,7 @@ class Contained:
 
     @property
     def served(self) -> str:
-        return probe(self.port).serial
+        return agreed(self.port)
 
     @property
     def newest(self) -> str:

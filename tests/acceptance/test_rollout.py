@@ -22,6 +22,7 @@ from certd.engine.node import STOP_SECONDS
 from certd.testing.nginx import Nginx
 from certd.testing.pebble import Pebble
 from certd.testing.tls import mint, probe
+from tests.servers import agreed
 from tests.site import Site
 
 StartNginx = Callable[[Path, Path], Nginx]
@@ -53,12 +54,7 @@ class Served:
 
     @property
     def served(self) -> str:
-        """Once all workers agree: nginx tells the old ones to go 100 ms after a reload."""
-        serial, since = probe(self.nginx.port).serial, time.monotonic()
-        while time.monotonic() < since + 0.3:
-            if (now := probe(self.nginx.port).serial) != serial:
-                serial, since = now, time.monotonic()
-        return serial
+        return agreed(self.nginx.port)
 
     @property
     def issued(self) -> int:
