@@ -13,9 +13,8 @@ from typing import Any
 import pytest
 
 from certd.testing.nginx import Nginx
-from certd.testing.tls import probe
 from certd.x509 import new_key
-from tests.servers import settled
+from tests.servers import agreed, settled
 from tests.site import Site
 
 NAME = "www.example.internal"
@@ -143,7 +142,7 @@ def test_the_roots_of_the_file_decide(site: Site, nginx: Nginx) -> None:
 def test_a_server_that_says_it_has_reloaded_and_has_not(site: Site, nginx: Nginx) -> None:
     """Seen by the deployment, which goes back, and by a look at any time, which changes nothing."""
     site.disk(verify=[nginx.endpoint], reload=["true"], verify_timeout=0.3)
-    first = probe(nginx.port).serial
+    first = agreed(nginx.port)
     done = site.certd("renew", "www", "--force")
     assert done.returncode == 1
     assert f"still serves serial {first}" in done.stdout
