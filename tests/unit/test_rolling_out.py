@@ -17,7 +17,7 @@ import pytest
 from certd.config import Endpoint, TargetSettings
 from certd.errors import StoreError, TargetBusy, TargetError
 from certd.known import TargetState
-from certd.model import Bundle
+from certd.model import Bundle, CertificateSpec, TargetRule
 from certd.rollout import Rollout
 from certd.store import Store
 from certd.testing.tls import mint
@@ -229,3 +229,25 @@ def test_of_a_service_that_is_busy_nothing_is_put_back(store: Store) -> None:
     assert state.serving == 1
     assert state.retry_at is not None
     assert state.retry_at - before >= timedelta(seconds=300)
+
+
+@pytest.mark.parametrize(("days", "overruled"), [(30, False), (3, True)])
+def test_a_window_that_is_overruled_is_said(
+    days: int, overruled: bool, store: Store, caplog: pytest.LogCaptureFixture
+) -> None:
+    """So long before what is served ends. Else who has promised that nothing changes before the
+    weekend would learn it from others.
+    """
+    act(store, lambda bundle: None)
+    complete(store)
+    lineage = store.lineages.get("www")
+    until = lineage.targets["web"].until
+    assert until is not None
+    now = until - timedelta(days=days)
+    rule = TargetRule("web", window=(f"{now + timedelta(days=2):%a} 02:00-03:00",))
+    spec = CertificateSpec("www", (), ("test",), targets=("web",), rules=(rule,))
+    target = TargetSettings("web", "plugin", Plugin(lambda bundle: None))
+    Rollout({"web": target}, store, lambda: now, lambda: 0.5, lambda *_: None).step(spec, lineage)
+    assert (store.lineages.get("www").targets["web"].serving == 2) == overruled
+    told = f"outside its window, for what it serves ends {until:%F}, before that opens"
+    assert (told in caplog.text) == overruled
